@@ -1,0 +1,61 @@
+"""The way from strategies and a scenario to run directories: command line, settings, runner.
+
+`bench.run(strategies=["er", "ours"], scenario="shapes-15-1-disjoint")` is the command line as a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.session import Result
+
+__all__ = ["run"]
+
+
+def run(
+    strategies: str | Sequence[str],
+    scenario: str,
+    *,
+    data_root: str | Path | None = None,
+    seeds: Sequence[int] = (0,),
+    memory: int | None = None,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    out: str | Path = "runs",
+    jobs: int = 1,
+    overwrite: bool = False,
+) -> Result:
+    """Make every run that is not finished yet and return all of them; `.frame` is a tidy DataFrame.
+
+    `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`. With `jobs` above 1
+    runs go side by side in processes of their own, so the calling script needs the usual
+    `if __name__ == "__main__":`. A failed run stands in `.failures`. Raises `bench.config.RequestError` or
+    `benchmarks.DataError`, both `ValueError`, before any work where the request is wrong.
+    """
+    from rich.console import Console
+
+    from bench.session import Request
+    from bench.session import run as run_request
+
+    assignments = [f"{key}={value}" for key, value in (settings or {}).items()]
+    if memory is not None:
+        assignments.append(f"memory.size={memory}")
+    request = Request(
+        strategies=strategies,
+        scenario=scenario,
+        data_root=Path(data_root) if data_root is not None else None,
+        seeds=list(seeds),
+        preset=preset,
+        config=Path(config) if config is not None else None,
+        assignments=assignments,
+        device=device,
+        out=Path(out),
+        jobs=jobs,
+        overwrite=overwrite,
+    )
+    return run_request(request, Console())

@@ -1,0 +1,105 @@
+"""Base models: trained once per recipe, kept under the hash of what determines them, shared by all."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.config import Config
+from bench.events import Event, Report, Throttle
+from bench.spec import derived_seed
+from benchmarks.augmentation import Augmentation
+from benchmarks.cache import cache_folder
+from benchmarks.streams import AnnotatedImages
+from strategies.losses import cross_entropy
+from strategies.network import SegmentationNetwork, build_network
+from strategies.protocol import BaseRecipe
+
+
+def base_file(base_hash: str) -> Path:
+    """Return where the base model of a hash is kept."""
+    return cache_folder("bases") / f"{base_hash}.pt"
+
+
+def augmentation(config: Config) -> Augmentation:
+    """Return what is done to every training image."""
+    return Augmentation(config.data.scale, config.data.crop, config.data.flip)
+
+
+def new_network(config: Config, recipe: BaseRecipe, classes: int, pretrained: bool) -> SegmentationNetwork:
+    """Return an untrained network with the recipe's head."""
+    return build_network(config.network.name, classes, recipe.head, recipe.tau, pretrained)
+
+
+def iterations(config: Config, images: int) -> int:
+    """Return the number of updates of a base training."""
+    return config.base.epochs * math.ceil(images / config.base.batch_size)
+
+
+def train_base(
+    data: AnnotatedImages,
+    classes: int,
+    config: Config,
+    recipe: BaseRecipe,
+    seed: int,
+    device: torch.device,
+    job: str,
+    report: Report,
+) -> SegmentationNetwork:
+    """Train a base model (METHODS, Protocol) and return it in eval mode."""
+    torch.manual_seed(derived_seed("base", seed, "initialisation"))
+    network = new_network(config, recipe, classes, config.network.pretrained).to(device).train()
+    optimizer = _optimizer(network, config)
+    total, done, throttle = iterations(config, len(data)), 0, Throttle()
+    for epoch in range(config.base.epochs):
+        order = np.random.default_rng([derived_seed("base", seed, "order"), epoch]).permutation(len(data)).tolist()
+        key = (derived_seed("base", seed, "augmentation"), epoch)
+        for images, labels, _, _ in data.batches(
+            config.base.batch_size, order, augmentation(config), key, config.data.workers
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, done, total)
+            loss = cross_entropy(network(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+            if throttle.due():
+                report(Event(job, f"epoch {epoch + 1}/{config.base.epochs}", done, total, loss=loss.item()))
+    return network.eval()
+
+
+def learning_rate(config: Config, iteration: int, total: int) -> float:
+    """Return the base step's learning rate: linear warm-up times poly decay."""
+    warmup = min(1.0, (iteration + 1) / config.base.warmup_steps) if config.base.warmup_steps else 1.0
+    return float(config.base.lr * warmup * (1 - iteration / total) ** config.base.poly_power)
+
+
+def _optimizer(network: SegmentationNetwork, config: Config) -> torch.optim.Optimizer:
+    b = config.base
+    if b.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), b.lr, weight_decay=b.weight_decay)
+    return torch.optim.SGD(network.parameters(), b.lr, b.momentum, weight_decay=b.weight_decay)
+
+
+def save_base(network: SegmentationNetwork, base: dict[str, Any]) -> None:
+    """Keep a base model under its hash; the file appears by one rename."""
+    final = base_file(base["hash"])
+    scratch = final.with_suffix(f".{os.getpid()}.tmp")
+    torch.save({"inputs": base["inputs"], "network": network.state_dict()}, scratch)
+    os.replace(scratch, final)
+
+
+def load_base(
+    base_hash: str, config: Config, recipe: BaseRecipe, classes: int, device: torch.device
+) -> SegmentationNetwork:
+    """Return a kept base model in eval mode."""
+    network = new_network(config, recipe, classes, pretrained=False)
+    kept = torch.load(base_file(base_hash), map_location="cpu", weights_only=True)
+    network.load_state_dict(kept["network"])
+    return network.to(device).eval()

@@ -1,0 +1,289 @@
+"""The command line. Exit status: 0 done; 1 a run failed; 2 the request was wrong (one line says how)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.session import Result
+
+EXAMPLE = "bench run --strategies ours,er,mib --scenario shapes-15-1-disjoint"
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with its status."""
+    options = _parser().parse_args(arguments)
+    try:
+        sys.exit(options.command(options))
+    except ValueError as error:
+        if not _is_ours(error):
+            raise
+        sys.exit(_refused(str(error)))
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Whether the error is one of those whose message is the one line a user needs."""
+    from bench.config import RequestError
+    from benchmarks.errors import DataError
+    from reports.records import RecordError
+
+    return isinstance(error, (RequestError, DataError, RecordError))
+
+
+def _refused(message: str) -> int:
+    print(f"bench: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="bench", description=__doc__, epilog=f"example: {EXAMPLE}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="make runs: strategies on a scenario", epilog=f"example: {EXAMPLE}"))
+    _add_strategies(commands.add_parser("strategies", help="list the strategies that are installed"))
+    _add_scenarios(commands.add_parser("scenarios", help="list the scenarios of the paper's tables"))
+    _add_scenario(commands.add_parser("scenario", help="show a scenario's steps, classes and image counts"))
+    _add_tables(commands.add_parser("tables", help="write tables from finished runs"))
+    _add_curves(commands.add_parser("curves", help="plot mIoU per step from finished runs"))
+    _add_speed(commands.add_parser("speed", help="measure what this machine does, as ratios"))
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--strategies", required=True, help='names, with parameters if wanted: "er,ours(sampling=uniform)"')
+    add("--scenario", required=True, help="e.g. shapes-15-1-disjoint; `bench scenarios` lists them")
+    _add_data_root(parser)
+    add("--seeds", type=_integers, default=[0], help="e.g. 0,1,2 (default 0)")
+    add("--memory", type=int, help="images in memory, the same as --set memory.size=N")
+    add("--preset", help="paper (default for voc) or small (default for shapes)")
+    add("--config", type=Path, metavar="FILE", help="YAML with settings over the preset's")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. incremental.lr=0.002")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    _add_runs_folder(parser, "--out")
+    add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")
+    add("--overwrite", action="store_true", help="make finished runs again")
+    parser.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.session import Request, run
+
+    console = Console()
+    memory = [] if options.memory is None else [f"memory.size={options.memory}"]
+    result = run(
+        Request(
+            strategies=options.strategies,
+            scenario=options.scenario,
+            data_root=options.data_root,
+            seeds=options.seeds,
+            preset=options.preset,
+            config=options.config,
+            assignments=[*options.set, *memory],
+            device=options.device,
+            out=options.out,
+            jobs=options.jobs,
+            overwrite=options.overwrite,
+        ),
+        console,
+    )
+    if result.runs:
+        _show(result, options.scenario, options.out, console)
+    for job, failure in result.failures.items():
+        last = failure.strip().splitlines()[-1]
+        console.print(f"failed: {job}: {last}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return 1 if result.failures else 0
+
+
+def _show(result: Result, scenario: str, out: Path, console: Console) -> None:
+    """Print the table of this command's runs, and write the tables and curves of all runs in the folder."""
+    from bench.summary import results_table
+    from reports.curves import write_curves
+    from reports.records import find_runs
+    from reports.tables import write_tables
+
+    console.print(results_table(result.frame))
+    runs = find_runs(out / scenario)
+    written = [*write_tables(runs, out / "tables"), *write_curves(runs, out / "curves")]
+    for path in [*(run.path for run in result.runs), *written]:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _add_strategies(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="import each one and name the broken ones")
+    parser.set_defaults(command=_strategies)
+
+
+def _strategies(options: argparse.Namespace) -> int:
+    from strategies.registry import strategy_entry_points
+
+    broken = 0
+    for name, point in strategy_entry_points().items():
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+        state = _import_problem(point.load) if options.check else ""
+        broken += bool(state and state != "ok")
+        print(f"{name:<12} {point.value:<32} {package}  {state}".rstrip())
+    return 1 if broken else 0
+
+
+def _import_problem(load: object) -> str:
+    try:
+        load()  # type: ignore[operator]
+    except Exception as error:
+        return f"BROKEN: {type(error).__name__}: {error}"
+    return "ok"
+
+
+def _add_scenarios(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_scenarios)
+
+
+def _scenarios(options: argparse.Namespace) -> int:
+    from benchmarks.scenarios import parse_name, scenario_names
+
+    for name in scenario_names():
+        groups = parse_name(name).groups
+        print(f"{name:<24} {' + '.join(str(len(group)) for group in groups)} classes")
+    return 0
+
+
+def _add_scenario(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="e.g. voc-15-1-disjoint")
+    _add_data_root(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=_scenario)
+
+
+def _scenario(options: argparse.Namespace) -> int:
+    from benchmarks.scenarios import load_scenario
+
+    scenario = load_scenario(options.name, options.data_root)
+    described = scenario.as_dict()
+    if options.json:
+        print(json.dumps(described, indent=2))
+        return 0
+    names = scenario.imageset.class_names
+    published = scenario.published_sizes
+    for step in described["steps"]:
+        t = step["step"]
+        note = ""
+        if published:
+            note = "as published" if published[t] == step["train_images"] else f"published: {published[t]}"
+        print(f"step {t}: {step['train_images']:>6} training, {step['test_images']:>5} test images  {note}".rstrip())
+        print(f"        classes {', '.join(f'{c} {names[c]}' for c in step['classes'])}")
+        print(f"        train_sha256 {step['train_sha256']}")
+    print(f"split_hash {described['split_hash']}")
+    return 0
+
+
+def _add_tables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", nargs="*", help="scenarios (default: all that have finished runs)")
+    _add_runs_folder(parser, "--runs")
+    parser.add_argument("--out", type=Path, default=Path("tables"), help="folder to write to (default tables)")
+    parser.add_argument(
+        "--format", type=_words, default=["csv", "latex"], help="csv,latex,markdown (default csv,latex)"
+    )
+    parser.set_defaults(command=_tables)
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from reports.tables import FORMATS, write_tables
+
+    return _write(options, FORMATS, write_tables)
+
+
+def _add_curves(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", nargs="*", help="scenarios (default: all that have finished runs)")
+    _add_runs_folder(parser, "--runs")
+    parser.add_argument("--out", type=Path, default=Path("curves"), help="folder to write to (default curves)")
+    parser.add_argument("--format", type=_words, default=["png", "pdf"], help="png,pdf (default png,pdf)")
+    parser.set_defaults(command=_curves)
+
+
+def _curves(options: argparse.Namespace) -> int:
+    from reports.curves import FORMATS, write_curves
+
+    return _write(options, FORMATS, write_curves)
+
+
+def _write(options: argparse.Namespace, formats: Sequence[str], write: object) -> int:
+    from bench.config import RequestError
+    from benchmarks.scenarios import parse_name
+    from reports.records import find_runs
+
+    for name in options.format:
+        if name not in formats:
+            raise RequestError(f"--format {name}: allowed are {', '.join(formats)}")
+    for name in options.scenario:
+        parse_name(name)
+    runs = find_runs(options.runs) if options.runs.is_dir() else []
+    written = write(runs, options.out, formats=options.format, scenarios=options.scenario or None)  # type: ignore[operator]
+    for path in written:
+        print(path)
+    if not written:
+        print(f"no finished run in {options.runs}", file=sys.stderr)
+    return 0
+
+
+def _add_speed(parser: argparse.ArgumentParser) -> None:
+    from bench.speed import MEASUREMENTS
+
+    parser.add_argument("what", nargs="*", help=f"{', '.join(MEASUREMENTS)} (default: all that can be measured)")
+    _add_data_root(parser)
+    parser.set_defaults(command=_speed)
+
+
+def _speed(options: argparse.Namespace) -> int:
+    from bench.speed import measure
+
+    return measure(options.what, options.data_root)
+
+
+def _add_data_root(parser: argparse.ArgumentParser) -> None:
+    default = os.environ.get("BENCH_DATA_ROOT")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path(default) if default else None,
+        metavar="DIR",
+        help="the parent of VOCdevkit (default: BENCH_DATA_ROOT)",
+    )
+
+
+def _add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:
+    parser.add_argument(
+        flag, type=Path, default=Path("runs"), metavar="DIR", help="folder of run directories (default runs)"
+    )
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers such as 0,1,2") from None
+
+
+def _words(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,254 @@
+"""Settings: presets, files and `--set`, merged and checked; an unknown key names the nearest known one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.resources
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from strategies.protocol import STRICT, NetworkName, OnlineProtocol
+from strategies.registry import UnknownStrategyError, entry_point
+
+PRESETS = ("paper", "small")
+DEFAULT_PRESET = {"voc": "paper", "shapes": "small"}
+
+T = TypeVar("T")
+Settings = dict[str, Any]
+
+
+class RequestError(ValueError):
+    """What was asked for is wrong; the message is one line: what, where, what is allowed."""
+
+
+@validated(frozen=True, config=STRICT)
+class BaseProtocol:
+    """How the base model is trained (METHODS, Protocol)."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    optimizer: Literal["sgd", "adamw"]
+    lr: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    poly_power: Annotated[float, Field(ge=0)]
+
+
+@validated(frozen=True, config=STRICT)
+class NetworkConfig:
+    """Which network; `pretrained` loads ImageNet weights into its backbone."""
+
+    name: NetworkName
+    pretrained: bool
+
+
+@validated(frozen=True, config=STRICT)
+class MemoryConfig:
+    """BM, the memory's size in images."""
+
+    size: Annotated[int, Field(ge=1)]
+
+
+@validated(frozen=True, config=STRICT)
+class DataConfig:
+    """What is done to images: squeezed to `size` x `size` (or as they are), scaled, cropped, flipped."""
+
+    size: Annotated[int, Field(ge=16)] | None
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    crop: Annotated[int, Field(ge=16)] | None
+    flip: bool
+    workers: Annotated[int, Field(ge=0)]
+
+
+@validated(frozen=True, config=STRICT)
+class EvaluationConfig:
+    """What is evaluated, and which convention future classes follow (METHODS, Protocol)."""
+
+    batch_size: Annotated[int, Field(ge=1)]
+    future_classes: Literal["background", "ignore"]
+    stream: Literal["test", "valid"]
+    valid_fraction: Annotated[float, Field(ge=0, lt=1)]
+
+
+@validated(frozen=True, config=STRICT)
+class RuntimeConfig:
+    """Threads of one run: part of what determines its numbers, independent of how many runs go side by side."""
+
+    threads: Annotated[int, Field(ge=1)]
+
+
+@validated(frozen=True, config=STRICT)
+class Config:
+    """All settings of a run."""
+
+    network: NetworkConfig
+    base: BaseProtocol
+    incremental: OnlineProtocol
+    memory: MemoryConfig
+    data: DataConfig
+    evaluation: EvaluationConfig
+    runtime: RuntimeConfig
+    strategies: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class StrategyRequest:
+    """A strategy as asked for: its name and the parameters given with it, as in `ours(head=linear)`."""
+
+    name: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name of its rows and its folder."""
+        given = ",".join(f"{k}={v}" for k, v in self.parameters)
+        return f"{self.name}({given})" if given else self.name
+
+
+def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
+    """Parse `er,ours(sampling=uniform)`; raise `RequestError` for an unknown or repeated strategy."""
+    parts = _split_outside_brackets(text) if isinstance(text, str) else list(text)
+    requests = [_parse_strategy(part.strip()) for part in parts if part.strip()]
+    if not requests:
+        raise RequestError("--strategies is empty; `bench strategies` lists what there is")
+    labels = [r.label for r in requests]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise RequestError(f"--strategies names '{label}' more than once")
+    return requests
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    return re.split(r",(?![^(]*\))", text)
+
+
+def _parse_strategy(text: str) -> StrategyRequest:
+    match = re.fullmatch(r"([^()\s]+)(?:\((.*)\))?", text)
+    if match is None:
+        raise RequestError(f"cannot read the strategy '{text}'; it is NAME or NAME(parameter=value,...)")
+    try:
+        entry_point(match[1])
+    except UnknownStrategyError as error:
+        raise RequestError(str(error)) from None
+    pairs = [_pair(p, f"strategy '{text}'") for p in (match[2] or "").split(",") if p.strip()]
+    return StrategyRequest(match[1], tuple(sorted(pairs)))
+
+
+def _pair(text: str, where: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RequestError(f"{where}: '{text}' is not key=value")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RequestError(f"{where}: cannot read the value of '{text}'") from None
+
+
+def resolve_config(
+    dataset: str, preset: str | None = None, file: Path | None = None, assignments: Sequence[str] = ()
+) -> Config:
+    """Return the settings: the data set's preset, then the file, then each `key=value`, checked.
+
+    Raises `RequestError` for an unknown preset, key or strategy and for a value outside its range.
+    """
+    chosen = preset or DEFAULT_PRESET[dataset]
+    if chosen not in PRESETS:
+        near = difflib.get_close_matches(chosen, PRESETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise RequestError(f"unknown preset '{chosen}'{hint} (known: {', '.join(PRESETS)})")
+    settings = _read_yaml(importlib.resources.files("bench") / "presets" / f"{chosen}.yaml")
+    if file is not None:
+        settings = _merged(settings, _read_yaml(file))
+    for text in assignments:
+        key, value = _pair(text, "--set")
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        settings = _merged(settings, nested)
+    config = checked(Config, settings)
+    for name in config.strategies:
+        try:
+            entry_point(name)
+        except UnknownStrategyError as error:
+            raise RequestError(f"strategies.{name}: {error}") from None
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    if config.data.scale[0] > config.data.scale[1]:
+        raise RequestError(f"data.scale {list(config.data.scale)}: the first value is above the second")
+    if config.data.size is None and config.evaluation.batch_size > 1:
+        raise RequestError("evaluation.batch_size must be 1 where data.size is null: images differ in size")
+    if config.data.size is None and config.data.crop is None:
+        raise RequestError("data.crop must be set where data.size is null: images differ in size")
+    if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
+        raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
+
+
+def _read_yaml(path: Any) -> Settings:
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RequestError(f"cannot read the settings {path} ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path} is not plain YAML ({' '.join(str(error).split())})") from None
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise RequestError(f"{path}: settings are a mapping of sections")
+    return settings
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def checked(kind: type[T], settings: Mapping[str, Any], where: str = "") -> T:
+    """Build a dataclass of settings; raise `RequestError` that names the key, its value and what is allowed."""
+    _check_keys(kind, settings, where)
+    try:
+        return TypeAdapter(kind).validate_python(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([*filter(None, [where]), *(str(p) for p in first["loc"])])
+        if first["type"] == "missing":
+            raise RequestError(f"{key} is missing") from None
+        problem = first["msg"][0].lower() + first["msg"][1:]
+        raise RequestError(f"{key}={first['input']!r}: {problem}") from None
+
+
+def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str) -> None:
+    types = get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key, value in settings.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
+            raise RequestError(f"unknown setting {path}; {hint}")
+        if dataclasses.is_dataclass(types[key]):
+            if not isinstance(value, Mapping):
+                raise RequestError(f"{path}={value!r}: a section of settings is a mapping")
+            _check_keys(types[key], value, path)  # type: ignore[arg-type]
+
+
+def method_parameters(request: StrategyRequest, config: Config) -> Any:
+    """Import the method and return its checked hyper-parameters: the preset's, then the given ones."""
+    kind = entry_point(request.name).load().Parameters
+    settings = {**config.strategies.get(request.name, {}), **dict(request.parameters)}
+    return checked(kind, settings, f"strategies.{request.name}")

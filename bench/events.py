@@ -1,0 +1,46 @@
+"""What a job tells while it works: plain data that crosses process boundaries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Report = Callable[["Event"], None]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A job's progress.
+
+    `done` of `total` are base iterations or incoming batches over all steps; `batch` of `batches` those of
+    the step under way; `step` is None while a base model is trained; `miou` is the last evaluation's, in
+    per cent; `finished_step` marks the event that ends a step.
+    """
+
+    job: str
+    phase: str
+    done: int
+    total: int
+    step: int | None = None
+    batch: int = 0
+    batches: int = 0
+    loss: float | None = None
+    miou: float | None = None
+    finished_step: bool = False
+
+
+class Throttle:
+    """Lets an event through at most every `interval` seconds."""
+
+    def __init__(self, interval: float = 0.2) -> None:
+        self.interval = interval
+        self._last = 0.0
+
+    def due(self) -> bool:
+        """Return whether it is time again."""
+        now = time.monotonic()
+        if now - self._last < self.interval:
+            return False
+        self._last = now
+        return True

@@ -1,0 +1,145 @@
+"""Jobs side by side, one process each, or one after another in the calling process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+from bench.events import Event, Report
+
+
+class Job(Protocol):
+    """Something to do that tells how it goes."""
+
+    @property
+    def key(self) -> str: ...
+
+    def execute(self, report: Report) -> None: ...
+
+
+Failures = dict[str, str]
+"""By job: the traceback, or one line where there is none."""
+
+
+def warm_up() -> None:
+    """Start the process that workers are forked from; it imports torch and Avalanche meanwhile."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.runner"])
+    from multiprocessing import forkserver
+
+    forkserver.ensure_running()
+
+
+def run_jobs(
+    jobs: Sequence[Job], needs: Mapping[str, str], workers: int, on_event: Report, on_start: Callable[[str], None]
+) -> Failures:
+    """Execute jobs, at most `workers` at a time, each after the job it needs; return what failed.
+
+    The numbers do not depend on `workers`. A failure stops nothing but the jobs that need the failed one.
+    """
+    return (
+        _one_by_one(jobs, needs, on_event, on_start)
+        if workers == 1
+        else _pool(jobs, needs, workers, on_event, on_start)
+    )
+
+
+def _one_by_one(
+    jobs: Sequence[Job], needs: Mapping[str, str], on_event: Report, on_start: Callable[[str], None]
+) -> Failures:
+    failures: Failures = {}
+    for job in jobs:
+        if needs.get(job.key) in failures:
+            failures[job.key] = _unmet(needs[job.key])
+            continue
+        on_start(job.key)
+        try:
+            job.execute(on_event)
+        except Exception:
+            failures[job.key] = traceback.format_exc()
+    return failures
+
+
+def _pool(
+    jobs: Sequence[Job], needs: Mapping[str, str], workers: int, on_event: Report, on_start: Callable[[str], None]
+) -> Failures:
+    context = multiprocessing.get_context("forkserver")
+    failures: Failures = {}
+    finished: set[str] = set()
+    waiting = list(jobs)
+    running: dict[Connection, tuple[Job, Any]] = {}
+    known = {job.key for job in jobs}
+    try:
+        while waiting or running:
+            for job in [j for j in waiting if needs.get(j.key) in failures]:
+                failures[job.key] = _unmet(needs[job.key])
+                waiting.remove(job)
+            for job in waiting[:]:
+                ready = needs.get(job.key) not in known - finished
+                if ready and len(running) < workers:
+                    waiting.remove(job)
+                    running.update([_start(context, job)])
+                    on_start(job.key)
+            for ready_end in wait(list(running)):
+                assert isinstance(ready_end, Connection)
+                job, process = running[ready_end]
+                try:
+                    message = ready_end.recv()
+                except EOFError:
+                    message = f"its process ended with exit status {_joined(process)}"
+                if isinstance(message, Event):
+                    on_event(message)
+                    continue
+                del running[ready_end]
+                _joined(process)
+                finished.add(job.key)
+                if message is not None:
+                    failures[job.key] = message
+    finally:
+        for _, process in running.values():
+            process.terminate()
+    return failures
+
+
+def _start(context: Any, job: Job) -> tuple[Connection, tuple[Job, Any]]:
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(job, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return ours, (job, process)
+
+
+def _child(job: Job, to_parent: Connection) -> None:
+    _die_with_parent()
+    failure = None
+    try:
+        job.execute(to_parent.send)
+    except Exception:
+        failure = traceback.format_exc()
+    to_parent.send(failure)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _joined(process: Any) -> int | None:
+    process.join(10)
+    status: int | None = process.exitcode
+    return status
+
+
+def _unmet(needed: str) -> str:
+    return f"{needed}, which it needs, failed"

@@ -1,0 +1,242 @@
+"""One `bench run`: everything is checked and planned before the first file is written, then executed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from bench import pool
+from bench.config import (
+    Config,
+    RequestError,
+    StrategyRequest,
+    method_parameters,
+    parse_strategies,
+    resolve_config,
+)
+from bench.spec import run_folder, run_spec
+from bench.view import make_view
+from benchmarks.packing import pack
+from benchmarks.scenarios import Scenario, load_scenario
+from reports.records import Run, read_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.runner import BaseJob, RunJob
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `bench run` was asked for."""
+
+    strategies: str | Sequence[str]
+    scenario: str
+    data_root: Path | None = None
+    seeds: Sequence[int] = (0,)
+    preset: str | None = None
+    config: Path | None = None
+    assignments: Sequence[str] = ()
+    device: str = "auto"
+    out: Path = Path("runs")
+    jobs: int | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class Result:
+    """The finished runs of a request and what failed, by job."""
+
+    runs: list[Run]
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per run and step; see `reports.tables.frame` for the columns."""
+        from reports.tables import frame
+
+        return frame(self.runs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a request: base models not yet kept, runs not yet finished, and every run's directory."""
+
+    bases: list[BaseJob]
+    runs: list[RunJob]
+    needs: dict[str, str]
+    folders: list[Path]
+    kept_bases: int
+
+
+def run(request: Request, console: Console) -> Result:
+    """Make every run of a request that is not finished; raise `RequestError` or `DataError` before any work."""
+    requests = parse_strategies(request.strategies)
+    seeds = _seeds(request.seeds)
+    scenario_name = _dataset(request.scenario)
+    config = resolve_config(scenario_name, request.preset, request.config, request.assignments)
+    workers = _workers(request.jobs, config)
+    if workers > 1:
+        pool.warm_up()
+    _require_writable(request.out)
+    scenario = load_scenario(request.scenario, request.data_root)
+    _warn_of_sizes(scenario, console)
+    _read_images(scenario, config, console)
+    plan = make_plan(request, requests, seeds, config, scenario)
+    failures = _execute(plan, workers, config, console)
+    finished = [read_run(folder) for folder in plan.folders if (folder / "done").is_file()]
+    return Result(finished, failures)
+
+
+def _seeds(seeds: Sequence[int]) -> list[int]:
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise RequestError(f"seeds {list(seeds)}: they are different numbers from 0 on, at least one")
+    return list(seeds)
+
+
+def _dataset(scenario: str) -> str:
+    from benchmarks.scenarios import parse_name
+
+    return parse_name(scenario).dataset
+
+
+def _workers(jobs: int | None, config: Config) -> int:
+    if jobs is None:
+        return max(1, (os.cpu_count() or 1) // config.runtime.threads)
+    if jobs < 1:
+        raise RequestError(f"--jobs {jobs}: at least 1")
+    return jobs
+
+
+def _require_writable(out: Path) -> None:
+    """Raise `RequestError` where a run directory could not be made; leaves nothing behind."""
+    there = next(p for p in (out, *out.resolve().parents) if p.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise RequestError(f"--out {out}: cannot write to {there} ({error.strerror})") from None
+
+
+def _warn_of_sizes(scenario: Scenario, console: Console) -> None:
+    sizes = tuple(len(step.train) for step in scenario.steps)
+    if scenario.published_sizes and sizes != scenario.published_sizes:
+        text = f"note: {scenario.name} has {sizes} training images a step, published are {scenario.published_sizes}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _read_images(scenario: Scenario, config: Config, console: Console) -> None:
+    """Decode every image once where they are packed, so that a damaged one stops the request here."""
+    size = config.data.size
+    if size is None:
+        scenario.imageset.stamp()
+        return
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bars: dict[str, Any] = {}
+
+        def advance(text: str, done: int, total: int) -> None:
+            if text not in bars:
+                bars[text] = progress.add_task(text, total=total)
+                if not console.is_terminal:
+                    console.print(f"{text} ({total})", markup=False, highlight=False)
+            progress.update(bars[text], completed=done)
+
+        pack(scenario.imageset, "train", size, advance)
+
+
+def make_plan(
+    request: Request, requests: list[StrategyRequest], seeds: list[int], config: Config, scenario: Scenario
+) -> Plan:
+    """Return the jobs of a checked request; imports the methods."""
+    from bench.base import base_file, iterations
+    from bench.runner import BaseJob, RunJob
+    from strategies.registry import method_class
+
+    device = resolved_device(request.device)
+    plan = Plan([], [], {}, [], 0)
+    bases: dict[str, str] = {}
+    kept = set()
+    batch = config.incremental.batch_size
+    updates = sum(-(-len(step.train) // batch) for step in scenario.steps[1:])
+    for asked in requests:
+        parameters = method_parameters(asked, config)
+        recipe = method_class(asked.name).recipe(parameters)
+        for seed in seeds:
+            spec = run_spec(scenario, asked, parameters, recipe, config, seed, device)
+            folder = run_folder(request.out, spec)
+            plan.folders.append(folder)
+            if (folder / "done").is_file() and not request.overwrite:
+                continue
+            key = f"{asked.label} seed {seed}"
+            base = spec["base"]
+            if base_file(base["hash"]).is_file():
+                kept.add(base["hash"])
+            elif base["hash"] not in bases:
+                bases[base["hash"]] = f"base {recipe.head} seed {seed}"
+                total = iterations(config, len(scenario.steps[0].train))
+                plan.bases.append(
+                    BaseJob(
+                        bases[base["hash"]],
+                        request.scenario,
+                        request.data_root,
+                        config,
+                        recipe,
+                        seed,
+                        device,
+                        base,
+                        total,
+                    )
+                )
+            if base["hash"] in bases:
+                plan.needs[key] = bases[base["hash"]]
+            plan.runs.append(
+                RunJob(
+                    key, request.scenario, request.data_root, config, asked.name, parameters, recipe, seed, device,
+                    spec, folder, updates,
+                )
+            )  # fmt: skip
+    return Plan(plan.bases, plan.runs, plan.needs, plan.folders, len(kept))
+
+
+def resolved_device(device: str) -> str:
+    """Return `cpu` or `cuda`; `auto` takes a GPU where there is one."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        available = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu (no GPU is available)"
+        raise RequestError(f"--device {device}: allowed are {available}")
+    return device
+
+
+def _execute(plan: Plan, workers: int, config: Config, console: Console) -> dict[str, str]:
+    jobs = [*plan.bases, *plan.runs]
+    skipped = len(plan.folders) - len(plan.runs)
+    if skipped:
+        console.print(f"{skipped} of {len(plan.folders)} runs are finished already", highlight=False)
+    for job in plan.runs:
+        shutil.rmtree(job.folder, ignore_errors=True)
+    weights = {j.key: float(j.units * config.base.batch_size) for j in plan.bases}
+    weights |= {j.key: float(j.units * 3 * config.incremental.batch_size) for j in plan.runs}
+    with make_view(console, weights) as view:
+        if plan.kept_bases:
+            view.note(f"{plan.kept_bases} base model(s) from the cache")
+        failures = pool.run_jobs(jobs, plan.needs, workers, view.event, view.start)
+    for job in plan.runs:
+        if job.key in failures:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            (job.folder / "error.txt").write_text(failures[job.key])
+    return failures

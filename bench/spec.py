@@ -1,0 +1,129 @@
+"""What determines a run, written out: the content of `spec.yaml`, its hash, and its seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench.config import Config, StrategyRequest
+from benchmarks.scenarios import Scenario
+from reports.records import SCHEMA
+from strategies.protocol import BaseRecipe
+
+PACKAGES = ("continual-seg-bench", "torch", "torchvision", "avalanche-lib", "numpy", "pillow")
+
+
+def digest(content: Any) -> str:
+    """Return the SHA-256 of plain data, written canonically as JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def derived_seed(*words: str | int) -> int:
+    """Return a 62-bit seed for one purpose, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "big") >> 2
+
+
+def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: int, device: str) -> dict[str, Any]:
+    """Return exactly what determines a base model: never the strategy, nor the later steps."""
+    data = dataclasses.asdict(config.data)
+    del data["workers"]
+    return {
+        "data": scenario.imageset.fingerprint,
+        "classes": list(scenario.steps[0].classes),
+        "train_sha256": scenario.train_sha256(0),
+        "valid_fraction": config.evaluation.valid_fraction,
+        "preparation": data,
+        "network": dataclasses.asdict(config.network),
+        "recipe": dataclasses.asdict(recipe),
+        "protocol": dataclasses.asdict(config.base),
+        "threads": config.runtime.threads,
+        "device": device,
+        "torch": version("torch"),
+        "seed": seed,
+    }
+
+
+def run_spec(
+    scenario: Scenario,
+    request: StrategyRequest,
+    parameters: Any,
+    recipe: BaseRecipe,
+    config: Config,
+    seed: int,
+    device: str,
+) -> dict[str, Any]:
+    """Return everything that determines a run and everything needed to trace it, as plain data."""
+    settings = dataclasses.asdict(config)
+    del settings["strategies"]
+    settings = json.loads(json.dumps(settings))
+    settings["runtime"]["device"] = device
+    method = {"name": request.name, "parameters": dataclasses.asdict(parameters)}
+    base = base_inputs(scenario, config, recipe, seed, device)
+    described = scenario.as_dict()
+    determining = {
+        "schema": SCHEMA,
+        "split_hash": described["split_hash"],
+        "data": scenario.imageset.fingerprint,
+        "method": method,
+        "recipe": dataclasses.asdict(recipe),
+        "config": {**settings, "data": {**settings["data"], "workers": None}},
+    }
+    return {
+        "schema": SCHEMA,
+        "scenario": described["name"],
+        "strategy": request.label,
+        "seed": seed,
+        "hash": digest(determining)[:12],
+        "method": method,
+        "config": settings,
+        "conventions": {
+            "future_classes": config.evaluation.future_classes,
+            "background_in_mean": True,
+            "resolution": f"{config.data.size} x {config.data.size}" if config.data.size else "native",
+            "evaluate_on": config.evaluation.stream,
+        },
+        "class_names": [scenario.imageset.class_names[c] for c in (0, *(c for s in scenario.steps for c in s.classes))],
+        "steps": described["steps"],
+        "split_hash": described["split_hash"],
+        "published_train_images": described["published_train_images"],
+        "data": {
+            "name": scenario.name.dataset,
+            "root": str(scenario.imageset.root.resolve()) if scenario.imageset.root else None,
+            "fingerprint": scenario.imageset.fingerprint,
+        },
+        "base": {"hash": digest(base), "inputs": base},
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "git": _git_revision(),
+    }
+
+
+def run_folder(out: Path, spec: dict[str, Any]) -> Path:
+    """Return the run's directory: scenario / strategy / hash and seed."""
+    return out / spec["scenario"] / spec["strategy"] / f"{spec['hash']}-seed{spec['seed']}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def _git_revision() -> str | None:
+    """The revision of the checkout this code runs from, marked where it has been changed; None elsewhere."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

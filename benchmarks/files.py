@@ -1,0 +1,90 @@
+"""Reading photographs and label maps from files, with errors that name the file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.errors import DataError
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content; raise `DataError` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror})") from error
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return a photograph as uint8 H x W x 3; raise `DataError` where it is damaged."""
+    with _decoding(path), Image.open(io.BytesIO(read_bytes(path))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Return a label map as uint8 H x W; raise `DataError` where it is damaged."""
+    content = read_bytes(path)
+    if path.suffix == ".mat":
+        return _sbd_segmentation(content, path)
+    with _decoding(path), Image.open(io.BytesIO(content)) as image:
+        _require_indices(image, path)
+        return np.asarray(image)
+
+
+def labels_in(content: bytes, path: Path) -> np.ndarray:
+    """Return bool (256,): which labels stand in the label map that a file's content holds."""
+    if path.suffix == ".mat":
+        return np.bincount(_sbd_segmentation(content, path).ravel(), minlength=256) > 0
+    with _decoding(path), Image.open(io.BytesIO(content)) as image:
+        _require_indices(image, path)
+        return np.asarray(image.histogram()) > 0
+
+
+def stamp_of(paths: Sequence[Path], missing: str) -> str:
+    """Return the SHA-256 of the files' paths, sizes and times.
+
+    `missing` is the `DataError`'s text for a file or folder that is not there; `{}` becomes its path.
+    """
+    folders: dict[Path, dict[str, os.DirEntry[str]]] = {}
+    for folder in dict.fromkeys(p.parent for p in paths):
+        if not folder.is_dir():
+            raise DataError(missing.format(folder))
+        folders[folder] = {entry.name: entry for entry in os.scandir(folder)}
+    key = hashlib.sha256()
+    for path in paths:
+        entry = folders[path.parent].get(path.name)
+        if entry is None:
+            raise DataError(missing.format(path))
+        status = entry.stat()
+        key.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return key.hexdigest()
+
+
+def _sbd_segmentation(content: bytes, path: Path) -> np.ndarray:
+    from scipy.io import loadmat  # only SBD's own files need it
+
+    with _decoding(path):
+        return np.asarray(loadmat(io.BytesIO(content))["GTcls"]["Segmentation"][0, 0], dtype=np.uint8)
+
+
+def _require_indices(image: Image.Image, path: Path) -> None:
+    if image.mode not in ("P", "L"):
+        raise DataError(f"{path} holds colours (mode {image.mode}); a label map holds class indices")
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, SyntaxError, ValueError, KeyError) as error:
+        raise DataError(f"cannot decode {path} ({error})") from error

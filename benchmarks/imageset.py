@@ -1,0 +1,99 @@
+"""What an image set is: ids, images, label maps, and which classes stand in which image."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from benchmarks.errors import DataError
+from benchmarks.labels import VOID
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Which labels stand in which image of a split.
+
+    `labels` is bool of shape (images, 256); `digest` is the SHA-256 of the label maps' content.
+    """
+
+    labels: np.ndarray
+    digest: str
+
+
+class ImageSet(ABC):
+    """Images with full label maps, in a training and a test split.
+
+    Label maps are uint8 with 0 for the background, 1..K for the classes and 255 for void.
+    """
+
+    name: ClassVar[str]
+    class_names: ClassVar[tuple[str, ...]]
+    """Names by label, the background first."""
+    embedded: ClassVar[bool] = False
+    """Whether the images are generated here: such results are no results on a published data set."""
+    published_sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """Training images per step as published, by scenario name without the data set."""
+
+    uniform_side: ClassVar[int | None] = None
+    """Pixels a side where all images are square and of one size."""
+
+    root: Path | None = None
+
+    @property
+    def class_count(self) -> int:
+        """K, the background not counted."""
+        return len(self.class_names) - 1
+
+    @abstractmethod
+    def ids(self, split: Split) -> tuple[str, ...]:
+        """Return the image ids of a split in the order of its list."""
+
+    @abstractmethod
+    def read(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image (uint8 H x W x 3) and its full label map (uint8 H x W); raise `DataError`."""
+
+    @abstractmethod
+    def presence(self, split: Split) -> Presence:
+        """Return the labels of every image of a split, from the cache where nothing has changed."""
+
+    @abstractmethod
+    def stamp(self) -> str:
+        """Return a quick key of the files on this machine (names, sizes, times) for the cache."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of both splits' ids and label maps: the same wherever the same data lie."""
+        content = hashlib.sha256()
+        for split in SPLITS:
+            content.update("\n".join(self.ids(split)).encode())
+            content.update(self.presence(split).digest.encode())
+        return content.hexdigest()
+
+    def class_presence(self, split: Split) -> np.ndarray:
+        """Return bool (images, K + 1): column c tells whether class c stands in the image.
+
+        Column 0, the background, is always False. Raises `DataError` for a label outside 0..K and 255.
+        """
+        labels = self.presence(split).labels
+        foreign = labels.copy()
+        foreign[:, : self.class_count + 1] = False
+        foreign[:, VOID] = False
+        if foreign.any():
+            image, label = np.argwhere(foreign)[0]
+            raise DataError(
+                f"{self.name}: the label map of {self.ids(split)[image]} holds label {label}; "
+                f"allowed are 0..{self.class_count} and {VOID}"
+            )
+        classes = labels[:, : self.class_count + 1].copy()
+        classes[:, 0] = False
+        return classes

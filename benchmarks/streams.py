@@ -1,0 +1,265 @@
+"""Avalanche streams of a scenario: every experience knows its classes, every item is (image, labels, step).
+
+Labels are positions in the order in which the classes are learned, 0 for the background and what is not
+annotated, 255 for void. A training item is annotated with its own step's classes alone; a test item of
+step t with every class known by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from avalanche.benchmarks import CLScenario
+from avalanche.benchmarks.scenarios import EagerCLStream
+from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
+from avalanche.benchmarks.utils import AvalancheDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.augmentation import Augmentation, normalised
+from benchmarks.errors import DataError
+from benchmarks.imageset import ImageSet, Split
+from benchmarks.labels import BACKGROUND, VOID, label_table
+from benchmarks.packing import Progress, pack
+from benchmarks.scenarios import Scenario, load_scenario, tested_images
+
+Pixels = Callable[[int], tuple[np.ndarray, np.ndarray]]
+"""Reads image (uint8 3 x H x W) and full label map (uint8 H x W) of a place in a split's list."""
+
+FutureClasses = Literal["background", "ignore"]
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A reference to one unaugmented training image and the annotation it arrived with.
+
+    `classes` are the labels of the image's annotated classes, from its whole label map.
+    """
+
+    image_id: str
+    step: int
+    classes: frozenset[int]
+    data: AnnotatedImages
+    index: int
+
+    def load(self, augmentation: Augmentation | None, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return image (float32 3 x H x W, normalised) and annotation (int64 H x W), augmented anew."""
+        image, labels = self.data.sample(self.index, augmentation, rng)
+        return normalised(image), labels.long()
+
+
+class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
+    """The images of one experience with the labels its step gives them."""
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        places: np.ndarray,
+        ids: Sequence[str],
+        presence: np.ndarray,
+        step: int,
+        positions: dict[int, int],
+        others: int = BACKGROUND,
+    ) -> None:
+        """`places` are the images' places in the split's list, `positions` the labels of annotated classes."""
+        self.step = step
+        self.ids = tuple(ids[i] for i in places)
+        self._pixels = pixels
+        self._places = places
+        self._table = torch.from_numpy(label_table(positions, others))
+        raw = np.array(list(positions), dtype=int)
+        labels = np.array(list(positions.values()), dtype=int)
+        self._classes = [frozenset(labels[row].tolist()) for row in presence[places][:, raw]]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        image, labels = self.annotated(index)
+        return normalised(image), labels.long(), self.step
+
+    def annotated(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return image `index` (uint8 3 x H x W) and its annotation (uint8 H x W)."""
+        image, full = self._pixels(int(self._places[index]))
+        return torch.from_numpy(np.array(image)), self._table[torch.from_numpy(np.array(full)).int()]
+
+    def sample(self, index: int, augmentation: Augmentation | None, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return image and annotation like `annotated`, augmented."""
+        image, labels = self.annotated(index)
+        return (image, labels) if augmentation is None else augmentation(image, labels, rng)
+
+    def exemplar(self, index: int) -> Exemplar:
+        """Return the reference by which a memory keeps image `index`."""
+        return Exemplar(self.ids[index], self.step, self._classes[index], self, index)
+
+    def batches(
+        self,
+        batch_size: int,
+        order: Sequence[int] | None = None,
+        augmentation: Augmentation | None = None,
+        seed: Sequence[int] = (0,),
+        workers: int = 0,
+    ) -> DataLoader[list[Tensor]]:
+        """Return batches [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B].
+
+        The augmentation of each image depends on `seed` and its place in `order` alone, so that any number
+        of `workers` gives the same batches.
+        """
+        picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed))
+        return DataLoader(
+            picks,
+            batch_size=batch_size,
+            num_workers=workers,
+            collate_fn=collate,
+            generator=torch.Generator(),
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+@dataclass(frozen=True)
+class _Picks(Dataset[tuple[Tensor, Tensor, int, int]]):
+    data: AnnotatedImages
+    order: Sequence[int]
+    augmentation: Augmentation | None
+    seed: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int, int]:
+        index = int(self.order[position])
+        rng = np.random.default_rng([*self.seed, position])
+        return *self.data.sample(index, self.augmentation, rng), self.data.step, index
+
+
+def collate(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:
+    """Join samples (uint8 image, uint8 labels, step, index) to one batch of tensors."""
+    images, labels, steps, indices = zip(*samples, strict=True)
+    return [
+        normalised(torch.stack(images)),
+        torch.stack(labels).long(),
+        torch.tensor(steps),
+        torch.tensor(indices),
+    ]
+
+
+class SegmentationExperience(DatasetExperience[AvalancheDataset]):  # type: ignore[type-var]
+    """An Avalanche experience that knows its classes, as labels in the order of learning."""
+
+    def __init__(self, data: AnnotatedImages, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__(dataset=AvalancheDataset([data]))
+        self.data = data
+        first = [1 + sum(map(len, groups[:t])) for t in range(len(groups) + 1)]
+        self.classes_in_this_experience = list(range(first[data.step], first[data.step + 1]))
+        self.previous_classes = list(range(1, first[data.step]))
+        self.classes_seen_so_far = list(range(1, first[data.step + 1]))
+        self.future_classes = list(range(first[data.step + 1], first[-1]))
+
+
+class SegmentationScenario(CLScenario[EagerCLStream[SegmentationExperience]]):
+    """Avalanche's benchmark of a scenario: `train_stream`, `valid_stream`, `test_stream`.
+
+    `test_stream[t]` is the complete test set of step t: never average over test experiences.
+    `valid_stream[t]` holds what was taken from the training images of steps 0..t; it is empty by default.
+    """
+
+    def __init__(self, scenario: Scenario, streams: dict[str, list[SegmentationExperience]]) -> None:
+        super().__init__([EagerCLStream(name, experiences) for name, experiences in streams.items()])
+        self.scenario = scenario
+        self.n_classes = scenario.imageset.class_count
+        self.class_names = [
+            scenario.imageset.class_names[c] for c in (0, *(c for g in scenario.name.groups for c in g))
+        ]
+
+
+def load_benchmark(
+    name: str,
+    data_root: str | Path | None = None,
+    *,
+    size: int | None = None,
+    future_classes: FutureClasses = "background",
+    valid_fraction: float = 0.0,
+    valid_seed: int = 0,
+) -> SegmentationScenario:
+    """Return the Avalanche benchmark of a scenario such as `shapes-15-1-disjoint`.
+
+    `size` squeezes every image to size x size pixels (None: as they are, for `shapes` 64 x 64).
+    `future_classes` tells whether pixels of classes not yet known count as background or void in the test
+    stream (METHODS, Protocol). `valid_fraction` of each step's training images, drawn by `valid_seed`, go
+    to the valid stream instead. Raises `DataError`.
+    """
+    return build_benchmark(
+        load_scenario(name, data_root),
+        size=size,
+        future_classes=future_classes,
+        valid_fraction=valid_fraction,
+        valid_seed=valid_seed,
+    )
+
+
+def build_benchmark(
+    scenario: Scenario,
+    *,
+    size: int | None = None,
+    future_classes: FutureClasses = "background",
+    valid_fraction: float = 0.0,
+    valid_seed: int = 0,
+    progress: Progress | None = None,
+) -> SegmentationScenario:
+    """Return the Avalanche benchmark of a computed scenario; see `load_benchmark`."""
+    if not 0 <= valid_fraction < 1:
+        raise DataError(f"valid_fraction {valid_fraction} is outside [0, 1)")
+    imageset, groups = scenario.imageset, scenario.name.groups
+    size = size or imageset.uniform_side
+    position = {c: i for i, c in enumerate((c for group in groups for c in group), 1)}
+    pixels = {s: _pixel_reader(imageset, s, size, progress) for s in ("train", "test")}
+    presence = {s: imageset.class_presence(s) for s in ("train", "test")}
+    held_out = _held_out(len(presence["train"]), valid_fraction, valid_seed)
+    others = BACKGROUND if future_classes == "background" else VOID
+
+    def annotated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:
+        classes = groups[t]
+        data = AnnotatedImages(
+            pixels[split], places, imageset.ids(split), presence[split], t, {c: position[c] for c in classes}
+        )
+        return SegmentationExperience(data, groups)
+
+    def evaluated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:
+        known = {c: position[c] for group in groups[: t + 1] for c in group}
+        data = AnnotatedImages(pixels[split], places, imageset.ids(split), presence[split], t, known, others)
+        return SegmentationExperience(data, groups)
+
+    steps = list(enumerate(scenario.steps))
+    held = np.flatnonzero(held_out)
+    valid = [held[places] for places in tested_images(presence["train"][held], groups)]
+    return SegmentationScenario(
+        scenario,
+        {
+            "train": [annotated("train", s.train[~held_out[s.train]], t) for t, s in steps],
+            "valid": [evaluated("train", places, t) for t, places in enumerate(valid)],
+            "test": [evaluated("test", s.test, t) for t, s in steps],
+        },
+    )
+
+
+def _held_out(count: int, fraction: float, seed: int) -> np.ndarray:
+    """Return bool (images,): True for the training images that go to the valid stream."""
+    held = np.zeros(count, dtype=bool)
+    held[np.random.default_rng(seed).permutation(count)[: round(count * fraction)]] = True
+    return held
+
+
+def _pixel_reader(imageset: ImageSet, split: Split, size: int | None, progress: Progress | None) -> Pixels:
+    if size is not None:
+        return pack(imageset, split, size, progress).read
+
+    def read(place: int) -> tuple[np.ndarray, np.ndarray]:
+        image, label_map = imageset.read(split, place)
+        return image.transpose(2, 0, 1), label_map
+
+    return read

@@ -1,0 +1,1 @@
+"""Results out: run directories, and the tables and curves made from them."""

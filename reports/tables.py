@@ -1,0 +1,308 @@
+"""Tables from run directories: a tidy frame, its summary over seeds, and files in CSV, LaTeX and Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.markup import Cell, Table, latex, markdown
+from reports.records import RecordError, Run, run_order, write_atomic
+from reports.rows import (
+    common_seeds,
+    count_text,
+    embedded_note,
+    file_stem,
+    own_seeds,
+    row_name,
+    row_order,
+    seeds_text,
+    variants,
+)
+
+FORMATS = ("csv", "latex", "markdown")
+NO_RUN = "no finished run"
+
+_GROUPS = ("old", "new", "miou", "imiou")
+_COSTS = {
+    "seconds_per_batch": "seconds",
+    "forward_per_batch": "forward_passes",
+    "backward_per_batch": "backward_passes",
+}
+_CONVENTIONS = {
+    "future_classes": "future classes",
+    "background_in_mean": "background in the mean",
+    "resolution": "resolution",
+    "evaluate_on": "evaluated on",
+}
+_KEY = ["scenario", "strategy", "variant"]
+
+
+# ---------------------------------------------------------------- the tidy frame
+
+
+def frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row per run and step, in a fixed order whatever the order of `runs`.
+
+    Columns: `scenario`; `strategy` (its label); `variant` ('' or the settings that tell runs of one label
+    apart, e.g. `memory.size=20`); `seed`; `hash`; `step`; `classes` (known after the step, without the
+    background); `background_in_mean` (the run's convention); `miou`, `imiou`, `old`, `new`, `step_1` ...
+    `step_T`, `miou_without_background`, `imiou_without_background`, `old_without_background` (per cent, as in
+    steps.csv, NaN where a group is not yet learned); `incoming_batches`; `seconds_per_batch`,
+    `forward_per_batch`, `backward_per_batch` (per incoming batch; NaN at step 0 and without a batch); `run`
+    (the directory). Raises RecordError if one run (scenario, strategy, hash and seed) was given twice, or if
+    a file is damaged.
+    """
+    ordered = sorted(runs, key=run_order)
+    _refuse_doubles(ordered)
+    names = _variant_names(ordered)
+    records = [record for run in ordered for record in _run_records(run, names[_identity(run)])]
+    return pd.DataFrame(records, columns=_frame_columns(ordered))
+
+
+def _identity(run: Run) -> tuple[str, str, str]:
+    return run.spec["scenario"], run.spec["strategy"], run.spec["hash"]
+
+
+def _refuse_doubles(ordered: Sequence[Run]) -> None:
+    for one, other in pairwise(ordered):
+        if run_order(one)[:4] == run_order(other)[:4]:
+            raise RecordError(f"{one.path} and {other.path}: the same run twice, its seed would count double")
+
+
+def _variant_names(runs: Sequence[Run]) -> dict[tuple[str, str, str], str]:
+    by_label: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        by_label.setdefault(_identity(run)[:2], []).append(run)
+    return {(*label, name): text for label, kin in by_label.items() for name, text in variants(kin).items()}
+
+
+def _frame_columns(runs: Sequence[Run]) -> list[str]:
+    last = max((len(run.spec["steps"]) for run in runs), default=1)
+    return [
+        *_KEY,
+        *("seed", "hash", "step", "classes", "background_in_mean", "miou", "imiou", "old", "new"),
+        *(f"step_{number}" for number in range(1, last)),
+        *("miou_without_background", "imiou_without_background", "old_without_background"),
+        *("incoming_batches", *_COSTS, "run"),
+    ]
+
+
+def _run_records(run: Run, variant: str) -> Iterable[dict[str, Any]]:
+    spec = run.spec
+    for row, cost in zip(run.steps, run.costs, strict=True):
+        step = int(row["step"])
+        yield {
+            **{key: spec[key] for key in ("scenario", "strategy", "seed", "hash")},
+            "variant": variant,
+            "classes": sum(len(one["classes"]) for one in spec["steps"][: step + 1]),
+            "background_in_mean": spec["conventions"].get("background_in_mean") is not False,
+            **row,
+            **_per_batch(step, cost),
+            "run": str(run.path),
+        }
+
+
+def _per_batch(step: int, cost: dict[str, float]) -> dict[str, float]:
+    batches = cost.get("incoming_batches", math.nan)
+    counts = step > 0 and batches > 0
+    shares = {name: cost.get(total, math.nan) / batches if counts else math.nan for name, total in _COSTS.items()}
+    return {"incoming_batches": batches, **shares}
+
+
+def headline(steps: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame`'s rows with the background in `old`, `miou`, `imiou` or not, as the conventions say."""
+    chosen = steps.copy()
+    for column in ("old", "miou", "imiou"):
+        chosen[column] = steps[column].where(
+            steps["background_in_mean"].astype(bool), steps[f"{column}_without_background"]
+        )
+    return chosen
+
+
+# ---------------------------------------------------------------- the summary over seeds
+
+
+def summary(steps: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per scenario, strategy and variant from the rows of `frame`, in the tables' fixed order.
+
+    Columns: `scenario`, `strategy`, `variant`; `n` (seeds) and `seeds` (separated by blanks); mean and
+    standard deviation (ddof = 1; NaN for one seed) over seeds of the last step's `old`, `new`, `miou` and
+    `imiou`, in per cent, with or without the background as each run's conventions say; and
+    `seconds_per_batch`, `forward_per_batch`, `backward_per_batch`: per incoming batch of steps 1..T, averaged
+    over seeds.
+    """
+    rows = [
+        {**dict(zip(_KEY, key, strict=True)), **_over_seeds(group)}
+        for key, group in headline(steps).groupby(_KEY, sort=False)
+    ]
+    spread = [f"{group}_{kind}" for group in _GROUPS for kind in ("mean", "std")]
+    rows.sort(key=lambda row: (row["scenario"], row_order(row["strategy"], row["variant"])))
+    return pd.DataFrame(rows, columns=[*_KEY, "n", "seeds", *spread, *_COSTS])
+
+
+def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
+    runs = [run.sort_values("step") for _, run in group.groupby("seed")]
+    found: dict[str, Any] = {"n": len(runs), "seeds": seeds_text(int(run["seed"].iloc[0]) for run in runs)}
+    for column in _GROUPS:
+        values = np.array([run[column].iloc[-1] for run in runs], dtype=float)
+        found[f"{column}_mean"] = values.mean()
+        found[f"{column}_std"] = spread_of(values)
+    for column in _COSTS:
+        found[column] = float(np.mean([_weighted_by_batches(run, column) for run in runs]))
+    return found
+
+
+def spread_of(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """Return the sample standard deviation (ddof = 1), NaN for a single value."""
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def _weighted_by_batches(run: pd.DataFrame, column: str) -> float:
+    later = run[(run["step"] > 0) & (run["incoming_batches"] > 0)]
+    if later.empty:
+        return math.nan
+    return float(np.average(later[column].to_numpy(float), weights=later["incoming_batches"].to_numpy(float)))
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_tables(
+    runs: Sequence[Run],
+    out: Path,
+    formats: Sequence[str] = ("csv", "latex"),
+    scenarios: Sequence[str] | None = None,
+) -> list[Path]:
+    """Write each scenario's table into the folder `out` and return the files, in order.
+
+    `formats` are of `csv` (`<scenario>.csv`: the summary), `latex` (`.tex`: a `table` that needs booktabs)
+    and `markdown` (`.md`). `scenarios` are those of the runs by default; one without a finished run gets a
+    table with a marked gap. Raises ValueError for an unknown format, RecordError if the runs of one scenario
+    differ in its classes.
+    """
+    writers: dict[str, tuple[str, Callable[[str, pd.DataFrame, Sequence[Run]], str]]] = {
+        "csv": (".csv", lambda scenario, rows, _: _csv(scenario, rows)),
+        "latex": (".tex", lambda scenario, rows, own: latex(_table(scenario, rows, own))),
+        "markdown": (".md", lambda scenario, rows, own: markdown(_table(scenario, rows, own))),
+    }
+    for unknown in set(formats) - set(writers):
+        raise ValueError(f"table format {unknown!r}: allowed are {', '.join(FORMATS)}")
+    rows = summary(frame(runs))
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for scenario in scenarios_of(runs) if scenarios is None else scenarios:
+        own = [run for run in runs if run.spec["scenario"] == scenario]
+        for suffix, text in (writers[name] for name in formats):
+            path = out / f"{file_stem(scenario)}{suffix}"
+            write_atomic(path, text(scenario, rows[rows["scenario"] == scenario], own))
+            written.append(path)
+    return written
+
+
+def scenarios_of(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the runs' scenarios, sorted."""
+    return sorted({run.spec["scenario"] for run in runs})
+
+
+def _csv(scenario: str, rows: pd.DataFrame) -> str:
+    if rows.empty:
+        gap = {"scenario": scenario, "strategy": NO_RUN, "n": 0}
+        rows = pd.DataFrame([gap], columns=rows.columns)
+    return rows.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+
+
+def _table(scenario: str, rows: pd.DataFrame, runs: Sequence[Run]) -> Table:
+    ranges = _ranges(scenario, runs)
+    common = common_seeds(rows["seeds"]) if len(rows) else ""
+    names = [row_name(row["strategy"], row["variant"]) + own_seeds(row["seeds"], common) for _, row in rows.iterrows()]
+    columns = [_cells(rows[f"{group}_mean"], rows[f"{group}_std"]) for group in _GROUPS]
+    return Table(
+        label=f"tab:{file_stem(scenario)}",
+        header=["Methods", *ranges, "all", "imIoU"],
+        rows=[[Cell(name), *cells] for name, *cells in zip(names, *columns, strict=True)],
+        gap=NO_RUN,
+        caption=" ".join(_caption(scenario, common, rows, runs)),
+    )
+
+
+def _ranges(scenario: str, runs: Sequence[Run]) -> tuple[str, str]:
+    """The old and the new classes' places in learning order, as in the paper's headers: `0-15`, `16-20`."""
+    sizes = {tuple(len(step["classes"]) for step in run.spec["steps"]) for run in runs}
+    if len(sizes) > 1:
+        raise RecordError(f"{scenario}: its runs differ in their numbers of classes per step: {sorted(sizes)}")
+    if not sizes:
+        return "old", "new"
+    base, *later = sizes.pop()
+    first = 1 if all(run.spec["conventions"].get("background_in_mean") is False for run in runs) else 0
+    return _range(first, base), _range(base + 1, base + sum(later)) if later else "new"
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _cells(means: pd.Series[float], stds: pd.Series[float]) -> list[Cell]:
+    """One column's cells; best and second by the mean as printed, equal means being equally good."""
+    printed = ["" if math.isnan(mean) else f"{mean:.2f}" for mean in means]
+    best = sorted({float(text) for text in printed if text}, reverse=True)
+    return [
+        Cell(text, "" if math.isnan(std) else f"{std:.2f}", best.index(float(text)) + 1) if text else Cell("--")
+        for text, std in zip(printed, stds, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------- captions (code between backticks)
+
+
+def _caption(scenario: str, common: str, rows: pd.DataFrame, runs: Sequence[Run]) -> list[str]:
+    note = embedded_note(scenario)
+    sentences = [
+        (
+            f"Mean IoU (%) after the last step of {_code(scenario)}{f' ({note})' if note else ''}; "
+            "imIoU is the mean of the mIoU after each step."
+        )
+    ]
+    if rows.empty:
+        return sentences
+    kind = "Mean ± standard deviation over seeds" if (rows["n"] > 1).any() else "One seed"
+    own = " unless a row says otherwise" if set(rows["seeds"]) != {common} else ""
+    sentences.append(f"{kind}: {count_text(common)}{own}.")
+    facts = [f"{words} {_by_row(key, runs)}" for key, words in _CONVENTIONS.items()]
+    sentences.append(f"Conventions: {'; '.join(facts)}.")
+    if _splits_differ(runs):
+        sentences.append("The rows were not all run on the same split of the data.")
+    sentences.append("Best in bold, second underlined.")
+    return sentences
+
+
+def _code(text: object) -> str:
+    return "`" + str(text).replace("`", "'") + "`"
+
+
+def _by_row(key: str, runs: Sequence[Run]) -> str:
+    """One convention's value; where the runs differ, each value with the rows it holds for."""
+    variant_names = _variant_names(runs)
+    holders: dict[str, set[str]] = {}
+    for run in runs:
+        value = run.spec["conventions"].get(key, "not recorded")
+        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        holders.setdefault(text, set()).add(row_name(run.spec["strategy"], variant_names[_identity(run)]))
+    if len(holders) == 1:
+        return _code(*holders)
+    return ", ".join(
+        f"{_code(text)} ({', '.join(map(_code, sorted(names)))})" for text, names in sorted(holders.items())
+    )
+
+
+def _splits_differ(runs: Sequence[Run]) -> bool:
+    """Whether one seed's runs have different splits: a split may depend on the seed, not on the strategy."""
+    splits: dict[int, set[str]] = {}
+    for run in runs:
+        splits.setdefault(run.spec["seed"], set()).add(str(run.spec.get("split_hash")))
+    return any(len(each) > 1 for each in splits.values())

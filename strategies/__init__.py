@@ -1,0 +1,1 @@
+"""Learners: a network that grows and one Avalanche plugin per method."""

@@ -1,0 +1,27 @@
+"""ER, experience replay: cross-entropy on incoming and memory images with their stored label maps."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from strategies.memory import Memory, Reservoir
+from strategies.method import Replay
+from strategies.protocol import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class ErParameters:
+    """er has no hyper-parameters beside the memory's size."""
+
+
+class Er(Replay):
+    """Reservoir memory, uniform draws without replacement, cross-entropy on all images [8]."""
+
+    citation: ClassVar[str] = "Chaudhry et al., On Tiny Episodic Memories in Continual Learning, 2019"
+    Parameters = ErParameters
+
+    def make_memory(self, size: int) -> Memory:
+        """Return a reservoir."""
+        return Reservoir(size, self.rng)

@@ -1,0 +1,40 @@
+"""The confusion matrix of an evaluation, accumulated over the whole test set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.core import SupervisedPlugin
+from torch import Tensor
+
+from benchmarks.labels import VOID
+
+
+def confusion_matrix(prediction: Tensor, labels: Tensor, outputs: int) -> Tensor:
+    """Return int64 (outputs, outputs): pixels by label (row) and prediction (column); void is left out."""
+    counted = labels != VOID
+    pairs = labels[counted] * outputs + prediction[counted]
+    return torch.bincount(pairs, minlength=outputs**2).view(outputs, outputs)
+
+
+class ConfusionMeter(SupervisedPlugin[Any]):
+    """Accumulates the confusion matrix of one `eval` call; `matrix` is int64 (C, C) after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = np.zeros((0, 0), dtype=np.int64)
+
+    def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Start from zero."""
+        outputs = strategy.network.outputs
+        self._counts = torch.zeros(outputs, outputs, dtype=torch.int64, device=strategy.device)
+
+    def after_eval_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Count a batch's pixels."""
+        self._counts += confusion_matrix(strategy.mb_output.argmax(1), strategy.mb_y, len(self._counts))
+
+    def after_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Publish the matrix."""
+        self.matrix = self._counts.cpu().numpy()

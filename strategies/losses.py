@@ -1,0 +1,93 @@
+"""Losses over pixels: every one is finite, leaves void pixels out, and divides by the number of the others.
+
+Shapes: logits float (B, C, H, W) with C = 1 + |Y_t| and output 0 the background; labels int64 (B, H, W) with
+0 unlabelled or background and 255 void; `own` bool (B, C), True where output c is in C_tau, the classes of
+the step tau at which the image was annotated.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.labels import BACKGROUND, VOID
+
+
+def own_classes(steps: Tensor, step_of_output: Tensor) -> Tensor:
+    """Return bool (B, C): whether output c was added at the step (B,) the image was annotated at.
+
+    `step_of_output` is int64 (C,), the step that added each output, -1 for the background.
+    """
+    return step_of_output[None, :] == steps[:, None]
+
+
+def pixel_count(labels: Tensor) -> Tensor:
+    """Return the number of non-void pixels, at least 1."""
+    return (labels != VOID).sum().clamp(min=1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over non-void pixels of -log p(label)."""
+    return F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum") / pixel_count(labels)
+
+
+def log_mass(log_p: Tensor, kept: Tensor) -> Tensor:
+    """Return log of the probability that outputs `kept`, bool (B, C), hold at each pixel, (B, H, W)."""
+    return log_p.masked_fill(~kept[:, :, None, None], -torch.inf).logsumexp(1)
+
+
+def relabel(log_p: Tensor, labels: Tensor, own: Tensor, delta: float) -> Tensor:
+    """E-step, Eq. 6: fill in what the step tau did not annotate.
+
+    Each unlabelled pixel gets the likeliest of (Y_t + background) without C_tau where its probability
+    under the full softmax exceeds `delta`; the others become void. Returns labels (B, H, W).
+    """
+    with torch.no_grad():
+        best, likeliest = log_p.masked_fill(own[:, :, None, None], -torch.inf).max(1)
+        filled = torch.where(best.exp() > delta, likeliest, VOID)
+        return torch.where(labels == BACKGROUND, filled, labels)
+
+
+def composite_loss(log_p: Tensor, labels: Tensor, relabelled: Tensor, own: Tensor, gamma: float) -> Tensor:
+    """M-step, Eq. 7: cross-entropy on annotated and pseudo-labelled pixels, and on every latent pixel
+    gamma times -log of the probability of any class that the step tau could not have annotated.
+
+    `labels` tell which pixels are latent, `relabelled` comes from `relabel`.
+    """
+    known = F.nll_loss(log_p, relabelled, ignore_index=VOID, reduction="sum")
+    latent = -log_mass(log_p, ~own)[labels == BACKGROUND].sum()
+    return (known + gamma * latent) / pixel_count(labels)
+
+
+def unbiased_cross_entropy(log_p: Tensor, labels: Tensor, own: Tensor) -> Tensor:
+    """MiB's cross-entropy [5]: an unlabelled pixel is background or any class that tau did not annotate."""
+    known = F.nll_loss(log_p, labels.masked_fill(labels == BACKGROUND, VOID), ignore_index=VOID, reduction="sum")
+    latent = -log_mass(log_p, ~own)[labels == BACKGROUND].sum()
+    return (known + latent) / pixel_count(labels)
+
+
+def unbiased_distillation(log_p: Tensor, old_logits: Tensor, labels: Tensor) -> Tensor:
+    """MiB's distillation [5]: -1 / (|Y_{t-1}| + 1) sum_k q_old(k) log p'(k), mean over non-void pixels.
+
+    `old_logits` are (B, C_old, H, W); p'(background) is the mass of the background and the new classes.
+    """
+    old = old_logits.shape[1]
+    q = old_logits.softmax(1)
+    background = torch.cat([log_p[:, :1], log_p[:, old:]], 1).logsumexp(1)
+    agreement = q[:, 0] * background + (q[:, 1:] * log_p[:, 1:old]).sum(1)
+    return -agreement[labels != VOID].sum() / (old * pixel_count(labels))
+
+
+def class_confidences(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq. 4: per output the mean probability of c over the pixels annotated c, (C,), and their number (C,).
+
+    The mean is 0 where there is no such pixel; the background is not counted.
+    """
+    with torch.no_grad():
+        annotated = (labels != BACKGROUND) & (labels != VOID)
+        own = labels[annotated]
+        p = log_p.gather(1, labels.where(annotated, 0)[:, None])[:, 0].exp()[annotated]
+        pixels = torch.bincount(own, minlength=log_p.shape[1])
+        total = torch.bincount(own, weights=p.double(), minlength=log_p.shape[1])
+        return total / pixels.clamp(min=1), pixels

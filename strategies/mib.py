@@ -1,0 +1,73 @@
+"""MiB*, modelling the background, on incoming and memory images alike."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from strategies.losses import unbiased_cross_entropy, unbiased_distillation
+from strategies.memory import Memory, Reservoir
+from strategies.method import Replay
+from strategies.network import LinearHead, SegmentationNetwork
+from strategies.protocol import STRICT
+
+if TYPE_CHECKING:
+    from strategies.template import OnlineTemplate
+
+
+@dataclass(frozen=True, config=STRICT)
+class MibParameters:
+    """Hyper-parameters of MiB."""
+
+    distillation_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Weight of the distillation; 10 in the published code, 100 by its author for VOC 15-1."""
+
+
+class Mib(Replay):
+    """Unbiased cross-entropy and unbiased distillation from the previous step's frozen model [5].
+
+    The per-image step tau, which '*' needs, takes the place of MiB's current step (METHODS, mib).
+    """
+
+    citation: ClassVar[str] = "Cermelli et al., Modeling the Background for Incremental Learning, CVPR 2020"
+    Parameters = MibParameters
+    parameters: MibParameters
+
+    def make_memory(self, size: int) -> Memory:
+        """Return a reservoir."""
+        return Reservoir(size, self.rng)
+
+    def grow(self, strategy: OnlineTemplate, outputs: int) -> None:
+        """Freeze the previous step's model, then append outputs that share the background's mass."""
+        self.old: SegmentationNetwork = copy.deepcopy(strategy.network).eval().requires_grad_(False)
+        strategy.network.grow(outputs)
+        if isinstance(strategy.network.head, LinearHead):
+            share_background(strategy.network.head, outputs)
+
+    def loss(self, strategy: OnlineTemplate) -> Tensor:
+        """Return unbiased cross-entropy + weight x unbiased distillation."""
+        log_p = strategy.mb_output.log_softmax(1)
+        with torch.no_grad():
+            old_logits = self.old(strategy.mb_x)
+        distillation = unbiased_distillation(log_p, old_logits, strategy.mb_y)
+        return (
+            unbiased_cross_entropy(log_p, strategy.mb_y, strategy.own)
+            + self.parameters.distillation_weight * distillation
+        )
+
+
+def share_background(head: LinearHead, new: int) -> None:
+    """MiB's initialisation: the last `new` outputs copy the background's weight, and their bias and the
+    background's become b_background - log(new + 1), so that together they keep its probability.
+    """
+    weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
+    weight[-new:] = weight[0]
+    bias[-new:] = bias[0] - math.log(new + 1)
+    bias[0] = bias[0] - math.log(new + 1)
+    head.weight, head.bias = nn.Parameter(weight), nn.Parameter(bias)

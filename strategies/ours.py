@@ -1,0 +1,111 @@
+"""ours: the EM method (Sec. 3.3 and 3.4, Algorithms 1 and 2) with each of its parts a switch (Table 4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from strategies.losses import class_confidences, composite_loss, cross_entropy, relabel
+from strategies.memory import POLICIES, Exemplar, Memory
+from strategies.method import Replay
+from strategies.network import evaluation_mode
+from strategies.protocol import STRICT, BaseRecipe
+
+if TYPE_CHECKING:
+    from strategies.template import OnlineTemplate
+
+
+@dataclass(frozen=True, config=STRICT)
+class OursParameters:
+    """Hyper-parameters of the EM method; the defaults are the paper's for VOC (Sec. 4.2)."""
+
+    delta: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Probability above which a pixel is relabelled (E-step)."""
+    gamma: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the latent term of the composite loss (Eq. 7)."""
+    eta: Annotated[float, Field(ge=0)] = 1.0
+    """Peakiness of the class sampling (Eq. 5)."""
+    mu: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Momentum of the class confidences (Eq. 3)."""
+    tau: Annotated[float, Field(gt=0)] = 12.0
+    """Temperature of the cosine head (Eq. 8)."""
+    memory: Literal["cbes", "reservoir"] = "cbes"
+    loss: Literal["composite", "cross-entropy"] = "composite"
+    head: Literal["cosine", "linear"] = "cosine"
+    sampling: Literal["dynamic", "uniform"] = "dynamic"
+    e_step: Literal["shared", "separate"] = "shared"
+    """Whether the M-step's forward pass serves the E-step too, or one of its own in eval mode does."""
+
+
+class Ours(Replay):
+    """Dynamic sampling, E-step, M-step, class-balanced memory: one update per incoming batch."""
+
+    citation: ClassVar[str] = "An EM Framework for Online Incremental Learning of Semantic Segmentation, ACM MM 2021"
+    Parameters = OursParameters
+    parameters: OursParameters
+
+    @classmethod
+    def recipe(cls, parameters: OursParameters) -> BaseRecipe:
+        """Ask for a base model with the head that the increments use."""
+        if parameters.head == "linear":
+            return BaseRecipe()
+        return BaseRecipe(head="cosine", tau=parameters.tau)
+
+    def make_memory(self, size: int) -> Memory:
+        """Return a memory under CBES (Algorithm 2), or a reservoir."""
+        return POLICIES[self.parameters.memory](size, self.rng)
+
+    def before_training_exp(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+        """E(c) is 0 when class c starts, at step 1 for the base classes too."""
+        known = getattr(self, "confidence", np.zeros(0))
+        self.confidence = np.zeros(strategy.network.outputs)
+        self.confidence[: len(known)] = known
+
+    def draw(self, count: int) -> list[Exemplar]:
+        """Draw a class from P_s (Eq. 5), then one of its exemplars uniformly; `count` times, with replacement."""
+        if self.parameters.sampling == "uniform":
+            return self.memory.draw(count)
+        classes = sorted({c for e in self.memory.exemplars for c in e.classes})
+        if not classes:
+            return []
+        p = sampling_probabilities(self.confidence[classes], self.parameters.eta)
+        return [self._exemplar_of(int(self.rng.choice(classes, p=p))) for _ in range(count)]
+
+    def _exemplar_of(self, c: int) -> Exemplar:
+        return self.memory.exemplars[int(self.rng.choice(self.memory.holding(c)))]
+
+    def loss(self, strategy: OnlineTemplate) -> Tensor:
+        """Return the M-step's loss (Eq. 7) on labels that the E-step filled in (Eq. 6)."""
+        labels = strategy.mb_y
+        log_p = strategy.mb_output.log_softmax(1)
+        posterior = self._posterior(strategy, log_p)
+        self._update_confidence(posterior, labels)
+        if self.parameters.loss == "cross-entropy":
+            return cross_entropy(strategy.mb_output, labels)
+        own = strategy.own
+        relabelled = relabel(posterior, labels, own, self.parameters.delta)
+        return composite_loss(log_p, labels, relabelled, own, self.parameters.gamma)
+
+    def _posterior(self, strategy: OnlineTemplate, log_p: Tensor) -> Tensor:
+        """Return log p(. | x; theta before the update), without gradient."""
+        if self.parameters.e_step == "shared":
+            return log_p.detach()
+        with torch.no_grad(), evaluation_mode(strategy.network):
+            return strategy.network(strategy.mb_x).log_softmax(1)
+
+    def _update_confidence(self, log_p: Tensor, labels: Tensor) -> None:
+        """Eq. 3 and 4, over the pixels annotated c; classes absent from the batch keep E(c)."""
+        means, pixels = (x.cpu().numpy() for x in class_confidences(log_p, labels))
+        mu = self.parameters.mu
+        self.confidence = np.where(pixels > 0, mu * self.confidence + (1 - mu) * means, self.confidence)
+
+
+def sampling_probabilities(confidence: np.ndarray, eta: float) -> np.ndarray:
+    """Eq. 5: softmax of -eta E(c) over the classes given, float (classes,)."""
+    scores = np.exp(-eta * (confidence - confidence.min()))
+    return np.asarray(scores / scores.sum())

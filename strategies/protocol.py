@@ -1,0 +1,37 @@
+"""Settings of the online stage and of the network, readable without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""For dataclasses of settings and hyper-parameters: an unknown name is an error."""
+
+HeadName = Literal["linear", "cosine"]
+NetworkName = Literal["small", "deeplabv3-resnet101"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class OnlineProtocol:
+    """How the incremental steps are trained (METHODS, Protocol)."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    """Incoming images per update; as many are drawn from memory."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    batchnorm: Literal["train", "frozen"] = "train"
+    """Whether BatchNorm normalises by the batch and updates its statistics during the increments."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class BaseRecipe:
+    """What a method asks of the base model; methods with equal recipes share it."""
+
+    head: HeadName = "linear"
+    loss: Literal["cross-entropy"] = "cross-entropy"
+    tau: Annotated[float, Field(gt=0)] | None = None
+    """Temperature of a cosine head."""

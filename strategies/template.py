@@ -1,0 +1,199 @@
+"""The one Avalanche template of all methods: a single pass over each step, one update per incoming batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.templates import SupervisedTemplate
+from torch import Tensor, nn
+
+from strategies.losses import own_classes
+from strategies.memory import Exemplar
+from strategies.method import Method
+from strategies.network import SegmentationNetwork
+from strategies.protocol import OnlineProtocol
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One seed per kind of randomness, so that a change of one leaves the others' draws alone."""
+
+    initialisation: int
+    order: int
+    augmentation: int
+    memory: int
+
+
+@dataclass
+class StepCost:
+    """What the training of one step took; `images` counts an image once per forward pass."""
+
+    incoming_batches: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    forward_passes: int = 0
+    backward_passes: int = 0
+    images: int = 0
+
+
+class OnlineContractError(RuntimeError):
+    """A method made another number of updates than there were incoming batches."""
+
+
+class OnlineTemplate(SupervisedTemplate):  # type: ignore[type-arg]
+    """Trains a method on the increments of a stream and evaluates it.
+
+    Mini-batches are [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B], the incoming
+    images first; `indices` is -1 for a memory image. The optimiser is made anew for every step.
+    """
+
+    model: SegmentationNetwork
+
+    def __init__(
+        self,
+        *,
+        network: SegmentationNetwork,
+        method: Method,
+        protocol: OnlineProtocol,
+        seeds: Seeds,
+        augmentation: Any = None,
+        eval_batch_size: int = 1,
+        workers: int = 0,
+        device: str | torch.device = "cpu",
+        plugins: Sequence[SupervisedPlugin[Any]] = (),
+    ) -> None:
+        self.method = method
+        self.protocol = protocol
+        self.seeds = seeds
+        self.augmentation = augmentation
+        self.workers = workers
+        self.cost = StepCost()
+        self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
+        super().__init__(
+            model=network,
+            optimizer=torch.optim.SGD(network.parameters(), lr=protocol.lr),
+            train_mb_size=protocol.batch_size,
+            eval_mb_size=eval_batch_size,
+            device=device,
+            plugins=[method, *plugins],
+            evaluator=EvaluationPlugin(),
+        )
+
+    @property
+    def network(self) -> SegmentationNetwork:
+        """The network that is trained."""
+        return self.model
+
+    @property
+    def mb_step(self) -> Tensor:
+        """The step (B,) each image of the mini-batch was annotated at."""
+        steps: Tensor = self.mbatch[2]
+        return steps
+
+    @property
+    def known_classes(self) -> int:
+        """|Y_t|, the background not counted."""
+        return len(self.experience.classes_seen_so_far)
+
+    @property
+    def own(self) -> Tensor:
+        """Bool (B, C): which outputs belong to the step each image of the mini-batch was annotated at."""
+        return own_classes(self.mb_step, self._step_of_output)
+
+    def begin(self, base: Any) -> None:
+        """Offer the base step's images to the method, once, in random order."""
+        order = np.random.default_rng([self.seeds.memory, 1]).permutation(len(base.data)).tolist()
+        self.method.fill([base.data.exemplar(i) for i in order], len(base.classes_in_this_experience))
+        self._step_of_output = torch.tensor([-1] + [0] * len(base.classes_in_this_experience))
+
+    def join(self, exemplars: Sequence[Exemplar]) -> None:
+        """Append exemplars, augmented anew, to the incoming images of the mini-batch."""
+        if not exemplars:
+            return
+        images, labels = zip(*(e.load(self.augmentation, self._replay_rng) for e in exemplars), strict=True)
+        memory = (
+            torch.stack(images),
+            torch.stack(labels),
+            torch.tensor([e.step for e in exemplars]),
+            torch.full((len(exemplars),), -1),
+        )
+        self.mbatch = [
+            torch.cat([incoming, kept.to(self.device)]) for incoming, kept in zip(self.mbatch, memory, strict=True)
+        ]
+
+    def incoming(self) -> list[Exemplar]:
+        """Return references to the incoming images of the mini-batch."""
+        return [self.experience.data.exemplar(i) for i in self.mbatch[3].tolist() if i >= 0]
+
+    def model_adaptation(self, model: nn.Module | None = None) -> nn.Module:
+        """Grow the network before a training step; never while evaluating."""
+        new = 1 + self.known_classes - self.network.outputs
+        if self.is_training and new > 0:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seeds.initialisation + self.experience.data.step)
+                self.method.grow(self, new)
+            grown = torch.full((new,), self.experience.data.step)
+            self._step_of_output = torch.cat([self._step_of_output, grown])
+        self._step_of_output = self._step_of_output.to(self.device)
+        return self.network.to(self.device)
+
+    def make_optimizer(self, **kwargs: Any) -> None:
+        """Make the step's optimiser: its state does not outlive a step."""
+        p = self.protocol
+        self.optimizer = torch.optim.SGD(self.network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay)
+        self.optimized_param_id = {}
+
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        """Order the step's images by (scenario, seed, step) alone: all methods meet the same batches."""
+        data = self.experience.data
+        order = np.random.default_rng([self.seeds.order, data.step]).permutation(len(data)).tolist()
+        seed = (self.seeds.augmentation, 0, data.step)
+        self.dataloader = data.batches(self.train_mb_size, order, self.augmentation, seed, self.workers)
+
+    def make_eval_dataloader(self, **kwargs: Any) -> None:
+        """Read the evaluation images in their list's order, as they are."""
+        self.dataloader = self.experience.data.batches(self.eval_mb_size, workers=self.workers)
+
+    def criterion(self) -> Tensor:
+        """Return the method's loss; evaluation has none."""
+        return self.method.loss(self) if self.is_training else self._make_empty_loss()
+
+    def backward(self) -> None:
+        """Count and make a backward pass."""
+        self.cost.backward_passes += 1
+        super().backward()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Count and make an update."""
+        self.cost.updates += 1
+        super().optimizer_step(*args, **kwargs)
+
+    def training_epoch(self, **kwargs: Any) -> None:
+        """Pass once over the step, measuring what it costs and that every batch got one update."""
+        self.cost = StepCost(incoming_batches=len(self.dataloader))
+        tally = self.network.tally
+        passes, images, started = tally.passes, tally.images, time.perf_counter()
+        if self.protocol.batchnorm == "frozen":
+            _freeze_batchnorm(self.network)
+        super().training_epoch(**kwargs)
+        self.cost.seconds = time.perf_counter() - started
+        self.cost.forward_passes = tally.passes - passes
+        self.cost.images = tally.images - images
+        if self.cost.updates != self.cost.incoming_batches:
+            raise OnlineContractError(
+                f"step {self.experience.data.step}: {self.cost.updates} updates from "
+                f"{self.cost.incoming_batches} incoming batches; the online protocol allows one each"
+            )
+
+
+def _freeze_batchnorm(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -1,0 +1,595 @@
+"""Run directories, and the tables and curves made from them."""
+
+from __future__ import annotations
+
+import locale
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from reports.curves import METHOD_STYLES, write_curves
+from reports.metrics import class_iou, mean_iou
+from reports.records import RecordError, Run, RunWriter, find_runs, read_run, steps_rows, write_atomic
+from reports.rows import METHODS
+from reports.tables import frame, summary, write_tables
+
+SCENARIO = "voc-2-1-disjoint"
+NAMES = ["background", "aeroplane", "bed, double", "50% off_$"]
+# Rows the truth, columns the prediction. IoU after step 0: 6/8, 2/4, absent -> (75 + 50) / 2.
+STEP_0 = np.array([[6, 0, 0], [2, 2, 0], [0, 0, 0]])
+# After step 1: background 8/10, class 1 absent, class 2 5/9, class 3 1/5.
+STEP_1 = np.array([[8, 0, 0, 0], [0, 0, 0, 0], [1, 0, 5, 0], [1, 0, 3, 1]])
+
+
+def spec_of(**changes: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "schema": 1,
+        "scenario": SCENARIO,
+        "strategy": "er",
+        "seed": 0,
+        "hash": "a1",
+        "method": {"name": "er", "parameters": {"memory_policy": "reservoir"}},
+        "config": {"memory": {"size": 100}, "incremental": {"lr": 0.001}, "seed": 0},
+        "conventions": {
+            "future_classes": "background",
+            "background_in_mean": True,
+            "resolution": 64,
+            "evaluate_on": "test",
+        },
+        "class_names": NAMES,
+        "steps": [{"step": 0, "classes": [3, 1]}, {"step": 1, "classes": [2]}],
+        "split_hash": "5p1it",
+    }
+    return {**spec, **changes}
+
+
+def cost_of(step: int, batches: int = 10, seconds: float = 5.0) -> dict[str, Any]:
+    return {
+        "step": step,
+        "incoming_batches": batches,
+        "updates": batches,
+        "seconds": seconds,
+        "forward_passes": 2 * batches,
+        "backward_passes": batches,
+        "images": 8 * batches,
+        "memory_images": None,
+    }
+
+
+def diagonal(size: int, per_cent: int) -> np.ndarray:
+    """A matrix whose every class has this IoU: 2p pixels right, 100 - p missed and 100 - p false alarms."""
+    matrix = np.eye(size, dtype=np.int64) * 2 * per_cent
+    matrix[np.arange(size), np.roll(np.arange(size), 1)] = 100 - per_cent
+    return matrix
+
+
+def write_run(out: Path, steps: Any = (STEP_0, STEP_1), finish: bool = True, **changes: Any) -> Path:
+    spec = spec_of(**changes)
+    path = out / spec["scenario"] / spec["strategy"] / f"{spec['hash']}-seed{spec['seed']}"
+    writer = RunWriter(path)
+    writer.start(spec)
+    for matrix in steps:
+        step = [3, 4].index(len(matrix))
+        writer.add_step(matrix, cost_of(step))
+    if finish:
+        writer.finish()
+    return path
+
+
+def write_iou(out: Path, per_cent: int, **changes: Any) -> Path:
+    return write_run(out, [diagonal(3, per_cent), diagonal(4, per_cent)], **changes)
+
+
+def tex(runs: list[Run], out: Path) -> str:
+    (path,) = write_tables(runs, out, formats=["latex"])
+    return path.read_text(encoding="utf-8")
+
+
+def body(text: str) -> list[str]:
+    return text.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def test_iou_counts_misses_and_false_alarms_and_leaves_absent_classes_out():
+    np.testing.assert_allclose(class_iou(STEP_0), [6 / 8, 2 / 4, np.nan])
+    assert mean_iou(STEP_0) == pytest.approx(62.5)
+
+
+def test_a_class_predicted_but_never_there_counts_as_zero():
+    assert mean_iou(np.array([[3, 1], [0, 0]])) == pytest.approx((75 + 0) / 2)
+
+
+def test_a_group_keeps_the_errors_made_with_classes_outside_of_it():
+    assert mean_iou(STEP_1, [2]) == pytest.approx(100 * 5 / 9)
+    assert mean_iou(STEP_1, [0, 3]) == pytest.approx((80 + 20) / 2)
+
+
+def test_a_mean_over_nothing_is_not_a_number():
+    assert math.isnan(mean_iou(STEP_1, [1]))
+    assert math.isnan(mean_iou(STEP_1, []))
+    assert math.isnan(mean_iou(np.zeros((3, 3), dtype=int)))
+
+
+# ---------------------------------------------------------------- a run directory
+
+
+def test_the_rows_are_those_worked_out_by_hand():
+    first, last = steps_rows(spec_of(), [STEP_0, STEP_1])
+    assert first["miou"] == first["imiou"] == first["old"] == pytest.approx(62.5)
+    assert first["old_without_background"] == pytest.approx(50)
+    assert math.isnan(first["new"]) and math.isnan(first["step_1"])
+    assert last["miou"] == pytest.approx(100 * (8 / 10 + 5 / 9 + 1 / 5) / 3)
+    assert last["imiou"] == pytest.approx((62.5 + last["miou"]) / 2)
+    assert last["old"] == pytest.approx(100 * (8 / 10 + 5 / 9) / 2)
+    assert last["new"] == last["step_1"] == pytest.approx(20)
+    assert last["miou_without_background"] == pytest.approx(100 * (5 / 9 + 1 / 5) / 2)
+    assert last["imiou_without_background"] == pytest.approx((50 + last["miou_without_background"]) / 2)
+
+
+def test_steps_csv_is_in_per_cent_with_four_decimals_and_empty_cells(tmp_path):
+    text = (write_run(tmp_path) / "steps.csv").read_text()
+    assert text == (
+        "step,miou,imiou,old,new,step_1,"
+        "miou_without_background,imiou_without_background,old_without_background\n"
+        "0,62.5000,62.5000,62.5000,,,50.0000,50.0000,50.0000\n"
+        "1,51.8519,57.1759,67.7778,20.0000,20.0000,37.7778,43.8889,55.5556\n"
+    )
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    run = read_run(write_run(tmp_path))
+    assert run.spec == spec_of()
+    assert [row["step"] for row in run.steps] == [0, 1]
+    assert math.isnan(run.steps[0]["new"]) and run.steps[1]["new"] == 20
+    for matrix, written in zip(run.confusions, [STEP_0, STEP_1], strict=True):
+        np.testing.assert_array_equal(matrix, written)
+    assert run.costs[1]["seconds"] == 5.0 and math.isnan(run.costs[1]["memory_images"])
+    header = (run.path / "confusion" / "step-0.csv").read_text().splitlines()[0]
+    assert header == 'background,aeroplane,"bed, double"'
+
+
+def test_equal_runs_give_equal_files_and_no_temporary_one_stays(tmp_path):
+    one, other = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    names = ["confusion/step-0.csv", "confusion/step-1.csv", "costs.csv", "done", "spec.yaml", "steps.csv"]
+    assert [path.as_posix() for path in files] == names
+    assert all((one / path).read_bytes() == (other / path).read_bytes() for path in files)
+
+
+def test_a_run_that_died_goes_on_and_ends_with_the_same_files(tmp_path):
+    whole, path = write_run(tmp_path / "whole"), write_run(tmp_path / "died", finish=False)
+    writer = RunWriter(path)
+    # Step 1 was recorded, but its checkpoint was not: it is computed again.
+    writer.start(spec_of(), next_step=1)
+    assert not (path / "confusion" / "step-1.csv").exists()
+    assert (path / "steps.csv").read_text().count("\n") == 2
+    writer.add_step(STEP_1, cost_of(1))
+    writer.finish()
+    for name in ("steps.csv", "costs.csv", "confusion/step-0.csv", "confusion/step-1.csv", "done"):
+        assert (path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_run_cannot_go_on_from_a_step_that_was_never_recorded(tmp_path):
+    with pytest.raises(RecordError, match=r"step-0\.csv: missing"):
+        RunWriter(tmp_path / "run").start(spec_of(), next_step=1)
+
+
+def test_a_run_started_anew_is_unfinished_and_empty(tmp_path):
+    path = write_run(tmp_path)
+    RunWriter(path).start(spec_of())
+    assert find_runs(tmp_path) == []
+    assert not list((path / "confusion").iterdir())
+
+
+def test_a_run_evaluated_after_its_last_step_alone_has_no_incremental_mean(tmp_path):
+    run = read_run(write_run(tmp_path, [STEP_1], strategy="joint"))
+    assert [row["step"] for row in run.steps] == [1]
+    assert run.steps[0]["miou"] == pytest.approx(51.8519) and math.isnan(run.steps[0]["imiou"])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.eye(5, dtype=int), r"shape \(5, 5\)"),
+        (np.ones((3, 4), dtype=int), r"shape \(3, 4\)"),
+        (np.eye(3), "float64"),
+        (-np.eye(3, dtype=int), "integers from 0"),
+    ],
+)
+def test_a_matrix_that_cannot_be_is_refused(tmp_path, matrix, message):
+    writer = RunWriter(tmp_path / "run")
+    writer.start(spec_of())
+    with pytest.raises(ValueError, match=message):
+        writer.add_step(matrix, {"step": 0})
+
+
+def test_steps_out_of_order_and_an_early_end_are_refused(tmp_path):
+    writer = RunWriter(tmp_path / "run")
+    writer.start(spec_of())
+    with pytest.raises(ValueError, match="the cost is of step 1"):
+        writer.add_step(STEP_0, {"step": 1})
+    writer.add_step(STEP_0, {})
+    with pytest.raises(ValueError, match="recorded already"):
+        writer.add_step(STEP_0, {})
+    with pytest.raises(ValueError, match="last step was not recorded"):
+        writer.finish()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "steps.csv"
+    write_atomic(path, "old\n")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, "new\n")
+    assert path.read_text() == "old\n" and list(tmp_path.iterdir()) == [path]
+
+
+def test_only_finished_runs_are_found_in_a_fixed_order(tmp_path):
+    for strategy, name, seed in [("mib", "b", 2), ("er", "b", 10), ("er", "b", 2), ("er", "a", 3)]:
+        write_run(tmp_path, strategy=strategy, hash=name, seed=seed)
+    write_run(tmp_path, strategy="ours", finish=False)
+    found = [(run.spec["strategy"], run.spec["hash"], run.spec["seed"]) for run in find_runs(tmp_path)]
+    assert found == [("er", "a", 3), ("er", "b", 2), ("er", "b", 10), ("mib", "b", 2)]
+    assert find_runs(tmp_path / "nowhere") == []
+
+
+DAMAGE = {
+    "spec.yaml": [
+        "",
+        "a: [",
+        "- 1",
+        "\x00",
+        "!!python/object:os.system {}",
+        "schema: 2",
+        "schema: 1\nscenario: x",
+    ],
+    "steps.csv": ["", "step,miou\n0,1\n", "step,miou\n0\n", '"step', None],
+    "costs.csv": ["", "step,seconds\n0,1\n", "step,seconds\n0,1\n1,fast\n", None],
+    "done": ["schema 7\n"],
+    "confusion/step-1.csv": [None],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, each) for name in DAMAGE for each in DAMAGE[name]])
+def test_a_damaged_run_is_named_in_one_line(tmp_path, name, content):
+    damaged = write_run(tmp_path) / name
+    if content is None:
+        damaged.unlink()
+    else:
+        damaged.write_text(content)
+    with pytest.raises(RecordError) as error:
+        find_runs(tmp_path)
+    assert str(error.value).startswith(f"{damaged}: ") and "\n" not in str(error.value)
+
+
+def test_a_spec_with_classes_it_does_not_name_is_damaged(tmp_path):
+    path = write_run(tmp_path) / "spec.yaml"
+    path.write_text(yaml.safe_dump(spec_of(class_names=NAMES[:-1])))
+    with pytest.raises(RecordError, match=r"spec\.yaml: 'class_names'"):
+        read_run(path.parent)
+
+
+@pytest.mark.parametrize("content", ["", "background,aeroplane\n1,2\n3,4\n", "1.5", "-1", "x", "99999999999999999999"])
+def test_a_damaged_matrix_is_named_when_it_is_read(tmp_path, content):
+    run = read_run(write_run(tmp_path))
+    path = run.path / "confusion" / "step-0.csv"
+    whole = path.read_text()
+    path.write_text(content if not content or "\n" in content else whole.replace("6,0,0", f"{content},0,0"))
+    with pytest.raises(RecordError, match=r"step-0\.csv: "):
+        _ = run.confusions
+
+
+# ---------------------------------------------------------------- frame and summary
+
+
+def test_the_frame_has_a_row_per_run_and_step(tmp_path):
+    write_run(tmp_path)
+    steps = frame(find_runs(tmp_path))
+    assert steps["step"].tolist() == [0, 1] and steps["classes"].tolist() == [2, 3]
+    assert steps["variant"].tolist() == ["", ""]
+    last = steps.iloc[1]
+    assert (last["old"], last["new"], last["step_1"], last["miou"]) == (67.7778, 20, 20, 51.8519)
+    assert (last["seconds_per_batch"], last["forward_per_batch"], last["backward_per_batch"]) == (0.5, 2, 1)
+    assert math.isnan(steps.iloc[0]["seconds_per_batch"])
+
+
+def test_no_runs_give_an_empty_frame_and_an_empty_summary():
+    assert len(frame([])) == 0 and len(summary(frame([]))) == 0
+    assert {"scenario", "variant", "miou"} <= set(frame([]).columns)
+    assert {"n", "miou_mean", "miou_std"} <= set(summary(frame([])).columns)
+
+
+def test_two_seeds_mean_and_sample_deviation(tmp_path):
+    for seed, per_cent in [(0, 40), (7, 46)]:
+        write_iou(tmp_path, per_cent, seed=seed)
+    (row,) = summary(frame(find_runs(tmp_path))).to_dict("records")
+    assert (row["n"], row["seeds"]) == (2, "0 7")
+    low, high = (read_run(path.parent).steps[1]["miou"] for path in sorted(tmp_path.rglob("done")))
+    assert row["miou_mean"] == pytest.approx((low + high) / 2)
+    assert row["miou_std"] == pytest.approx((high - low) / math.sqrt(2))
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    write_run(tmp_path)
+    (row,) = summary(frame(find_runs(tmp_path))).to_dict("records")
+    assert row["n"] == 1 and row["miou_mean"] == 51.8519 and math.isnan(row["miou_std"])
+
+
+def test_costs_are_per_incoming_batch_of_the_later_steps(tmp_path):
+    spec = spec_of(
+        class_names=[*NAMES, "last"],
+        steps=[{"step": t, "classes": c} for t, c in enumerate([[3, 1], [2], [4]])],
+    )
+    writer = RunWriter(tmp_path / "run")
+    writer.start(spec)
+    for step, (batches, seconds) in enumerate([(100, 900.0), (10, 10.0), (30, 90.0)]):
+        writer.add_step(diagonal(3 + step, 50), cost_of(step, batches, seconds))
+    writer.finish()
+    (row,) = summary(frame(find_runs(tmp_path))).to_dict("records")
+    assert row["seconds_per_batch"] == pytest.approx((10 + 90) / (10 + 30))
+
+
+def test_configurations_that_differ_are_never_averaged(tmp_path):
+    for size, name in [(100, "b"), (20, "a")]:
+        for seed in (0, 1):
+            write_run(tmp_path, seed=seed, hash=name, config={"memory": {"size": size}, "seed": seed})
+    rows = summary(frame(find_runs(tmp_path)))
+    assert rows["variant"].tolist() == ["memory.size=20", "memory.size=100"]
+    assert rows["n"].tolist() == [2, 2]
+
+
+def test_a_variant_names_parameters_unset_settings_and_at_last_the_hash(tmp_path):
+    write_run(tmp_path, hash="a", method={"name": "er", "parameters": {"sampling": "uniform"}})
+    write_run(tmp_path, hash="b", method={"name": "er", "parameters": {}})
+    write_run(tmp_path, hash="c", method={"name": "er", "parameters": {}}, base="another")
+    assert set(frame(find_runs(tmp_path))["variant"]) == {
+        "sampling=uniform",
+        "sampling=unset, hash=b",
+        "sampling=unset, hash=c",
+    }
+
+
+def test_the_frame_does_not_depend_on_the_order_of_the_runs(tmp_path):
+    for seed in (10, 2):
+        write_iou(tmp_path, 40 + seed, seed=seed)
+        write_iou(tmp_path, 50 + seed, seed=seed, strategy="mib")
+    runs = find_runs(tmp_path)
+    assert frame(runs)["seed"].tolist() == [2, 2, 10, 10] * 2
+    assert frame(runs[::-1]).equals(frame(runs))
+
+
+def test_one_run_given_twice_is_refused(tmp_path):
+    one, other = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    with pytest.raises(RecordError, match="same run twice"):
+        frame([read_run(one), read_run(write_run(tmp_path, strategy="mib")), read_run(other)])
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_the_latex_table_word_for_word(tmp_path):
+    for strategy, values in {"ours": (40, 44), "er": (30, 31), "mib": (35, 36)}.items():
+        for seed, per_cent in enumerate(values):
+            matrices = [diagonal(3, per_cent), np.eye(4, dtype=int) * 10]
+            write_run(tmp_path, matrices, strategy=strategy, seed=seed)
+    assert tex(find_runs(tmp_path), tmp_path / "out").splitlines()[:12] == [
+        r"\begin{table}",
+        r"\centering",
+        (
+            r"\caption{Mean IoU (\%) after the last step of \texttt{voc-2-1-disjoint}; "
+            r"imIoU is the mean of the mIoU after each step. "
+            r"Mean $\pm$ standard deviation over seeds: n = 2, seeds 0, 1. "
+            r"Conventions: future classes \texttt{background}; background in the mean \texttt{yes}; "
+            r"resolution \texttt{64}; evaluated on \texttt{test}. Best in bold, second underlined.}"
+        ),
+        r"\label{tab:voc-2-1-disjoint}",
+        r"\begin{tabular}{lrrrr}",
+        r"\toprule",
+        r"Methods & 0-2 & 3 & all & imIoU \\",
+        r"\midrule",
+        r"er & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
+        + imiou_cell(30, 31, "{}"),
+        r"mib & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
+        + imiou_cell(35, 36, r"\underline{{{}}}"),
+        r"ours & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
+        + imiou_cell(40, 44, r"\textbf{{{}}}"),
+        r"\bottomrule",
+    ]
+
+
+def imiou_cell(low: int, high: int, mark: str) -> str:
+    """The imIoU cell of two seeds with these mIoU at step 0, and 100 at step 1."""
+    one, other = ((100 + per_cent) / 2 for per_cent in (low, high))
+    mean, std = (one + other) / 2, (other - one) / math.sqrt(2)
+    return f" & {mark.format(f'{mean:.2f}')} $\\pm$ {std:.2f} \\\\"
+
+
+def test_rows_come_in_the_fixed_order(tmp_path):
+    for strategy in ["zeta", "joint", "ours(sampling=uniform)", "alpha", "ours", "er", "lwf-mc", "finetune"]:
+        write_run(tmp_path, strategy=strategy)
+    rows = summary(frame(find_runs(tmp_path)))
+    known = ["finetune", "er", "lwf-mc", "ours", "ours(sampling=uniform)", "joint"]
+    assert rows["strategy"].tolist() == [*known, "alpha", "zeta"]
+
+
+def test_best_and_second_go_by_the_printed_mean_and_ties_share(tmp_path):
+    thousand = [np.diag([1000, 1000, 1000, 0]) for _ in range(4)]
+    for matrix, wrong in zip(thousand, [0, 0, 1, 500], strict=True):
+        matrix[3, 3], matrix[3, 0] = 100_000 - wrong, wrong
+    for strategy, matrix in zip(["er", "agem", "mir", "mib"], thousand, strict=True):
+        write_run(tmp_path, [diagonal(3, 50), matrix], strategy=strategy)
+    new = [line.split(" & ")[2] for line in body(tex(find_runs(tmp_path), tmp_path / "out"))]
+    # 100.00, 100.00, 99.999 -> 100.00, 99.50
+    assert new == [r"\textbf{100.00}"] * 3 + [r"\underline{99.50}"]
+
+
+def test_a_row_with_other_seeds_says_so(tmp_path):
+    for strategy, seeds in {"er": (0, 1), "mib": (0, 1), "ours": (0,), "joint": (1, 2)}.items():
+        for seed in seeds:
+            write_run(tmp_path, strategy=strategy, seed=seed)
+    text = tex(find_runs(tmp_path), tmp_path / "out")
+    names = [line.split(" & ")[0] for line in body(text)]
+    assert names == ["er", "mib", "ours (n = 1, seed 0)", "joint (n = 2, seeds 1, 2)"]
+    assert "n = 2, seeds 0, 1 unless a row says otherwise." in text
+
+
+def test_special_characters_are_escaped(tmp_path):
+    write_run(tmp_path, strategy=r"m_1(x=50%,a&b,#1,$2,{c},~d,^e,<f>,|,\g)")
+    assert body(tex(find_runs(tmp_path), tmp_path / "out"))[0].split(" & ")[0] == (
+        r"m\_1(x=50\%,a\&b,\#1,\$2,\{c\},\textasciitilde{}d,\textasciicircum{}e,"
+        r"\textless{}f\textgreater{},\textbar{},\textbackslash{}g)"
+    )
+    (path,) = write_tables(find_runs(tmp_path), tmp_path / "out", formats=["markdown"])
+    assert path.read_text().splitlines()[-1].startswith(r"| m\_1(x=50%,a&b,\#1,$2,{c},\~d,^e,\<f\>,\|,\\g) | **")
+
+
+def test_the_markdown_table(tmp_path):
+    write_iou(tmp_path, 40, strategy="er")
+    write_iou(tmp_path, 50, strategy="ours")
+    (path,) = write_tables(find_runs(tmp_path), tmp_path / "out", formats=["markdown"])
+    caption, _, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert "after the last step of `voc-2-1-disjoint`;" in caption and "One seed: n = 1, seed 0." in caption
+    assert lines[:2] == ["| Methods | 0-2 | 3 | all | imIoU |", "| :-- | --: | --: | --: | --: |"]
+    assert lines[2:] == [
+        "| er | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> |",
+        "| ours | **50.00** | **50.00** | **50.00** | **50.00** |",
+    ]
+
+
+@pytest.mark.parametrize("name", ["shapes", "scenes"])
+def test_the_embedded_data_sets_are_never_called_voc_or_ade(tmp_path, name):
+    write_run(tmp_path, scenario=f"{name}-2-1-disjoint")
+    runs = find_runs(tmp_path)
+    markdown, latex = (path.read_text() for path in write_tables(runs, tmp_path / "out", ["markdown", "latex"]))
+    assert f"embedded data set `{name}`, not VOC/ADE results" in markdown
+    assert rf"embedded data set \texttt{{{name}}}, not VOC/ADE results" in latex
+
+
+def test_conventions_that_differ_are_told_row_by_row(tmp_path):
+    other = {**spec_of()["conventions"], "future_classes": "ignore"}
+    write_run(tmp_path, strategy="er")
+    write_run(tmp_path, strategy="mib", conventions=other)
+    text = tex(find_runs(tmp_path), tmp_path / "out")
+    assert r"future classes \texttt{background} (\texttt{er}), \texttt{ignore} (\texttt{mib});" in text
+
+
+def test_a_mean_without_the_background_is_what_the_caption_says(tmp_path):
+    write_run(tmp_path, conventions={**spec_of()["conventions"], "background_in_mean": False})
+    text = tex(find_runs(tmp_path), tmp_path / "out")
+    assert r"background in the mean \texttt{no}" in text and "Methods & 1-2 & 3 & all" in text
+    numbers = ["55.56", "20.00", "37.78", "43.89"]
+    assert body(text) == [" & ".join(["er", *(rf"\textbf{{{number}}}" for number in numbers)]) + r" \\"]
+
+
+def test_rows_on_different_splits_are_pointed_out(tmp_path):
+    write_run(tmp_path, strategy="er")
+    same = tex(find_runs(tmp_path), tmp_path / "out")
+    write_run(tmp_path, strategy="mib", split_hash="shorter")
+    different = tex(find_runs(tmp_path), tmp_path / "out")
+    assert "same split" not in same and "not all run on the same split of the data" in different
+
+
+def test_runs_whose_steps_differ_do_not_share_a_table(tmp_path):
+    write_run(tmp_path)
+    spec = spec_of(strategy="mib", steps=[{"step": 0, "classes": [1]}, {"step": 1, "classes": [2, 3]}])
+    writer = RunWriter(tmp_path / "other")
+    writer.start(spec)
+    writer.add_step(np.eye(2, dtype=int), {})
+    writer.add_step(STEP_1, {})
+    writer.finish()
+    with pytest.raises(RecordError, match="differ in their numbers of classes"):
+        write_tables(find_runs(tmp_path), tmp_path / "out")
+
+
+def test_a_scenario_without_a_finished_run_is_a_marked_gap(tmp_path):
+    write_run(tmp_path, finish=False)
+    runs = find_runs(tmp_path)
+    paths = write_tables(runs, tmp_path / "out", ["csv", "latex", "markdown"], [SCENARIO])
+    assert [path.name for path in paths] == [f"{SCENARIO}{suffix}" for suffix in (".csv", ".tex", ".md")]
+    assert all("no finished run" in path.read_text() for path in paths)
+    assert body(paths[1].read_text()) == [r"\multicolumn{5}{c}{no finished run} \\"]
+    assert len({line.count("|") for line in paths[2].read_text().splitlines()[2:]}) == 1
+    assert write_tables([], tmp_path / "out") == []
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'word': allowed are csv, latex, markdown"):
+        write_tables([], tmp_path, formats=["word"])
+    with pytest.raises(ValueError, match="'svg': allowed are png, pdf"):
+        write_curves([], tmp_path, formats=["svg"])
+
+
+def test_the_files_do_not_depend_on_order_locale_time_zone_or_day(tmp_path, monkeypatch):
+    for strategy in ("er", "ours"):
+        for seed in (0, 1, 2):
+            write_iou(tmp_path / "runs", 40 + 3 * seed, strategy=strategy, seed=seed)
+    runs = find_runs(tmp_path / "runs")
+
+    def files(name: str, given: list[Run]) -> dict[str, bytes]:
+        paths = write_tables(given, tmp_path / name, ["csv", "latex", "markdown"])
+        paths += write_curves(given, tmp_path / name)
+        return {path.name: path.read_bytes() for path in paths}
+
+    expected = files("one", runs)
+    before = locale.setlocale(locale.LC_ALL)
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    time.tzset()
+    try:
+        for name in ("de_DE.UTF-8", "C.UTF-8", "C"):
+            try:
+                locale.setlocale(locale.LC_ALL, name)
+            except locale.Error:
+                continue
+        assert files("two", runs[::-1]) == expected
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+        monkeypatch.undo()
+        time.tzset()
+
+
+# ---------------------------------------------------------------- curves
+
+
+def test_a_figure_per_scenario_and_format(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, scenario="shapes-2-1:order=a/b")
+    paths = write_curves(find_runs(tmp_path), tmp_path / "out")
+    assert [path.name for path in paths] == [
+        "shapes-2-1_order=a_b.png",
+        "shapes-2-1_order=a_b.pdf",
+        f"{SCENARIO}.png",
+        f"{SCENARIO}.pdf",
+    ]
+    assert [path.read_bytes()[:4] for path in paths] == [b"\x89PNG", b"%PDF"] * 2
+
+
+def test_a_figure_without_a_finished_run_is_still_drawn(tmp_path):
+    (path,) = write_curves([], tmp_path, ["png"], [SCENARIO])
+    assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_every_method_has_its_own_colour_and_marker():
+    assert set(METHOD_STYLES) == set(METHODS)
+    colours, markers = zip(*METHOD_STYLES.values(), strict=True)
+    assert len(set(colours)) == len(set(markers)) == len(METHODS)
+
+
+# ---------------------------------------------------------------- imports
+
+
+def test_reading_records_imports_neither_pandas_nor_matplotlib_nor_torch():
+    code = "import sys, reports.records; print({'pandas', 'matplotlib', 'torch'} & set(sys.modules))"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
