@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from bench.session import Result
 
 __all__ = ["run"]
+
+# Avalanche imports a solver package of which nothing here makes use, and that says so at every start.
+warnings.filterwarnings("ignore", message="no QP solver found")
 
 
 def run(

@@ -66,7 +66,7 @@ def train_base(
                 group["lr"] = learning_rate(config, done, total)
             loss = cross_entropy(network(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             done += 1
             if throttle.due():
@@ -92,7 +92,7 @@ def save_base(network: SegmentationNetwork, base: dict[str, Any]) -> None:
     final = base_file(base["hash"])
     scratch = final.with_suffix(f".{os.getpid()}.tmp")
     torch.save({"inputs": base["inputs"], "network": network.state_dict()}, scratch)
-    os.replace(scratch, final)
+    scratch.replace(final)
 
 
 def load_base(

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from bench.session import Request, run
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     memory = [] if options.memory is None else [f"memory.size={options.memory}"]
     result = run(
         Request(
@@ -148,9 +148,9 @@ def _strategies(options: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _import_problem(load: object) -> str:
+def _import_problem(load: Callable[[], object]) -> str:
     try:
-        load()  # type: ignore[operator]
+        load()
     except Exception as error:
         return f"BROKEN: {type(error).__name__}: {error}"
     return "ok"
@@ -228,7 +228,7 @@ def _curves(options: argparse.Namespace) -> int:
     return _write(options, FORMATS, write_curves)
 
 
-def _write(options: argparse.Namespace, formats: Sequence[str], write: object) -> int:
+def _write(options: argparse.Namespace, formats: Sequence[str], write: Callable[..., list[Path]]) -> int:
     from bench.config import RequestError
     from benchmarks.scenarios import parse_name
     from reports.records import find_runs
@@ -239,7 +239,7 @@ def _write(options: argparse.Namespace, formats: Sequence[str], write: object) -
     for name in options.scenario:
         parse_name(name)
     runs = find_runs(options.runs) if options.runs.is_dir() else []
-    written = write(runs, options.out, formats=options.format, scenarios=options.scenario or None)  # type: ignore[operator]
+    written = write(runs, options.out, formats=options.format, scenarios=options.scenario or None)
     for path in written:
         print(path)
     if not written:

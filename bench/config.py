@@ -244,7 +244,7 @@ def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str) -> Non
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, Mapping):
                 raise RequestError(f"{path}={value!r}: a section of settings is a mapping")
-            _check_keys(types[key], value, path)  # type: ignore[arg-type]
+            _check_keys(types[key], value, path)
 
 
 def method_parameters(request: StrategyRequest, config: Config) -> Any:

@@ -17,9 +17,13 @@ class Job(Protocol):
     """Something to do that tells how it goes."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """Its name."""
+        ...
 
-    def execute(self, report: Report) -> None: ...
+    def execute(self, report: Report) -> None:
+        """Do it."""
+        ...
 
 
 Failures = dict[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from benchmarks.streams import SegmentationScenario, build_benchmark
 from reports.metrics import mean_iou
 from reports.records import RunWriter
 from strategies.evaluation import ConfusionMeter
+from strategies.method import Method
+from strategies.network import SegmentationNetwork
 from strategies.protocol import BaseRecipe
 from strategies.registry import method_class
 from strategies.template import OnlineTemplate, Seeds
@@ -43,7 +45,7 @@ class BaseJob:
 
     def execute(self, report: Report) -> None:
         """Train the base model and keep it."""
-        with _threads(self.config.runtime.threads):
+        with threads(self.config.runtime.threads):
             benchmark = _benchmark(self.scenario, self.data_root, self.config)
             experience = benchmark.train_stream[0]
             classes = len(experience.classes_in_this_experience)
@@ -73,7 +75,7 @@ class RunJob:
 
     def execute(self, report: Report) -> None:
         """Make the run and write its directory, `done` last."""
-        with _threads(self.config.runtime.threads):
+        with threads(self.config.runtime.threads):
             benchmark = _benchmark(self.scenario, self.data_root, self.config)
             _make_run(self, benchmark, report)
 
@@ -88,7 +90,14 @@ def _benchmark(scenario: str, data_root: Path | None, config: Config) -> Segment
 
 
 def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> None:
-    template, meter = build_template(job, benchmark, _Progress(job, report))
+    device = torch.device(job.device)
+    base_classes = len(benchmark.train_stream[0].classes_in_this_experience)
+    network = load_base(job.spec["base"]["hash"], job.config, job.recipe, base_classes, device)
+    meter = ConfusionMeter()
+    method = method_class(job.method)
+    template = make_template(
+        network, method, job.parameters, job.config, job.scenario, job.seed, device, [meter, _Progress(job, report)]
+    )
     evaluated = benchmark.streams[job.config.evaluation.stream]
     writer = RunWriter(job.folder)
     writer.start(job.spec)
@@ -107,33 +116,34 @@ def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> N
     writer.finish()
 
 
-def build_template(
-    job: RunJob, benchmark: SegmentationScenario, *plugins: SupervisedPlugin[Any]
-) -> tuple[OnlineTemplate, ConfusionMeter]:
-    """Return the Avalanche template of a run on its base model, and its confusion matrix."""
-    base_classes = len(benchmark.train_stream[0].classes_in_this_experience)
-    device = torch.device(job.device)
-    network = load_base(job.spec["base"]["hash"], job.config, job.recipe, base_classes, device)
-    words = (job.scenario, job.seed)
-    seeds = Seeds(*(derived_seed(*words, w) for w in ("initialisation", "order", "augmentation", "memory")))
+def make_template(
+    network: SegmentationNetwork,
+    method: type[Method],
+    parameters: Any,
+    config: Config,
+    scenario: str,
+    seed: int,
+    device: torch.device,
+    plugins: Sequence[SupervisedPlugin] = (),
+) -> OnlineTemplate:
+    """Return the Avalanche template of a run; its randomness comes from the scenario's name and the seed."""
+    kinds = ("initialisation", "order", "augmentation", "memory")
+    seeds = Seeds(*(derived_seed(scenario, seed, kind) for kind in kinds))
     torch.manual_seed(seeds.initialisation)
-    rng = np.random.default_rng(seeds.memory)
-    meter = ConfusionMeter()
-    template = OnlineTemplate(
+    return OnlineTemplate(
         network=network,
-        method=method_class(job.method)(job.parameters, job.config.memory.size, rng),
-        protocol=job.config.incremental,
+        method=method(parameters, config.memory.size, np.random.default_rng(seeds.memory)),
+        protocol=config.incremental,
         seeds=seeds,
-        augmentation=augmentation(job.config),
-        eval_batch_size=job.config.evaluation.batch_size,
-        workers=job.config.data.workers,
+        augmentation=augmentation(config),
+        eval_batch_size=config.evaluation.batch_size,
+        workers=config.data.workers,
         device=device,
-        plugins=[meter, *plugins],
+        plugins=plugins,
     )
-    return template, meter
 
 
-class _Progress(SupervisedPlugin[Any]):
+class _Progress(SupervisedPlugin):
     """Reports the batch under way a few times a second."""
 
     def __init__(self, job: RunJob, report: Report) -> None:
@@ -161,7 +171,7 @@ class _Progress(SupervisedPlugin[Any]):
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Compute with `count` threads for a block: equal numbers of threads give equal sums."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

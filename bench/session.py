@@ -223,7 +223,7 @@ def resolved_device(device: str) -> str:
 
 
 def _execute(plan: Plan, workers: int, config: Config, console: Console) -> dict[str, str]:
-    jobs = [*plan.bases, *plan.runs]
+    jobs: list[pool.Job] = [*plan.bases, *plan.runs]
     skipped = len(plan.folders) - len(plan.runs)
     if skipped:
         console.print(f"{skipped} of {len(plan.folders)} runs are finished already", highlight=False)

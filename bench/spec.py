@@ -106,7 +106,7 @@ def run_spec(
 
 def run_folder(out: Path, spec: dict[str, Any]) -> Path:
     """Return the run's directory: scenario / strategy / hash and seed."""
-    return out / spec["scenario"] / spec["strategy"] / f"{spec['hash']}-seed{spec['seed']}"
+    return out.joinpath(spec["scenario"], spec["strategy"], f"{spec['hash']}-seed{spec['seed']}")
 
 
 def _version(package: str) -> str | None:

@@ -1,7 +1,167 @@
-"""placeholder"""
+"""`bench speed`: what this machine does, as ratios measured in one run.
 
-MEASUREMENTS = ("update",)
+`update`: one update of each method against one of er, and the template against a bare PyTorch loop.
+`scan`: the class-presence scan of a data root's label maps against one pass of `numpy.unique`.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from bench.config import Config
+    from benchmarks.streams import SegmentationScenario
+    from strategies.network import SegmentationNetwork
+
+MEASUREMENTS = ("update", "scan")
+SCENARIO = "shapes-15-1-disjoint"
+ROUNDS = 7
 
 
-def measure(what, data_root):
+def measure(what: Sequence[str], data_root: Path | None) -> int:
+    """Print the measurements asked for (by default all that the machine's data allow); return the exit status."""
+    from bench.config import RequestError
+
+    for name in what:
+        if name not in MEASUREMENTS:
+            raise RequestError(f"unknown measurement '{name}' (known: {', '.join(MEASUREMENTS)})")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    if "update" in what or not what:
+        update()
+    if "scan" in what or (not what and data_root is not None):
+        scan(data_root)
     return 0
+
+
+def update() -> None:
+    """Print milliseconds per update and ratios: methods against er, the template against a bare loop."""
+    import torch
+
+    from bench.base import new_network
+    from bench.config import method_parameters, parse_strategies, resolve_config
+    from bench.runner import make_template, threads
+    from benchmarks import load_benchmark
+    from strategies.protocol import BaseRecipe
+    from strategies.registry import method_class, strategy_entry_points
+
+    config = resolve_config("shapes")
+    benchmark = load_benchmark(SCENARIO, size=config.data.size)
+    networks = {
+        recipe.head: new_network(config, recipe, 15, pretrained=False)
+        for recipe in (BaseRecipe(), BaseRecipe(head="cosine"))
+    }
+
+    def method(name: str) -> Callable[[], float]:
+        parameters = method_parameters(parse_strategies(name)[0], config)
+        kind = method_class(name)
+
+        def one_step() -> float:
+            network = copy.deepcopy(networks[kind.recipe(parameters).head])
+            device = torch.device("cpu")
+            template = make_template(network, kind, parameters, config, SCENARIO, 0, device)
+            template.begin(benchmark.train_stream[0])
+            template.train(benchmark.train_stream[1], eval_streams=[])
+            return template.cost.seconds / template.cost.updates
+
+        return one_step
+
+    names = [*strategy_entry_points()]
+    kinds = {name: method(name) for name in names}
+    kinds["bare loop (er)"] = lambda: _bare_er(copy.deepcopy(networks["linear"]), config, benchmark)
+    with threads(config.runtime.threads):
+        seconds = _interleaved(kinds)
+    print(f"update: small network, 64 x 64, 4 + 4 images, {config.runtime.threads} thread, median of {ROUNDS}")
+    for name in names:
+        print(f"  {name:<16} {1000 * seconds[name]:7.1f} ms   {seconds[name] / seconds['er']:.2f} x er")
+    bare = seconds["bare loop (er)"]
+    print(f"  {'bare loop (er)':<16} {1000 * bare:7.1f} ms   template {100 * (seconds['er'] / bare - 1):+.1f} %")
+
+
+def _bare_er(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> float:
+    """Make er's updates of step 1 in a plain loop over the same feed; return seconds per update."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from bench.base import augmentation
+    from strategies.memory import Reservoir
+
+    base, step = (benchmark.train_stream[t].data for t in (0, 1))
+    memory = Reservoir(config.memory.size, np.random.default_rng(0))
+    for i in range(len(base)):
+        memory.offer(base.exemplar(i), 15)
+    network.grow(1)
+    p = config.incremental
+    optimizer = torch.optim.SGD(network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay)
+    augment, rng = augmentation(config), np.random.default_rng(1)
+    network.train()
+    started = time.perf_counter()
+    batches = step.batches(p.batch_size, range(len(step)), augment)
+    for images, labels, _, indices in batches:
+        kept = [e.load(augment, rng) for e in memory.draw(len(images))]
+        x = torch.cat([images, torch.stack([image for image, _ in kept])])
+        y = torch.cat([labels, torch.stack([label for _, label in kept])])
+        optimizer.zero_grad()
+        torch.autograd.backward(cross_entropy(network(x), y, ignore_index=255))
+        optimizer.step()
+        for i in indices.tolist():
+            memory.offer(step.exemplar(i), 16)
+    return (time.perf_counter() - started) / len(batches)
+
+
+def _interleaved(kinds: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """Return the median over rounds of each measurement, one round of warm-up; all take turns in a round."""
+    rounds = [{name: kind() for name, kind in kinds.items()} for _ in range(ROUNDS + 1)][1:]
+    return {name: statistics.median(r[name] for r in rounds) for name in kinds}
+
+
+def scan(data_root: Path | None) -> None:
+    """Print the time of `bench scenario` from nothing and with the cache, against one `numpy.unique` pass."""
+    from PIL import Image
+
+    from benchmarks.registry import open_image_set
+    from benchmarks.scenarios import load_scenario
+    from benchmarks.voc import Voc
+
+    imageset = open_image_set("voc", data_root)
+    assert isinstance(imageset, Voc)
+    paths = imageset.mask_paths("train")
+    for path in paths:
+        path.read_bytes()  # every measurement finds the files in the system's cache
+    with tempfile.TemporaryDirectory() as folder, _environment("BENCH_CACHE", folder):
+        unique = _seconds(lambda: [np.unique(np.asarray(Image.open(path))) for path in paths])
+        cold = _seconds(lambda: load_scenario("voc-15-1-disjoint", data_root))
+        warm = _seconds(lambda: load_scenario("voc-15-1-disjoint", data_root))
+    print(f"scan: {len(paths)} training label maps (the scenario reads the test split's too)")
+    print(f"  numpy.unique pass, one core  {unique:6.2f} s")
+    print(f"  scenario from nothing        {cold:6.2f} s   {cold / unique:.2f} x numpy.unique")
+    print(f"  scenario with the cache      {warm:6.2f} s   {warm / unique:.3f} x numpy.unique")
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

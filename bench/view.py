@@ -23,9 +23,14 @@ class View(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def start(self, job: str) -> None: ...
-    def event(self, event: Event) -> None: ...
-    def note(self, text: str) -> None: ...
+    def start(self, job: str) -> None:
+        """A job has started."""
+
+    def event(self, event: Event) -> None:
+        """A job has moved on."""
+
+    def note(self, text: str) -> None:
+        """Print a line."""
 
 
 @dataclass

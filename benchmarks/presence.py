@@ -55,7 +55,7 @@ def save_presence(path: Path, presence: Presence) -> None:
     """Write a presence matrix, one bit a label; the file appears by one rename."""
     scratch = path.with_suffix(f".{os.getpid()}.npz")
     np.savez(scratch, labels=np.packbits(presence.labels, axis=1), digest=np.array(presence.digest))
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def load_presence(path: Path) -> Presence:

@@ -149,33 +149,35 @@ def _local(rng: np.random.RandomState, radius: float) -> tuple[np.ndarray, np.nd
 
 
 def _silhouette(kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return bool (64, 64): the inside of an outline in the coordinates of `_local`."""
     r2 = u * u + v * v
     au, av = np.abs(u), np.abs(v)
     match kind:
         case "disc":
-            return r2 < 0.9
+            inside = r2 < 0.9
         case "square":
-            return np.maximum(au, av) < 0.85
+            inside = np.maximum(au, av) < 0.85
         case "triangle":
-            return (v < 0.8) & (2 * au - v < 0.95)
+            inside = (v < 0.8) & (2 * au - v < 0.95)
         case "diamond":
-            return au + av < 1.15
+            inside = au + av < 1.15
         case "ring":
-            return (r2 < 1.05) & (r2 > 0.25)
+            inside = (r2 < 1.05) & (r2 > 0.25)
         case "cross":
-            return (np.minimum(au, av) < 0.36) & (np.maximum(au, av) < 1.05)
+            inside = (np.minimum(au, av) < 0.36) & (np.maximum(au, av) < 1.05)
         case "half-disc":
-            return (r2 < 1.2) & (v < 0.15)
+            inside = (r2 < 1.2) & (v < 0.15)
         case "hexagon":
-            return (av < 0.85) & (au + 0.55 * av < 1.0)
+            inside = (av < 0.85) & (au + 0.55 * av < 1.0)
         case "arrow":
-            return ((u > -0.1) & (u + 1.2 * av < 1.05)) | ((u <= -0.1) & (u > -1.05) & (av < 0.4))
+            inside = ((u > -0.1) & (u + 1.2 * av < 1.05)) | ((u <= -0.1) & (u > -1.05) & (av < 0.4))
         case _:
-            return (au < 1.25) & (av < 0.5)
+            inside = (au < 1.25) & (av < 0.5)
+    return np.asarray(inside)
 
 
 def _texture(kind: str, rng: np.random.RandomState, u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
-    """Brightness pattern, int64 in -45..45, in the object's own coordinates."""
+    """Return what a texture adds to an object's colour, int64 (64, 64), in the object's own coordinates."""
     period = rng.randint(50, 66) / 10
     a = np.floor(u * radius / period * 2 + rng.randint(100) / 50).astype(np.int64)
     b = np.floor(v * radius / period * 2 + rng.randint(100) / 50).astype(np.int64)

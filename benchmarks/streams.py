@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         augmentation: Augmentation | None = None,
         seed: Sequence[int] = (0,),
         workers: int = 0,
-    ) -> DataLoader[list[Tensor]]:
+    ) -> DataLoader[Any]:
         """Return batches [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B].
 
         The augmentation of each image depends on `seed` and its place in `order` alone, so that any number
@@ -148,7 +148,7 @@ def collate(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:
     ]
 
 
-class SegmentationExperience(DatasetExperience[AvalancheDataset]):  # type: ignore[type-var]
+class SegmentationExperience(DatasetExperience[AvalancheDataset]):
     """An Avalanche experience that knows its classes, as labels in the order of learning."""
 
     def __init__(self, data: AnnotatedImages, groups: Sequence[Sequence[int]]) -> None:

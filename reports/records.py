@@ -66,11 +66,11 @@ def write_atomic_bytes(path: Path, content: bytes) -> None:
     """Write `content` so that `path` holds either its old content or all of the new."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ def confusion_matrix(prediction: Tensor, labels: Tensor, outputs: int) -> Tensor
     return torch.bincount(pairs, minlength=outputs**2).view(outputs, outputs)
 
 
-class ConfusionMeter(SupervisedPlugin[Any]):
+class ConfusionMeter(SupervisedPlugin):
     """Accumulates the confusion matrix of one `eval` call; `matrix` is int64 (C, C) after it."""
 
     def __init__(self) -> None:

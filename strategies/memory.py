@@ -18,13 +18,19 @@ class Exemplar(Protocol):
     """What a memory keeps of an image: its id, the step it was annotated at, its annotated classes."""
 
     @property
-    def image_id(self) -> str: ...
+    def image_id(self) -> str:
+        """The image's id."""
+        ...
 
     @property
-    def step(self) -> int: ...
+    def step(self) -> int:
+        """The step it was annotated at."""
+        ...
 
     @property
-    def classes(self) -> frozenset[int]: ...
+    def classes(self) -> frozenset[int]:
+        """The labels of its annotated classes."""
+        ...
 
     def load(self, augmentation: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return image (float32 3 x H x W, normalised) and annotation (int64 H x W), augmented anew."""

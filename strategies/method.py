@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from strategies.template import OnlineTemplate
 
 
-class Method(SupervisedPlugin["OnlineTemplate"]):
+class Method(SupervisedPlugin):
     """A method of the online stage. Subclasses give the loss; the template makes one update of it.
 
     A method is built from its hyper-parameters (`Parameters`, a dataclass), the memory's size in images

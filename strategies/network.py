@@ -121,7 +121,7 @@ def build_network(
         backbone, channels = _deeplab_backbone(pretrained), 256
     outputs = classes + 1
     top = LinearHead(channels, outputs) if head == "linear" else CosineHead(channels, outputs, tau or 12.0)
-    return SegmentationNetwork(backbone, top).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return SegmentationNetwork(backbone, top).to(memory_format=torch.channels_last)
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:

@@ -96,7 +96,8 @@ class Ours(Replay):
         if self.parameters.e_step == "shared":
             return log_p.detach()
         with torch.no_grad(), evaluation_mode(strategy.network):
-            return strategy.network(strategy.mb_x).log_softmax(1)
+            separate: Tensor = strategy.network(strategy.mb_x).log_softmax(1)
+            return separate
 
     def _update_confidence(self, log_p: Tensor, labels: Tensor) -> None:
         """Eq. 3 and 4, over the pixels annotated c; classes absent from the batch keep E(c)."""

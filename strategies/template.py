@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ class OnlineContractError(RuntimeError):
     """A method made another number of updates than there were incoming batches."""
 
 
-class OnlineTemplate(SupervisedTemplate):  # type: ignore[type-arg]
+class OnlineTemplate(SupervisedTemplate):
     """Trains a method on the increments of a stream and evaluates it.
 
     Mini-batches are [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B], the incoming
@@ -55,6 +56,7 @@ class OnlineTemplate(SupervisedTemplate):  # type: ignore[type-arg]
     """
 
     model: SegmentationNetwork
+    mbatch: list[Tensor]
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class OnlineTemplate(SupervisedTemplate):  # type: ignore[type-arg]
         eval_batch_size: int = 1,
         workers: int = 0,
         device: str | torch.device = "cpu",
-        plugins: Sequence[SupervisedPlugin[Any]] = (),
+        plugins: Sequence[SupervisedPlugin] = (),
     ) -> None:
         self.method = method
         self.protocol = protocol
@@ -83,7 +85,7 @@ class OnlineTemplate(SupervisedTemplate):  # type: ignore[type-arg]
             eval_mb_size=eval_batch_size,
             device=device,
             plugins=[method, *plugins],
-            evaluator=EvaluationPlugin(),
+            evaluator=_silent_evaluator(),
         )
 
     @property
@@ -94,8 +96,7 @@ class OnlineTemplate(SupervisedTemplate):  # type: ignore[type-arg]
     @property
     def mb_step(self) -> Tensor:
         """The step (B,) each image of the mini-batch was annotated at."""
-        steps: Tensor = self.mbatch[2]
-        return steps
+        return self.mbatch[2]
 
     @property
     def known_classes(self) -> int:
@@ -148,7 +149,7 @@ class OnlineTemplate(SupervisedTemplate):  # type: ignore[type-arg]
         """Make the step's optimiser: its state does not outlive a step."""
         p = self.protocol
         self.optimizer = torch.optim.SGD(self.network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay)
-        self.optimized_param_id = {}
+        self.optimized_param_id: dict[str, Tensor] = {}
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Order the step's images by (scenario, seed, step) alone: all methods meet the same batches."""
@@ -191,6 +192,13 @@ class OnlineTemplate(SupervisedTemplate):  # type: ignore[type-arg]
                 f"step {self.experience.data.step}: {self.cost.updates} updates from "
                 f"{self.cost.incoming_batches} incoming batches; the online protocol allows one each"
             )
+
+
+def _silent_evaluator() -> EvaluationPlugin:
+    """Avalanche's own metrics and loggers stay off; it warns of that at every construction."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return EvaluationPlugin()
 
 
 def _freeze_batchnorm(network: nn.Module) -> None:

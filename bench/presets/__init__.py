@@ -1,0 +1,1 @@
+"""Settings by preset, as YAML."""
