@@ -1,0 +1,42 @@
+"""Fixtures that all tests share."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from voc_root import make_voc_root
+
+VOC_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bench_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache folder of this test session; the user's own is neither read nor written."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_CACHE", str(folder))
+        patch.delenv("BENCH_DATA_ROOT", raising=False)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """One torch thread, where a test module has imported torch: sums do not depend on the machine."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def voc_data() -> Path:
+    """The data root with VOC's real label maps, which are no part of the repository."""
+    if not (VOC_DATA / "VOCdevkit" / "VOC2012" / "SegmentationClassAug").is_dir():
+        pytest.skip(f"VOC's label maps are not at {os.path.normpath(VOC_DATA)}")
+    return VOC_DATA
+
+
+@pytest.fixture
+def tiny_voc(tmp_path: Path) -> Path:
+    """A data root of the test's own with 120 + 40 small images: free to be damaged."""
+    return make_voc_root(tmp_path / "voc")
