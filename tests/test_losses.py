@@ -242,11 +242,17 @@ def test_class_confidences_equal_the_reference_on_random_batches(classes_of_step
         assert means[c].item() == pytest.approx(0.0 if expected is None else expected, rel=EXACT)
 
 
-def test_log_mass_is_the_logarithm_of_the_probability_kept() -> None:
-    batch = random_batch([[1, 2], [3]], seed=0)
-    kept = torch.tensor([[True, False, True, False], [True, True, True, True], [False, False, False, True]])
-    mass = (batch.logits.softmax(1) * kept[:, :, None, None]).sum(1)
-    torch.testing.assert_close(losses.log_mass(batch.logits.log_softmax(1), kept).exp(), mass, rtol=EXACT, atol=0)
+@every_split
+def test_latent_nll_is_the_logarithm_of_the_probability_of_what_a_latent_pixel_may_be(
+    classes_of_step: list[list[int]],
+) -> None:
+    batch = random_batch(classes_of_step, seed=0)
+    p, expected = reference.softmax(batch.arrays["logits"]), 0.0
+    for i, y, x in np.argwhere(batch.labels.numpy() == 0):
+        annotated = classes_of_step[int(batch.tau[i])]
+        expected -= np.log(1 - sum(p[i, c, y, x] for c in annotated))
+    value = losses.latent_nll(batch.logits.log_softmax(1), batch.labels, batch.own)
+    assert value.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_relabel_keeps_annotated_pixels_whatever_is_predicted_there() -> None:
@@ -265,6 +271,12 @@ def test_relabel_keeps_annotated_pixels_whatever_is_predicted_there() -> None:
 def test_gradients_equal_finite_differences(loss: Loss, classes_of_step: list[list[int]]) -> None:
     batch = random_batch(classes_of_step, seed=0, side=2)
     assert torch.autograd.gradcheck(lambda z: loss(z, batch), (batch.logits.clone().requires_grad_(),))
+
+
+def test_gradient_of_latent_nll_equals_finite_differences_in_every_log_probability() -> None:
+    batch = random_batch([[1, 2], [3]], seed=0, side=2)
+    log_p = batch.logits.log_softmax(1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: losses.latent_nll(z, batch.labels, batch.own), (log_p,))
 
 
 @every_seed

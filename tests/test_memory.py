@@ -134,13 +134,13 @@ def test_class_balanced_selection_counts_every_image_of_a_class_as_seen_kept_or_
         seen.update(classes)
         after: dict[frozenset[str], Fraction] = defaultdict(Fraction)
         for kept, reached in exact.items():
-            state = CBESReference(2, 2, seen, {old: images[old] for old in sorted(kept)})
+            state = CBESReference(3, 2, seen, {old: images[old] for old in sorted(kept)})
             for outcome, p in state.outcomes(name, classes).items():
                 after[outcome] += reached * p
         exact = dict(after)
 
     def filled(seed: int) -> frozenset[str]:
-        memory = ClassBalanced(2, np.random.default_rng(seed))
+        memory = ClassBalanced(3, np.random.default_rng(seed))
         for name, classes in images.items():
             memory.offer(Fake(name, classes), 2)
         return names(memory)
