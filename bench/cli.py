@@ -90,6 +90,7 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.session import Request, run
+    from bench.view import last_line
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     memory = [] if options.memory is None else [f"memory.size={options.memory}"]
@@ -112,8 +113,9 @@ def _run(options: argparse.Namespace) -> int:
     if result.runs:
         _show(result, options.scenario, options.out, console)
     for job, failure in result.failures.items():
-        last = failure.strip().splitlines()[-1]
-        console.print(f"failed: {job}: {last}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"failed: {job}: {last_line(failure)}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
     return 1 if result.failures else 0
 
 

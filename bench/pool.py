@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
@@ -26,6 +27,19 @@ class Job(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """Told when a job starts, how it goes, and how it ends."""
+
+    def start(self, job: str) -> None:
+        """A job has started."""
+
+    def event(self, event: Event) -> None:
+        """A job has moved on."""
+
+    def end(self, job: str, failure: str | None) -> None:
+        """A job has ended; `failure` is None where it succeeded."""
+
+
 Failures = dict[str, str]
 """By job: the traceback, or one line where there is none."""
 
@@ -39,39 +53,31 @@ def warm_up() -> None:
     forkserver.ensure_running()
 
 
-def run_jobs(
-    jobs: Sequence[Job], needs: Mapping[str, str], workers: int, on_event: Report, on_start: Callable[[str], None]
-) -> Failures:
+def run_jobs(jobs: Sequence[Job], needs: Mapping[str, str], workers: int, listener: Listener) -> Failures:
     """Execute jobs, at most `workers` at a time, each after the job it needs; return what failed.
 
     The numbers do not depend on `workers`. A failure stops nothing but the jobs that need the failed one.
     """
-    return (
-        _one_by_one(jobs, needs, on_event, on_start)
-        if workers == 1
-        else _pool(jobs, needs, workers, on_event, on_start)
-    )
+    run_all = _one_by_one if workers == 1 else partial(_pool, workers=workers)
+    return run_all(jobs, needs, listener)
 
 
-def _one_by_one(
-    jobs: Sequence[Job], needs: Mapping[str, str], on_event: Report, on_start: Callable[[str], None]
-) -> Failures:
+def _one_by_one(jobs: Sequence[Job], needs: Mapping[str, str], listener: Listener) -> Failures:
     failures: Failures = {}
     for job in jobs:
         if needs.get(job.key) in failures:
             failures[job.key] = _unmet(needs[job.key])
-            continue
-        on_start(job.key)
-        try:
-            job.execute(on_event)
-        except Exception:
-            failures[job.key] = traceback.format_exc()
+        else:
+            listener.start(job.key)
+            try:
+                job.execute(listener.event)
+            except Exception:
+                failures[job.key] = traceback.format_exc()
+        listener.end(job.key, failures.get(job.key))
     return failures
 
 
-def _pool(
-    jobs: Sequence[Job], needs: Mapping[str, str], workers: int, on_event: Report, on_start: Callable[[str], None]
-) -> Failures:
+def _pool(jobs: Sequence[Job], needs: Mapping[str, str], listener: Listener, workers: int) -> Failures:
     context = multiprocessing.get_context("forkserver")
     failures: Failures = {}
     finished: set[str] = set()
@@ -83,12 +89,13 @@ def _pool(
             for job in [j for j in waiting if needs.get(j.key) in failures]:
                 failures[job.key] = _unmet(needs[job.key])
                 waiting.remove(job)
+                listener.end(job.key, failures[job.key])
             for job in waiting[:]:
                 ready = needs.get(job.key) not in known - finished
                 if ready and len(running) < workers:
                     waiting.remove(job)
                     running.update([_start(context, job)])
-                    on_start(job.key)
+                    listener.start(job.key)
             for ready_end in wait(list(running)):
                 assert isinstance(ready_end, Connection)
                 job, process = running[ready_end]
@@ -97,13 +104,14 @@ def _pool(
                 except EOFError:
                     message = f"its process ended with exit status {_joined(process)}"
                 if isinstance(message, Event):
-                    on_event(message)
+                    listener.event(message)
                     continue
                 del running[ready_end]
                 _joined(process)
                 finished.add(job.key)
                 if message is not None:
                     failures[job.key] = message
+                listener.end(job.key, message)
     finally:
         for _, process in running.values():
             process.terminate()

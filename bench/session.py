@@ -24,7 +24,7 @@ from bench.config import (
 )
 from bench.spec import run_folder, run_spec
 from bench.view import make_view
-from benchmarks.packing import pack
+from benchmarks.packing import check_images, pack
 from benchmarks.scenarios import Scenario, load_scenario
 from reports.records import Run, read_run
 
@@ -134,11 +134,8 @@ def _warn_of_sizes(scenario: Scenario, console: Console) -> None:
 
 
 def _read_images(scenario: Scenario, config: Config, console: Console) -> None:
-    """Decode every image once where they are packed, so that a damaged one stops the request here."""
+    """Decode every image once, so that a damaged one stops the request here."""
     size = config.data.size
-    if size is None:
-        scenario.imageset.stamp()
-        return
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bars: dict[str, Any] = {}
 
@@ -149,7 +146,10 @@ def _read_images(scenario: Scenario, config: Config, console: Console) -> None:
                     console.print(f"{text} ({total})", markup=False, highlight=False)
             progress.update(bars[text], completed=done)
 
-        pack(scenario.imageset, "train", size, advance)
+        if size is None:
+            check_images(scenario.imageset, advance)
+        else:
+            pack(scenario.imageset, "train", size, advance)
 
 
 def make_plan(
@@ -234,7 +234,7 @@ def _execute(plan: Plan, workers: int, config: Config, console: Console) -> dict
     with make_view(console, weights) as view:
         if plan.kept_bases:
             view.note(f"{plan.kept_bases} base model(s) from the cache")
-        failures = pool.run_jobs(jobs, plan.needs, workers, view.event, view.start)
+        failures = pool.run_jobs(jobs, plan.needs, workers, view)
     for job in plan.runs:
         if job.key in failures:
             job.folder.mkdir(parents=True, exist_ok=True)

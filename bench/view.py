@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -14,41 +14,55 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from bench.events import Event
+from bench.pool import Listener
 
 
-class View(Protocol):
-    """Told when a job starts, how it goes, and when something else is being prepared."""
+class View(Listener, Protocol):
+    """A listener that shows what it is told, within a `with` block."""
 
     def __enter__(self) -> View: ...
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def start(self, job: str) -> None:
-        """A job has started."""
-
-    def event(self, event: Event) -> None:
-        """A job has moved on."""
 
     def note(self, text: str) -> None:
         """Print a line."""
 
 
 @dataclass
+class _Clock:
+    """Time left at the pace since the first progress: what a job needs to start does not count."""
+
+    first: tuple[float, float] | None = None
+
+    def seconds_left(self, share: float) -> float | None:
+        """Return the seconds that the rest of the work, 1 - `share`, takes; None while nothing tells."""
+        now = time.monotonic()
+        if self.first is None and share > 0:
+            self.first = now, share
+        if self.first is None or not self.first[1] < share < 1:
+            return None
+        return (now - self.first[0]) * (1 - share) / (share - self.first[1])
+
+
+@dataclass
 class _Row:
     weight: float
     event: Event | None = None
-    started: float | None = None
+    state: Literal["waiting", "running", "done", "failed"] = "waiting"
     miou: float | None = None
+    clock: _Clock = field(default_factory=_Clock)
 
     @property
     def share(self) -> float:
+        if self.state in ("done", "failed"):
+            return 1.0
         return self.event.done / max(self.event.total, 1) if self.event else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        if self.started is None or not 0 < self.share < 1:
-            return None
-        return (time.monotonic() - self.started) * (1 - self.share) / self.share
+        return self.clock.seconds_left(self.share)
 
 
 class LiveView:
@@ -57,7 +71,8 @@ class LiveView:
     def __init__(self, console: Console, weights: Mapping[str, float]) -> None:
         """`weights` are the jobs' expected shares of the work, in images."""
         self.rows = {job: _Row(weight) for job, weight in weights.items()}
-        self.began = time.monotonic()
+        self.clock = _Clock()
+        self.console = console
         self._live = Live(console=console, get_renderable=self.table, refresh_per_second=4)
 
     def __enter__(self) -> LiveView:
@@ -71,7 +86,7 @@ class LiveView:
 
     def start(self, job: str) -> None:
         """A job has started."""
-        self.rows[job].started = time.monotonic()
+        self.rows[job].state = "running"
 
     def event(self, event: Event) -> None:
         """A job has moved on."""
@@ -79,9 +94,15 @@ class LiveView:
         row.event = event
         row.miou = row.miou if event.miou is None else event.miou
 
+    def end(self, job: str, failure: str | None) -> None:
+        """A job has ended."""
+        self.rows[job].state = "failed" if failure else "done"
+        if failure:
+            self.note(f"{job}: failed: {last_line(failure)}")
+
     def note(self, text: str) -> None:
         """Print a line above the table."""
-        self._live.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False)
 
     def table(self) -> Table:
         """Return what is shown now."""
@@ -91,32 +112,37 @@ class LiveView:
             ("mIoU", "right"), ("left", "right"),
         ):  # fmt: skip
             table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        for job, row in self.rows.items():
+        for job, row in self._shown().items():
             table.add_row(job, ProgressBar(1.0, row.share, width=20), *_cells(row))
-        left = self._seconds_left()
-        table.add_row("all", ProgressBar(1.0, self._share(), width=20), "", "", "", "", duration(left))
+        share = self._share()
+        left = duration(self.clock.seconds_left(share))
+        finished = sum(row.state == "done" for row in self.rows.values())
+        done = f"{finished} of {len(self.rows)} done"
+        table.add_row("all", ProgressBar(1.0, share, width=20), done, "", "", "", left)
         return table
+
+    def _shown(self) -> dict[str, _Row]:
+        """All rows where they fit on the screen, else those of running jobs."""
+        if len(self.rows) + 4 <= self.console.height:
+            return self.rows
+        return {job: row for job, row in self.rows.items() if row.state == "running"}
 
     def _share(self) -> float:
         total = sum(row.weight for row in self.rows.values())
         return sum(row.weight * row.share for row in self.rows.values()) / total if total else 1.0
 
-    def _seconds_left(self) -> float | None:
-        share = self._share()
-        return (time.monotonic() - self.began) * (1 - share) / share if share > 0.01 else None
-
 
 def _cells(row: _Row) -> list[str]:
     event = row.event
-    if event is None:
-        return ["waiting" if row.started is None else "starting", "", "", "", ""]
+    miou = "" if row.miou is None else f"{row.miou:.1f}"
+    if event is None or row.state != "running":
+        return ["starting" if row.state == "running" else row.state, "", "", miou, ""]
     doing = event.phase if event.step is None else f"step {event.step} {event.phase}"
     if event.step is None:
         batch = f"{event.done}/{event.total}"
     else:
         batch = f"{event.batch}/{event.batches}" if event.batches else ""
     loss = "" if event.loss is None else f"{event.loss:.3f}"
-    miou = "" if row.miou is None else f"{row.miou:.1f}"
     return [doing, batch, loss, miou, duration(row.seconds_left)]
 
 
@@ -137,7 +163,7 @@ class LineView:
 
     def start(self, job: str) -> None:
         """A job has started."""
-        self.rows[job].started = self._said[job] = time.monotonic()
+        self._said[job] = time.monotonic()
         self.note(f"{job}: started")
 
     def event(self, event: Event) -> None:
@@ -150,7 +176,12 @@ class LineView:
             self._said[event.job] = time.monotonic()
             doing = event.phase if event.step is None else f"step {event.step}"
             left = duration(row.seconds_left)
-            self.note(f"{event.job}: {doing}, batch {event.done}/{event.total}, loss {event.loss:.3f}, {left} left")
+            note = f"{event.job}: {doing}, batch {event.done}/{event.total}, loss {event.loss:.3f}"
+            self.note(f"{note}, {left} left" if left else note)
+
+    def end(self, job: str, failure: str | None) -> None:
+        """A job has ended."""
+        self.note(f"{job}: failed: {last_line(failure)}" if failure else f"{job}: done")
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -160,6 +191,11 @@ class LineView:
 def make_view(console: Console, weights: Mapping[str, float]) -> View:
     """Return the view that fits where the output goes."""
     return LiveView(console, weights) if console.is_terminal else LineView(console, weights)
+
+
+def last_line(failure: str) -> str:
+    """Return what went wrong without the traceback above it."""
+    return failure.strip().splitlines()[-1]
 
 
 def duration(seconds: float | None) -> str:

@@ -1,6 +1,7 @@
-"""Images of one size as two arrays in the cache, mapped into memory and shared by all processes.
+"""Every image decoded once before any training starts, so that a damaged file is found there.
 
-Every image is decoded exactly once, so a damaged file is found before any training starts.
+Images squeezed to one size are kept as two arrays in the cache, mapped into memory and shared by all
+processes; of others the cache keeps that they were found sound.
 """
 
 from __future__ import annotations
@@ -50,25 +51,41 @@ def pack(imageset: ImageSet, split: Split, size: int, progress: Progress | None 
     return PackedImages(*(np.load(folder / f"{split}-{kind}.npy", mmap_mode="r") for kind in ("images", "label-maps")))
 
 
+def check_images(imageset: ImageSet, progress: Progress | None = None) -> None:
+    """Decode every image once, unless that was done since its files changed; raise `DataError` like `pack`."""
+    sound = cache_folder("sound") / f"{imageset.name}-{imageset.stamp()[:20]}"
+    if not sound.is_file():
+        for split in SPLITS:
+            _for_each(imageset, split, lambda split, index: imageset.read(split, index), progress)
+        sound.touch()
+
+
 def _write_split(imageset: ImageSet, split: Split, size: int, folder: Path, progress: Progress | None) -> None:
     count = len(imageset.ids(split))
     images = np.empty((count, 3, size, size), dtype=np.uint8)
     label_maps = np.empty((count, size, size), dtype=np.uint8)
 
-    def one(index: int) -> None:
+    def one(split: Split, index: int) -> None:
         image, label_map = _squeezed(*imageset.read(split, index), size)
         images[index] = image.transpose(2, 0, 1)
         label_maps[index] = label_map
 
+    _for_each(imageset, split, one, progress)
+    np.save(folder / f"{split}-images.npy", images)
+    np.save(folder / f"{split}-label-maps.npy", label_maps)
+
+
+def _for_each(
+    imageset: ImageSet, split: Split, work: Callable[[Split, int], object], progress: Progress | None
+) -> None:
+    count = len(imageset.ids(split))
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        for done, _ in enumerate(pool.map(one, range(count)), 1):
+        for done, _ in enumerate(pool.map(lambda index: work(split, index), range(count)), 1):
             if progress:
                 progress(f"{imageset.name}: reading the {split} images", done, count)
     finally:
         pool.shutdown(cancel_futures=True)
-    np.save(folder / f"{split}-images.npy", images)
-    np.save(folder / f"{split}-label-maps.npy", label_maps)
 
 
 def _squeezed(image: np.ndarray, label_map: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -27,12 +26,8 @@ every_head = pytest.mark.parametrize("head", ["linear", "cosine"])
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_one_seed() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def one_seed() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def images(count: int = 2, height: int = 32, width: int = 32, seed: int = 0) -> Tensor:

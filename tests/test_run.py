@@ -249,6 +249,20 @@ def test_the_python_api_returns_a_tidy_frame(root: Path, tmp_path: Path) -> None
     assert read_run(Path(result.frame.run.iloc[0])).spec["config"]["memory"]["size"] == 8
 
 
+class _Listener:
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.ended: dict[str, bool] = {}
+
+    def start(self, job: str) -> None:
+        self.started.append(job)
+
+    def event(self, event: Event) -> None: ...
+
+    def end(self, job: str, failure: str | None) -> None:
+        self.ended[job] = failure is not None
+
+
 class _Job:
     def __init__(self, key: str, log: list[str], fails: bool = False) -> None:
         self.key, self.log, self.fails = key, log, fails
@@ -262,8 +276,10 @@ class _Job:
 def test_what_needs_a_failed_base_fails_with_it() -> None:
     log: list[str] = []
     jobs = [_Job("base", log, fails=True), _Job("a", log), _Job("b", log)]
-    failures = pool.run_jobs(jobs, {"a": "base"}, 1, lambda event: None, lambda key: None)
-    assert log == ["base", "b"]
+    listener = _Listener()
+    failures = pool.run_jobs(jobs, {"a": "base"}, 1, listener)
+    assert log == listener.started == ["base", "b"]
+    assert listener.ended == {"base": True, "a": True, "b": False}
     assert failures["a"] == "base, which it needs, failed"
     assert "base broke" in failures["base"]
 

@@ -339,6 +339,7 @@ def test_an_exemplars_classes_are_those_of_its_whole_annotation() -> None:
 # ------------------------------------------------------------------------- strategies that this project did not write
 
 
+@pytest.mark.filterwarnings("ignore:No loggers specified")
 @pytest.mark.parametrize(
     "plugin",
     [
@@ -356,7 +357,7 @@ def test_avalanches_own_strategies_train_and_evaluate(plugin: object) -> None:
         model=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9),
         criterion=nn.CrossEntropyLoss(ignore_index=VOID),
-        train_mb_size=4,
+        train_mb_size=8,
         train_epochs=1,
         eval_mb_size=50,
         plugins=[chosen] if chosen else [],
@@ -364,16 +365,12 @@ def test_avalanches_own_strategies_train_and_evaluate(plugin: object) -> None:
     )
     benchmark = load_benchmark(NAME)
     before = {name: value.clone() for name, value in network.named_parameters()}
-    for t in (1, 2, 3):
-        experience = benchmark.train_stream[t]
-        experience.dataset = experience.dataset.subset(range(24))
-        strategy.train(experience)
+    for t in (1, 2):
+        strategy.train(benchmark.train_stream[t])
         assert torch.isfinite(strategy.loss)
     assert any(not torch.equal(before[name], value) for name, value in network.named_parameters())
-    test = benchmark.test_stream[3]
-    test.dataset = test.dataset.subset(range(100))
-    strategy.eval(test)
-    assert strategy.mb_output.shape == (50, 21, 64, 64)
+    strategy.eval(benchmark.test_stream[3])
+    assert strategy.mb_output.shape[1:] == (21, 64, 64)
     assert set(strategy.mb_y.unique().tolist()) <= {*range(19), VOID}
 
 
