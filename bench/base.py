@@ -16,7 +16,7 @@ from bench.spec import derived_seed
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.streams import AnnotatedImages
-from strategies.losses import cross_entropy
+from strategies.losses import BASE_LOSSES
 from strategies.network import SegmentationNetwork, build_network
 from strategies.protocol import BaseRecipe
 
@@ -64,7 +64,8 @@ def train_base(
         ):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, done, total)
-            loss = cross_entropy(network(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True))
+            logits = network(images.to(device, non_blocking=True))
+            loss = BASE_LOSSES[recipe.loss](logits, labels.to(device, non_blocking=True))
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

@@ -201,7 +201,7 @@ def _scenario(options: argparse.Namespace) -> int:
 
 
 def _add_tables(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scenario", nargs="*", help="scenarios (default: all that have finished runs)")
+    parser.add_argument("table", nargs="*", help="`costs` or scenarios (default: all that have finished runs)")
     _add_runs_folder(parser, "--runs")
     parser.add_argument("--out", type=Path, default=Path("tables"), help="folder to write to (default tables)")
     parser.add_argument(
@@ -211,9 +211,11 @@ def _add_tables(parser: argparse.ArgumentParser) -> None:
 
 
 def _tables(options: argparse.Namespace) -> int:
+    from reports.costs import write_costs
     from reports.tables import FORMATS, write_tables
 
-    return _write(options, FORMATS, write_tables)
+    scenarios = [name for name in options.table if name != "costs"]
+    return _write(options, scenarios, FORMATS, write_costs if "costs" in options.table else write_tables)
 
 
 def _add_curves(parser: argparse.ArgumentParser) -> None:
@@ -227,10 +229,12 @@ def _add_curves(parser: argparse.ArgumentParser) -> None:
 def _curves(options: argparse.Namespace) -> int:
     from reports.curves import FORMATS, write_curves
 
-    return _write(options, FORMATS, write_curves)
+    return _write(options, options.scenario, FORMATS, write_curves)
 
 
-def _write(options: argparse.Namespace, formats: Sequence[str], write: Callable[..., list[Path]]) -> int:
+def _write(
+    options: argparse.Namespace, scenarios: list[str], formats: Sequence[str], write: Callable[..., list[Path]]
+) -> int:
     from bench.config import RequestError
     from benchmarks.scenarios import parse_name
     from reports.records import find_runs
@@ -238,10 +242,10 @@ def _write(options: argparse.Namespace, formats: Sequence[str], write: Callable[
     for name in options.format:
         if name not in formats:
             raise RequestError(f"--format {name}: allowed are {', '.join(formats)}")
-    for name in options.scenario:
+    for name in scenarios:
         parse_name(name)
     runs = find_runs(options.runs) if options.runs.is_dir() else []
-    written = write(runs, options.out, formats=options.format, scenarios=options.scenario or None)
+    written = write(runs, options.out, formats=options.format, scenarios=scenarios or None)
     for path in written:
         print(path)
     if not written:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
 
-from bench.base import augmentation, load_base, save_base, train_base
+from bench.base import augmentation, iterations, load_base, save_base, train_base
 from bench.config import Config
 from bench.events import Event, Report, Throttle
 from bench.spec import derived_seed
@@ -30,9 +30,7 @@ from strategies.template import OnlineTemplate, Seeds
 
 
 @dataclass(frozen=True)
-class BaseJob:
-    """A base model to train."""
-
+class _Common:
     key: str
     scenario: str
     data_root: Path | None
@@ -40,14 +38,20 @@ class BaseJob:
     recipe: BaseRecipe
     seed: int
     device: str
+
+
+@dataclass(frozen=True)
+class BaseJob(_Common):
+    """A base model to train: `units` updates, `weight` images."""
+
     base: dict[str, Any]
     units: int
+    weight: float
 
     def execute(self, report: Report) -> None:
         """Train the base model and keep it."""
         with threads(self.config.runtime.threads):
-            benchmark = _benchmark(self.scenario, self.data_root, self.config)
-            experience = benchmark.train_stream[0]
+            experience = _benchmark(self).train_stream[0]
             classes = len(experience.classes_in_this_experience)
             device = torch.device(self.device)
             network = train_base(
@@ -57,63 +61,100 @@ class BaseJob:
 
 
 @dataclass(frozen=True)
-class RunJob:
-    """A run to make: the increments of a scenario under one method and seed."""
+class RunJob(_Common):
+    """A run to make: a scenario under one method and seed; `units` updates, `weight` images."""
 
-    key: str
-    scenario: str
-    data_root: Path | None
-    config: Config
     method: str
     parameters: Any
-    recipe: BaseRecipe
-    seed: int
-    device: str
     spec: dict[str, Any]
     folder: Path
     units: int
+    weight: float
 
     def execute(self, report: Report) -> None:
         """Make the run and write its directory, `done` last."""
         with threads(self.config.runtime.threads):
-            benchmark = _benchmark(self.scenario, self.data_root, self.config)
-            _make_run(self, benchmark, report)
+            _make_run(self, _benchmark(self), report)
 
 
-def _benchmark(scenario: str, data_root: Path | None, config: Config) -> SegmentationScenario:
+def _benchmark(job: _Common) -> SegmentationScenario:
     return build_benchmark(
-        load_scenario(scenario, data_root),
-        size=config.data.size,
-        future_classes=config.evaluation.future_classes,
-        valid_fraction=config.evaluation.valid_fraction,
+        load_scenario(job.scenario, job.data_root),
+        size=job.config.data.size,
+        future_classes=job.config.evaluation.future_classes,
+        valid_fraction=job.config.evaluation.valid_fraction,
     )
 
 
 def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> None:
-    device = torch.device(job.device)
-    base_classes = len(benchmark.train_stream[0].classes_in_this_experience)
-    network = load_base(job.spec["base"]["hash"], job.config, job.recipe, base_classes, device)
-    meter = ConfusionMeter()
     method = method_class(job.method)
-    template = make_template(
-        network, method, job.parameters, job.config, job.scenario, job.seed, device, [meter, _Progress(job, report)]
-    )
-    evaluated = benchmark.streams[job.config.evaluation.stream]
     writer = RunWriter(job.folder)
+    meter = ConfusionMeter()
+    stream = benchmark.streams[job.config.evaluation.stream]
+    steps = _offline_steps if method.offline else _online_steps
     writer.start(job.spec)
-    done = 0
-    for t, experience in enumerate(benchmark.train_stream):
-        if t == 0:
-            template.begin(experience)
-        else:
-            template.train(experience, eval_streams=[])
-            done += template.cost.incoming_batches
-        template.eval(evaluated[t])
-        cost = {"step": t, **dataclasses.asdict(template.cost), "memory_images": template.method.kept()}
-        writer.add_step(meter.matrix, cost)
+    for t, done, template in steps(job, method, benchmark, [meter, _Progress(job, report)], report):
+        template.eval(stream[t])
+        writer.add_step(meter.matrix, {"step": t, **dataclasses.asdict(template.measured())})
         miou = mean_iou(meter.matrix)
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
     writer.finish()
+
+
+Trained = Iterator[tuple[int, int, OnlineTemplate]]
+"""After each trained step: its number, the updates done so far, the template to evaluate."""
+
+
+def _online_steps(
+    job: RunJob,
+    method: type[Method],
+    benchmark: SegmentationScenario,
+    plugins: list[SupervisedPlugin],
+    report: Report,
+) -> Trained:
+    """Start from the base model and pass once over each increment."""
+    device = torch.device(job.device)
+    base_classes = len(benchmark.train_stream[0].classes_in_this_experience)
+    network = load_base(job.spec["base"]["hash"], job.config, job.recipe, base_classes, device)
+    template = make_template(network, method, job.parameters, job.config, job.scenario, job.seed, device, plugins)
+    template.begin(benchmark.train_stream[0])
+    done = 0
+    yield 0, done, template
+    for t, experience in enumerate(benchmark.train_stream[1:], 1):
+        template.train(experience, eval_streams=[])
+        done += template.cost.incoming_batches
+        yield t, done, template
+
+
+def _offline_steps(
+    job: RunJob,
+    method: type[Method],
+    benchmark: SegmentationScenario,
+    plugins: list[SupervisedPlugin],
+    report: Report,
+) -> Trained:
+    """Train by the base protocol on the union of the steps: at every one, or at the last alone."""
+    device = torch.device(job.device)
+    joint = list(benchmark.joint_stream)
+    done = 0
+
+    def moved(event: Event) -> None:
+        report(dataclasses.replace(event, done=done + event.done, total=job.units))
+
+    for t in offline_steps(job.parameters, len(joint)):
+        data, classes = joint[t].data, len(joint[t].classes_seen_so_far)
+        network = train_base(data, classes, job.config, job.recipe, job.seed, device, job.key, moved)
+        done += iterations(job.config, len(data))
+        yield (
+            t,
+            done,
+            make_template(network, method, job.parameters, job.config, job.scenario, job.seed, device, plugins),
+        )
+
+
+def offline_steps(parameters: Any, steps: int) -> list[int]:
+    """Return the steps at which an offline method is trained and evaluated."""
+    return list(range(steps)) if parameters.every_step else [steps - 1]
 
 
 def make_template(

@@ -66,15 +66,18 @@ class Result:
         return frame(self.runs)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """The jobs of a request: base models not yet kept, runs not yet finished, and every run's directory."""
 
-    bases: list[BaseJob]
-    runs: list[RunJob]
-    needs: dict[str, str]
-    folders: list[Path]
-    kept_bases: int
+    bases: dict[str, BaseJob] = field(default_factory=dict)
+    """By hash."""
+    runs: list[RunJob] = field(default_factory=list)
+    needs: dict[str, str] = field(default_factory=dict)
+    """By a run's key the base model it waits for."""
+    folders: list[Path] = field(default_factory=list)
+    kept_bases: set[str] = field(default_factory=set)
+    """Hashes of the base models that are in the cache."""
 
 
 def run(request: Request, console: Console) -> Result:
@@ -91,7 +94,7 @@ def run(request: Request, console: Console) -> Result:
     _warn_of_sizes(scenario, console)
     _read_images(scenario, config, console)
     plan = make_plan(request, requests, seeds, config, scenario)
-    failures = _execute(plan, workers, config, console)
+    failures = _execute(plan, workers, console)
     finished = [read_run(folder) for folder in plan.folders if (folder / "done").is_file()]
     return Result(finished, failures)
 
@@ -156,54 +159,79 @@ def make_plan(
     request: Request, requests: list[StrategyRequest], seeds: list[int], config: Config, scenario: Scenario
 ) -> Plan:
     """Return the jobs of a checked request; imports the methods."""
-    from bench.base import base_file, iterations
-    from bench.runner import BaseJob, RunJob
+    from bench.base import base_file
+    from bench.runner import RunJob
     from strategies.registry import method_class
 
     device = resolved_device(request.device)
-    plan = Plan([], [], {}, [], 0)
-    bases: dict[str, str] = {}
-    kept = set()
-    batch = config.incremental.batch_size
-    updates = sum(-(-len(step.train) // batch) for step in scenario.steps[1:])
+    plan = Plan()
     for asked in requests:
         parameters = method_parameters(asked, config)
-        recipe = method_class(asked.name).recipe(parameters)
+        method = method_class(asked.name)
+        recipe = method.recipe(parameters)
         for seed in seeds:
-            spec = run_spec(scenario, asked, parameters, recipe, config, seed, device)
+            spec = run_spec(scenario, asked, parameters, recipe, config, seed, device, method.offline)
             folder = run_folder(request.out, spec)
             plan.folders.append(folder)
             if (folder / "done").is_file() and not request.overwrite:
                 continue
-            key = f"{asked.label} seed {seed}"
-            base = spec["base"]
-            if base_file(base["hash"]).is_file():
-                kept.add(base["hash"])
-            elif base["hash"] not in bases:
-                bases[base["hash"]] = f"base {recipe.head} seed {seed}"
-                total = iterations(config, len(scenario.steps[0].train))
-                plan.bases.append(
-                    BaseJob(
-                        bases[base["hash"]],
-                        request.scenario,
-                        request.data_root,
-                        config,
-                        recipe,
-                        seed,
-                        device,
-                        base,
-                        total,
-                    )
-                )
-            if base["hash"] in bases:
-                plan.needs[key] = bases[base["hash"]]
+            common = {
+                "scenario": request.scenario,
+                "data_root": request.data_root,
+                "config": config,
+                "recipe": recipe,
+                "seed": seed,
+                "device": device,
+            }
+            units, weight = _work(method, parameters, config, scenario)
             plan.runs.append(
                 RunJob(
-                    key, request.scenario, request.data_root, config, asked.name, parameters, recipe, seed, device,
-                    spec, folder, updates,
+                    key=f"{asked.label} seed {seed}",
+                    method=asked.name,
+                    parameters=parameters,
+                    spec=spec,
+                    folder=folder,
+                    units=units,
+                    weight=weight,
+                    **common,
                 )
-            )  # fmt: skip
-    return Plan(plan.bases, plan.runs, plan.needs, plan.folders, len(kept))
+            )
+            base = spec["base"]
+            if base is None:
+                continue
+            if base_file(base["hash"]).is_file():
+                plan.kept_bases.add(base["hash"])
+                continue
+            if base["hash"] not in plan.bases:
+                plan.bases[base["hash"]] = _base_job(base, common, scenario)
+            plan.needs[plan.runs[-1].key] = plan.bases[base["hash"]].key
+    return plan
+
+
+def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) -> BaseJob:
+    from bench.base import iterations
+    from bench.runner import BaseJob
+
+    config, recipe = common["config"], common["recipe"]
+    updates = iterations(config, len(scenario.steps[0].train))
+    loss = {"cross-entropy": "CE", "sigmoid-bce": "BCE"}[recipe.loss]
+    key = f"base {recipe.head} {loss} {base['hash'][:4]} seed {common['seed']}"
+    return BaseJob(key=key, base=base, units=updates, weight=float(updates * config.base.batch_size), **common)
+
+
+def _work(method: Any, parameters: Any, config: Config, scenario: Scenario) -> tuple[int, float]:
+    """Return a run's number of updates and its expected work, in images trained on."""
+    from bench.base import iterations
+    from bench.runner import offline_steps
+
+    if method.offline:
+        trained = offline_steps(parameters, len(scenario.steps))
+        unions = [set[int]().union(*(s.train.tolist() for s in scenario.steps[: t + 1])) for t in trained]
+        updates = sum(iterations(config, len(union)) for union in unions)
+        return updates, float(updates * config.base.batch_size)
+    batch = config.incremental.batch_size
+    updates = sum(-(-len(step.train) // batch) for step in scenario.steps[1:])
+    return updates, 3.0 * updates * batch
 
 
 def resolved_device(device: str) -> str:
@@ -222,18 +250,16 @@ def resolved_device(device: str) -> str:
     return device
 
 
-def _execute(plan: Plan, workers: int, config: Config, console: Console) -> dict[str, str]:
-    jobs: list[pool.Job] = [*plan.bases, *plan.runs]
+def _execute(plan: Plan, workers: int, console: Console) -> dict[str, str]:
+    jobs: list[BaseJob | RunJob] = sorted([*plan.bases.values(), *plan.runs], key=lambda job: -job.weight)
     skipped = len(plan.folders) - len(plan.runs)
     if skipped:
         console.print(f"{skipped} of {len(plan.folders)} runs are finished already", highlight=False)
     for job in plan.runs:
         shutil.rmtree(job.folder, ignore_errors=True)
-    weights = {j.key: float(j.units * config.base.batch_size) for j in plan.bases}
-    weights |= {j.key: float(j.units * 3 * config.incremental.batch_size) for j in plan.runs}
-    with make_view(console, weights) as view:
+    with make_view(console, {job.key: job.weight for job in jobs}) as view:
         if plan.kept_bases:
-            view.note(f"{plan.kept_bases} base model(s) from the cache")
+            view.note(f"{len(plan.kept_bases)} base model(s) from the cache")
         failures = pool.run_jobs(jobs, plan.needs, workers, view)
     for job in plan.runs:
         if job.key in failures:

@@ -58,6 +58,7 @@ def run_spec(
     config: Config,
     seed: int,
     device: str,
+    offline: bool = False,
 ) -> dict[str, Any]:
     """Return everything that determines a run and everything needed to trace it, as plain data."""
     settings = dataclasses.asdict(config)
@@ -98,7 +99,7 @@ def run_spec(
             "root": str(scenario.imageset.root.resolve()) if scenario.imageset.root else None,
             "fingerprint": scenario.imageset.fingerprint,
         },
-        "base": {"hash": digest(base), "inputs": base},
+        "base": None if offline else {"hash": digest(base), "inputs": base},
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "git": _git_revision(),
     }

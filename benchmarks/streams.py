@@ -52,6 +52,10 @@ class Exemplar:
         image, labels = self.data.sample(self.index, augmentation, rng)
         return normalised(image), labels.long()
 
+    def bytes(self) -> int:
+        """Return the size of the image and its annotation as uint8."""
+        return sum(part.nbytes for part in self.data.annotated(self.index))
+
 
 class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
     """The images of one experience with the labels its step gives them."""
@@ -162,10 +166,11 @@ class SegmentationExperience(DatasetExperience[AvalancheDataset]):
 
 
 class SegmentationScenario(CLScenario[EagerCLStream[SegmentationExperience]]):
-    """Avalanche's benchmark of a scenario: `train_stream`, `valid_stream`, `test_stream`.
+    """Avalanche's benchmark of a scenario: `train_stream`, `valid_stream`, `test_stream`, `joint_stream`.
 
     `test_stream[t]` is the complete test set of step t: never average over test experiences.
     `valid_stream[t]` holds what was taken from the training images of steps 0..t; it is empty by default.
+    `joint_stream[t]` holds the training images of steps 0..t with the labels of all classes known by then.
     """
 
     def __init__(self, scenario: Scenario, streams: dict[str, list[SegmentationExperience]]) -> None:
@@ -220,7 +225,7 @@ def build_benchmark(
     pixels = {s: _pixel_reader(imageset, s, size, progress) for s in ("train", "test")}
     presence = {s: imageset.class_presence(s) for s in ("train", "test")}
     held_out = _held_out(len(presence["train"]), valid_fraction, valid_seed)
-    others = BACKGROUND if future_classes == "background" else VOID
+    future = BACKGROUND if future_classes == "background" else VOID
 
     def annotated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:
         classes = groups[t]
@@ -229,7 +234,7 @@ def build_benchmark(
         )
         return SegmentationExperience(data, groups)
 
-    def evaluated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:
+    def fully_annotated(split: Split, places: np.ndarray, t: int, others: int = BACKGROUND) -> SegmentationExperience:
         known = {c: position[c] for group in groups[: t + 1] for c in group}
         data = AnnotatedImages(pixels[split], places, imageset.ids(split), presence[split], t, known, others)
         return SegmentationExperience(data, groups)
@@ -237,12 +242,14 @@ def build_benchmark(
     steps = list(enumerate(scenario.steps))
     held = np.flatnonzero(held_out)
     valid = [held[places] for places in tested_images(presence["train"][held], groups)]
+    train = [step.train[~held_out[step.train]] for step in scenario.steps]
     return SegmentationScenario(
         scenario,
         {
-            "train": [annotated("train", s.train[~held_out[s.train]], t) for t, s in steps],
-            "valid": [evaluated("train", places, t) for t, places in enumerate(valid)],
-            "test": [evaluated("test", s.test, t) for t, s in steps],
+            "train": [annotated("train", places, t) for t, places in enumerate(train)],
+            "valid": [fully_annotated("train", places, t, future) for t, places in enumerate(valid)],
+            "test": [fully_annotated("test", step.test, t, future) for t, step in steps],
+            "joint": [fully_annotated("train", np.unique(np.concatenate(train[: t + 1])), t) for t, _ in steps],
         },
     )
 

@@ -33,7 +33,9 @@ _COSTS = {
     "seconds_per_batch": "seconds",
     "forward_per_batch": "forward_passes",
     "backward_per_batch": "backward_passes",
+    "images_per_batch": "images",
 }
+_HELD = ("memory_images", "memory_bytes", "peak_ram_bytes", "peak_gpu_bytes")
 _CONVENTIONS = {
     "future_classes": "future classes",
     "background_in_mean": "background in the mean",
@@ -54,9 +56,10 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     background); `background_in_mean` (the run's convention); `miou`, `imiou`, `old`, `new`, `step_1` ...
     `step_T`, `miou_without_background`, `imiou_without_background`, `old_without_background` (per cent, as in
     steps.csv, NaN where a group is not yet learned); `incoming_batches`; `seconds_per_batch`,
-    `forward_per_batch`, `backward_per_batch` (per incoming batch; NaN at step 0 and without a batch); `run`
-    (the directory). Raises RecordError if one run (scenario, strategy, hash and seed) was given twice, or if
-    a file is damaged.
+    `forward_per_batch`, `backward_per_batch`, `images_per_batch` (per incoming batch; NaN at step 0 and without
+    a batch; an image counts once per forward pass); `memory_images`, `memory_bytes` (held after the step),
+    `peak_ram_bytes` (of the process), `peak_gpu_bytes` (during the step); `run` (the directory). Raises
+    RecordError if one run (scenario, strategy, hash and seed) was given twice, or if a file is damaged.
     """
     ordered = sorted(runs, key=run_order)
     _refuse_doubles(ordered)
@@ -89,7 +92,7 @@ def _frame_columns(runs: Sequence[Run]) -> list[str]:
         *("seed", "hash", "step", "classes", "background_in_mean", "miou", "imiou", "old", "new"),
         *(f"step_{number}" for number in range(1, last)),
         *("miou_without_background", "imiou_without_background", "old_without_background"),
-        *("incoming_batches", *_COSTS, "run"),
+        *("incoming_batches", *_COSTS, *_HELD, "run"),
     ]
 
 
@@ -104,6 +107,7 @@ def _run_records(run: Run, variant: str) -> Iterable[dict[str, Any]]:
             "background_in_mean": spec["conventions"].get("background_in_mean") is not False,
             **row,
             **_per_batch(step, cost),
+            **{name: cost.get(name, math.nan) for name in _HELD},
             "run": str(run.path),
         }
 
@@ -134,8 +138,9 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
     Columns: `scenario`, `strategy`, `variant`; `n` (seeds) and `seeds` (separated by blanks); mean and
     standard deviation (ddof = 1; NaN for one seed) over seeds of the last step's `old`, `new`, `miou` and
     `imiou`, in per cent, with or without the background as each run's conventions say; and
-    `seconds_per_batch`, `forward_per_batch`, `backward_per_batch`: per incoming batch of steps 1..T, averaged
-    over seeds.
+    `seconds_per_batch`, `forward_per_batch`, `backward_per_batch`, `images_per_batch`: per incoming batch of steps
+    1..T, averaged over seeds; and the largest `memory_images`, `memory_bytes`, `peak_ram_bytes` and
+    `peak_gpu_bytes` of any step and seed.
     """
     rows = [
         {**dict(zip(_KEY, key, strict=True)), **_over_seeds(group)}
@@ -143,7 +148,7 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
     ]
     spread = [f"{group}_{kind}" for group in _GROUPS for kind in ("mean", "std")]
     rows.sort(key=lambda row: (row["scenario"], row_order(row["strategy"], row["variant"])))
-    return pd.DataFrame(rows, columns=[*_KEY, "n", "seeds", *spread, *_COSTS])
+    return pd.DataFrame(rows, columns=[*_KEY, "n", "seeds", *spread, *_COSTS, *_HELD])
 
 
 def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
@@ -155,6 +160,8 @@ def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
         found[f"{column}_std"] = spread_of(values)
     for column in _COSTS:
         found[column] = float(np.mean([_weighted_by_batches(run, column) for run in runs]))
+    for column in _HELD:
+        found[column] = float(group[column].max())
     return found
 
 
@@ -214,6 +221,7 @@ def _csv(scenario: str, rows: pd.DataFrame) -> str:
     if rows.empty:
         gap = {"scenario": scenario, "strategy": NO_RUN, "n": 0}
         rows = pd.DataFrame([gap], columns=rows.columns)
+    rows = rows.drop(columns=[*_COSTS, *_HELD])  # of equal runs the results are equal, the costs are not
     return rows.to_csv(index=False, float_format="%.4f", lineterminator="\n")
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from strategies.memory import Memory, Reservoir
-from strategies.method import Replay
+from strategies.memory import Reservoir, StreamMemory
+from strategies.method import StreamReplay
 from strategies.protocol import STRICT
 
 
@@ -16,12 +16,12 @@ class ErParameters:
     """er has no hyper-parameters beside the memory's size."""
 
 
-class Er(Replay):
+class Er(StreamReplay):
     """Reservoir memory, uniform draws without replacement, cross-entropy on all images [8]."""
 
     citation: ClassVar[str] = "Chaudhry et al., On Tiny Episodic Memories in Continual Learning, 2019"
     Parameters = ErParameters
 
-    def make_memory(self, size: int) -> Memory:
+    def make_memory(self, size: int) -> StreamMemory:
         """Return a reservoir."""
         return Reservoir(size, self.rng)

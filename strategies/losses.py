@@ -34,6 +34,40 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum") / pixel_count(labels)
 
 
+def image_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (B,), each image's mean over its non-void pixels of -log p(label), 0 where all are void."""
+    losses = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").sum((1, 2))
+    return losses / (labels != VOID).sum((1, 2)).clamp(min=1)
+
+
+def one_hot(labels: Tensor, outputs: int, dtype: torch.dtype) -> Tensor:
+    """Return (B, C, H, W): 1 at each pixel's label, nothing at void."""
+    targets = torch.zeros(labels.shape[0], outputs, *labels.shape[1:], dtype=dtype, device=labels.device)
+    known = labels != VOID
+    return targets.scatter_(1, labels.where(known, 0)[:, None], known[:, None].to(dtype))
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
+    """Sum over the outputs, background included, mean over non-void pixels; targets (B, C, H, W) in [0, 1]."""
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+    return (losses * (labels != VOID)).sum() / pixel_count(labels)
+
+
+def one_vs_rest(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the binary cross-entropy with the label map."""
+    return binary_cross_entropy(logits, one_hot(labels, logits.shape[1], logits.dtype), labels)
+
+
+def distillation(logits: Tensor, old_logits: Tensor, labels: Tensor) -> Tensor:
+    """Return -sum_k q_old(k) log p(k) over the old model's outputs, p softmax over these alone; mean over non-void."""
+    log_p = logits[:, : old_logits.shape[1]].log_softmax(1)
+    return -((old_logits.softmax(1) * log_p).sum(1) * (labels != VOID)).sum() / pixel_count(labels)
+
+
+BASE_LOSSES = {"cross-entropy": cross_entropy, "sigmoid-bce": one_vs_rest}
+"""The losses of base recipes, by name."""
+
+
 class _LatentNll(torch.autograd.Function):
     """The gradient of -log sum_{z kept} p(z) in closed form: autograd takes twice the time for it."""
 

@@ -32,12 +32,16 @@ class Exemplar(Protocol):
         """The labels of its annotated classes."""
         ...
 
+    def bytes(self) -> int:
+        """The size of the image and its annotation as uint8."""
+        ...
+
     def load(self, augmentation: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return image (float32 3 x H x W, normalised) and annotation (int64 H x W), augmented anew."""
         ...
 
 
-class Memory(ABC):
+class Memory:
     """At most `size` exemplars; `rng` makes every random choice."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
@@ -50,21 +54,29 @@ class Memory(ABC):
     def __len__(self) -> int:
         return len(self.exemplars)
 
-    @abstractmethod
-    def offer(self, exemplar: Exemplar, known_classes: int) -> None:
-        """Keep the exemplar or not; `known_classes` is |Y_t|, the background not counted."""
-
     def draw(self, count: int) -> list[Exemplar]:
         """Draw `count` exemplars (or all, if there are fewer) uniformly, without replacement."""
         picks = self.rng.choice(len(self.exemplars), min(count, len(self.exemplars)), replace=False)
         return [self.exemplars[i] for i in picks]
+
+    def bytes(self) -> int:
+        """Return the size of what is kept: images and annotations as uint8."""
+        return sum(e.bytes() for e in self.exemplars)
 
     def holding(self, c: int) -> list[int]:
         """Return the places of the exemplars with a pixel annotated `c`: M^c."""
         return [i for i, e in enumerate(self.exemplars) if c in e.classes]
 
 
-class Reservoir(Memory):
+class StreamMemory(Memory, ABC):
+    """A memory that decides on each image as it passes, from its annotated classes alone."""
+
+    @abstractmethod
+    def offer(self, exemplar: Exemplar, known_classes: int) -> None:
+        """Keep the exemplar or not; `known_classes` is |Y_t|, the background not counted."""
+
+
+class Reservoir(StreamMemory):
     """Reservoir sampling: after n images each is kept with probability size / n (Vitter 1985; ER [8])."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
@@ -82,7 +94,7 @@ class Reservoir(Memory):
             self.exemplars[place] = exemplar
 
 
-class ClassBalanced(Memory):
+class ClassBalanced(StreamMemory):
     """Class-balanced exemplar selection, CBES (Sec. 3.4, Algorithm 2)."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
@@ -116,4 +128,107 @@ class ClassBalanced(Memory):
         return among[int(self.rng.integers(len(among)))]
 
 
-POLICIES: dict[str, type[Memory]] = {"reservoir": Reservoir, "cbes": ClassBalanced}
+POLICIES: dict[str, type[StreamMemory]] = {"reservoir": Reservoir, "cbes": ClassBalanced}
+
+
+class ConfidenceMemory(Memory):
+    """Keeps, balanced over classes, the images that scored highest when they arrived (CoRiSeg [24])."""
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        super().__init__(size, rng)
+        self.scores: dict[Exemplar, dict[int, float]] = {}
+
+    def offer(self, exemplar: Exemplar, scores: dict[int, float]) -> None:
+        """Keep the exemplar if it ranks high enough; `scores` are by annotated class, an image has one at least."""
+        if not exemplar.classes:
+            return
+        self.scores[exemplar] = scores
+        self.exemplars.append(exemplar)
+        if len(self) > self.size:
+            self.exemplars = balanced(self.rankings(), self.size)
+            self.scores = {e: self.scores[e] for e in self.exemplars}
+
+    def rankings(self) -> dict[int, list[Exemplar]]:
+        """Return each class's images, the highest score first; of equals the earlier kept."""
+        classes = sorted({c for e in self.exemplars for c in e.classes})
+        return {
+            c: sorted((e for e in self.exemplars if c in e.classes), key=lambda e: -self.scores[e][c]) for c in classes
+        }
+
+
+class HerdingMemory(Memory):
+    """Keeps the images whose mean class features together come nearest to the class's mean (iCaRL [28]).
+
+    A class's mean is the running mean of its pixels' features as the stream has passed; the candidates that
+    herding picks from are the images kept so far and the one that arrives (METHODS, icarl).
+    """
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        super().__init__(size, rng)
+        self.features: dict[Exemplar, dict[int, np.ndarray]] = {}
+        self._sums: dict[int, np.ndarray] = {}
+        self._pixels: Counter[int] = Counter()
+
+    def offer(self, exemplar: Exemplar, features: dict[int, np.ndarray], pixels: dict[int, int]) -> None:
+        """Count the image's pixels and keep it if herding picks it.
+
+        `features` are the mean features (D,) of the image's pixels of each class, `pixels` their number.
+        """
+        for c, mean in features.items():
+            self._sums[c] = self._sums.get(c, 0) + pixels[c] * mean
+            self._pixels[c] += pixels[c]
+        if not features:
+            return
+        self.features[exemplar] = features
+        self.exemplars.append(exemplar)
+        if len(self) > self.size:
+            self.exemplars = balanced(self.rankings(), self.size)
+            self.features = {e: self.features[e] for e in self.exemplars}
+
+    def bytes(self) -> int:
+        """Return the size of what is kept: images and annotations as uint8, and the class features."""
+        features = [f for each in self.features.values() for f in each.values()]
+        return super().bytes() + sum(f.nbytes for f in (*features, *self._sums.values()))
+
+    def rankings(self) -> dict[int, list[Exemplar]]:
+        """Return each class's images in herding order."""
+        return {c: self._herded(c) for c in sorted({c for f in self.features.values() for c in f})}
+
+    def _herded(self, c: int) -> list[Exemplar]:
+        among = [e for e in self.exemplars if c in self.features[e]]
+        order = herding_order(np.stack([self.features[e][c] for e in among]), self._sums[c] / self._pixels[c])
+        return [among[i] for i in order]
+
+
+def herding_order(features: np.ndarray, mean: np.ndarray) -> list[int]:
+    """Return the greedy order of `features` (n, D): each next one brings the mean of those taken nearest to `mean`."""
+    left = list(range(len(features)))
+    order: list[int] = []
+    total = np.zeros_like(mean)
+    while left:
+        means = (total + features[left]) / (len(order) + 1)
+        best = left.pop(int(np.argmin(((means - mean) ** 2).sum(axis=1))))
+        total = total + features[best]
+        order.append(best)
+    return order
+
+
+def balanced(rankings: dict[int, list[Exemplar]], size: int) -> list[Exemplar]:
+    """Return at most `size` exemplars: the class that has fewest takes its next in rank, until the places are filled.
+
+    An image counts for every class annotated in it, so that each class gets its quota of size / |Y_t| where it
+    has as many; of classes with equally many the smaller id goes first.
+    """
+    kept: dict[Exemplar, None] = {}
+    held = dict.fromkeys(rankings, 0)
+    queues = {c: iter(ranking) for c, ranking in rankings.items()}
+    while queues and len(kept) < size:
+        c = min(queues, key=lambda c: (held[c], c))
+        exemplar = next((e for e in queues[c] if e not in kept), None)
+        if exemplar is None:
+            del queues[c]
+            continue
+        kept[exemplar] = None
+        for other in exemplar.classes & held.keys():
+            held[other] += 1
+    return list(kept)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
 from strategies.losses import cross_entropy
-from strategies.memory import Exemplar, Memory
+from strategies.memory import Exemplar, Memory, StreamMemory
+from strategies.network import SegmentationNetwork
 from strategies.protocol import BaseRecipe
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ class Method(SupervisedPlugin):
 
     citation: ClassVar[str]
     Parameters: ClassVar[type[Any]]
+    offline: ClassVar[bool] = False
+    """Whether the method is trained on the union of the steps instead of on the increments."""
 
     def __init__(self, parameters: Any, memory_size: int, rng: np.random.Generator) -> None:
         super().__init__()
@@ -35,7 +41,7 @@ class Method(SupervisedPlugin):
         """Return what the method asks of the base model."""
         return BaseRecipe()
 
-    def fill(self, exemplars: list[Exemplar], known_classes: int) -> None:
+    def fill(self, strategy: OnlineTemplate, exemplars: list[Exemplar], known_classes: int) -> None:
         """Take the base step's images, offered once in random order before the first increment."""
 
     def grow(self, strategy: OnlineTemplate, outputs: int) -> None:
@@ -46,8 +52,17 @@ class Method(SupervisedPlugin):
         """Return the loss of the mini-batch: by default cross-entropy with the labels as they are stored."""
         return cross_entropy(strategy.mb_output, strategy.mb_y)
 
+    def predict(self, strategy: OnlineTemplate) -> Tensor:
+        """Return scores (B, C, H, W) of the images under evaluation; the largest is the prediction."""
+        scores: Tensor = strategy.network(strategy.mb_x)
+        return scores
+
     def kept(self) -> int:
         """Return the number of images in memory."""
+        return 0
+
+    def memory_bytes(self) -> int:
+        """Return what the memory holds, in bytes: images and annotations as uint8, and what is kept with them."""
         return 0
 
 
@@ -62,28 +77,61 @@ class Replay(Method):
         self.rng = rng
         self.memory = self.make_memory(memory_size)
 
+    @abstractmethod
     def make_memory(self, size: int) -> Memory:
         """Return an empty memory of `size` images under the method's policy."""
-        raise TypeError(f"{type(self).__name__} does not name a memory policy")
 
     def draw(self, count: int) -> list[Exemplar]:
         """Return the exemplars to join to `count` incoming images."""
         return self.memory.draw(count)
 
-    def fill(self, exemplars: list[Exemplar], known_classes: int) -> None:
+    def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+        """Join memory images to the incoming ones."""
+        drawn = self.draw(len(strategy.mb_x))
+        if drawn:
+            strategy.join(strategy.load(drawn))
+
+    def kept(self) -> int:
+        """Return the number of images in memory."""
+        return len(self.memory)
+
+    def memory_bytes(self) -> int:
+        """Return what the memory holds, in bytes."""
+        return self.memory.bytes()
+
+
+class StreamReplay(Replay):
+    """Replay whose memory decides on each image from its annotated classes alone."""
+
+    memory: StreamMemory
+
+    @abstractmethod
+    def make_memory(self, size: int) -> StreamMemory:
+        """Return an empty memory of `size` images under the method's policy."""
+
+    def fill(self, strategy: OnlineTemplate, exemplars: list[Exemplar], known_classes: int) -> None:
         """Offer the base step's images to the memory."""
         for exemplar in exemplars:
             self.memory.offer(exemplar, known_classes)
-
-    def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
-        """Join memory images to the incoming ones."""
-        strategy.join(self.draw(len(strategy.mb_x)))
 
     def after_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
         """Offer the incoming images to the memory."""
         for exemplar in strategy.incoming():
             self.memory.offer(exemplar, strategy.known_classes)
 
-    def kept(self) -> int:
-        """Return the number of images in memory."""
-        return len(self.memory)
+
+class Distilling(Replay):
+    """A method that keeps the previous step's model, frozen, as `old`."""
+
+    old: SegmentationNetwork
+
+    def grow(self, strategy: OnlineTemplate, outputs: int) -> None:
+        """Freeze the previous step's model, then append the new step's outputs."""
+        self.old = copy.deepcopy(strategy.network).eval().requires_grad_(False)
+        super().grow(strategy, outputs)
+
+    def old_logits(self, images: Tensor) -> Tensor:
+        """Return the previous step's logits (B, C_old, H, W), without gradient."""
+        with torch.no_grad():
+            logits: Tensor = self.old(images)
+            return logits

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from strategies.losses import unbiased_cross_entropy, unbiased_distillation
-from strategies.memory import Memory, Reservoir
-from strategies.method import Replay
-from strategies.network import LinearHead, SegmentationNetwork
+from strategies.memory import Reservoir, StreamMemory
+from strategies.method import Distilling, StreamReplay
+from strategies.network import LinearHead
 from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ class MibParameters:
     """Weight of the distillation; 10 in the published code, 100 by its author for VOC 15-1."""
 
 
-class Mib(Replay):
+class Mib(Distilling, StreamReplay):
     """Unbiased cross-entropy and unbiased distillation from the previous step's frozen model [5].
 
     The per-image step tau, which '*' needs, takes the place of MiB's current step (METHODS, mib).
@@ -39,23 +37,20 @@ class Mib(Replay):
     Parameters = MibParameters
     parameters: MibParameters
 
-    def make_memory(self, size: int) -> Memory:
+    def make_memory(self, size: int) -> StreamMemory:
         """Return a reservoir."""
         return Reservoir(size, self.rng)
 
     def grow(self, strategy: OnlineTemplate, outputs: int) -> None:
         """Freeze the previous step's model, then append outputs that share the background's mass."""
-        self.old: SegmentationNetwork = copy.deepcopy(strategy.network).eval().requires_grad_(False)
-        strategy.network.grow(outputs)
+        super().grow(strategy, outputs)
         if isinstance(strategy.network.head, LinearHead):
             share_background(strategy.network.head, outputs)
 
     def loss(self, strategy: OnlineTemplate) -> Tensor:
         """Return unbiased cross-entropy + weight x unbiased distillation."""
         log_p = strategy.mb_output.log_softmax(1)
-        with torch.no_grad():
-            old_logits = self.old(strategy.mb_x)
-        distillation = unbiased_distillation(log_p, old_logits, strategy.mb_y)
+        distillation = unbiased_distillation(log_p, self.old_logits(strategy.mb_x), strategy.mb_y)
         return (
             unbiased_cross_entropy(log_p, strategy.mb_y, strategy.own)
             + self.parameters.distillation_weight * distillation

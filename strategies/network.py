@@ -107,6 +107,19 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Let BatchNorm in train mode normalise by its batch for a block without moving its running statistics."""
+    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
 def build_network(
     name: NetworkName, classes: int, head: HeadName = "linear", tau: float | None = None, pretrained: bool = False
 ) -> SegmentationNetwork:

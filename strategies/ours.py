@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from strategies.losses import class_confidences, composite_loss, cross_entropy, relabel
-from strategies.memory import POLICIES, Exemplar, Memory
-from strategies.method import Replay
+from strategies.memory import POLICIES, Exemplar, StreamMemory
+from strategies.method import StreamReplay
 from strategies.network import evaluation_mode
 from strategies.protocol import STRICT, BaseRecipe
 
@@ -42,7 +42,7 @@ class OursParameters:
     """Whether the M-step's forward pass serves the E-step too, or one of its own in eval mode does."""
 
 
-class Ours(Replay):
+class Ours(StreamReplay):
     """Dynamic sampling, E-step, M-step, class-balanced memory: one update per incoming batch."""
 
     citation: ClassVar[str] = "An EM Framework for Online Incremental Learning of Semantic Segmentation, ACM MM 2021"
@@ -56,7 +56,7 @@ class Ours(Replay):
             return BaseRecipe()
         return BaseRecipe(head="cosine", tau=parameters.tau)
 
-    def make_memory(self, size: int) -> Memory:
+    def make_memory(self, size: int) -> StreamMemory:
         """Return a memory under CBES (Algorithm 2), or a reservoir."""
         return POLICIES[self.parameters.memory](size, self.rng)
 

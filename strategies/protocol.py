@@ -32,6 +32,6 @@ class BaseRecipe:
     """What a method asks of the base model; methods with equal recipes share it."""
 
     head: HeadName = "linear"
-    loss: Literal["cross-entropy"] = "cross-entropy"
+    loss: Literal["cross-entropy", "sigmoid-bce"] = "cross-entropy"
     tau: Annotated[float, Field(gt=0)] | None = None
     """Temperature of a cosine head."""

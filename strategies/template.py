@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import resource
 import time
 import warnings
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +45,16 @@ class StepCost:
     forward_passes: int = 0
     backward_passes: int = 0
     images: int = 0
+    memory_images: int = 0
+    memory_bytes: int = 0
+    peak_ram_bytes: int = 0
+    """Of the process, since it started."""
+    peak_gpu_bytes: int = 0
+    """Allocated by torch during the step."""
 
 
 class OnlineContractError(RuntimeError):
-    """A method made another number of updates than there were incoming batches."""
+    """A method updated more or less than once per incoming batch, or kept incoming images outside its memory."""
 
 
 class OnlineTemplate(SupervisedTemplate):
@@ -57,6 +66,7 @@ class OnlineTemplate(SupervisedTemplate):
 
     model: SegmentationNetwork
     mbatch: list[Tensor]
+    mb_output: Any
 
     def __init__(
         self,
@@ -77,6 +87,8 @@ class OnlineTemplate(SupervisedTemplate):
         self.augmentation = augmentation
         self.workers = workers
         self.cost = StepCost()
+        self._step_of_output = torch.tensor([-1])
+        self._met: list[weakref.ref[Tensor]] = []
         self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
         super().__init__(
             model=network,
@@ -108,26 +120,46 @@ class OnlineTemplate(SupervisedTemplate):
         """Bool (B, C): which outputs belong to the step each image of the mini-batch was annotated at."""
         return own_classes(self.mb_step, self._step_of_output)
 
+    @property
+    def is_memory(self) -> Tensor:
+        """Bool (B,): which images of the mini-batch come from memory."""
+        return self.mbatch[3] < 0
+
     def begin(self, base: Any) -> None:
         """Offer the base step's images to the method, once, in random order."""
         order = np.random.default_rng([self.seeds.memory, 1]).permutation(len(base.data)).tolist()
-        self.method.fill([base.data.exemplar(i) for i in order], len(base.classes_in_this_experience))
-        self._step_of_output = torch.tensor([-1] + [0] * len(base.classes_in_this_experience))
+        classes = len(base.classes_in_this_experience)
+        self._step_of_output = torch.tensor([-1] + [0] * classes)
+        self.network.to(self.device)
+        with torch.no_grad():
+            self.method.fill(self, [base.data.exemplar(i) for i in order], classes)
 
-    def join(self, exemplars: Sequence[Exemplar]) -> None:
-        """Append exemplars, augmented anew, to the incoming images of the mini-batch."""
-        if not exemplars:
-            return
+    def load(self, exemplars: Sequence[Exemplar]) -> list[Tensor]:
+        """Return exemplars, augmented anew, as a mini-batch."""
         images, labels = zip(*(e.load(self.augmentation, self._replay_rng) for e in exemplars), strict=True)
-        memory = (
+        batch = (
             torch.stack(images),
             torch.stack(labels),
             torch.tensor([e.step for e in exemplars]),
             torch.full((len(exemplars),), -1),
         )
-        self.mbatch = [
-            torch.cat([incoming, kept.to(self.device)]) for incoming, kept in zip(self.mbatch, memory, strict=True)
-        ]
+        return [part.to(self.device) for part in batch]
+
+    def join(self, memory: Sequence[Tensor]) -> None:
+        """Append a mini-batch from memory to the incoming images."""
+        self.mbatch = [torch.cat(parts) for parts in zip(self.mbatch, memory, strict=True)]
+
+    def inspected(self, exemplars: Sequence[Exemplar]) -> Iterator[tuple[list[Exemplar], Tensor, Tensor]]:
+        """Yield exemplars with their images and annotations as they are, a few at a time."""
+        for i in range(0, len(exemplars), self.eval_mb_size):
+            chunk = list(exemplars[i : i + self.eval_mb_size])
+            images, labels = zip(*(e.load(None, self._replay_rng) for e in chunk), strict=True)
+            yield chunk, torch.stack(images).to(self.device), torch.stack(labels).to(self.device)
+
+    def gradient(self, loss: Tensor) -> list[Tensor]:
+        """Return the gradient of a loss by the network's parameters, counted as a backward pass."""
+        self.cost.backward_passes += 1
+        return list(torch.autograd.grad(loss, list(self.network.parameters())))
 
     def incoming(self) -> list[Exemplar]:
         """Return references to the incoming images of the mini-batch."""
@@ -149,6 +181,7 @@ class OnlineTemplate(SupervisedTemplate):
         """Make the step's optimiser: its state does not outlive a step."""
         p = self.protocol
         self.optimizer = torch.optim.SGD(self.network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay)
+        self.optimizer.register_step_post_hook(self._count_update)
         self.optimized_param_id: dict[str, Tensor] = {}
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
@@ -162,6 +195,10 @@ class OnlineTemplate(SupervisedTemplate):
         """Read the evaluation images in their list's order, as they are."""
         self.dataloader = self.experience.data.batches(self.eval_mb_size, workers=self.workers)
 
+    def forward(self) -> Tensor:
+        """Return the network's logits in training, the method's scores in evaluation."""
+        return self.network(self.mb_x) if self.is_training else self.method.predict(self)
+
     def criterion(self) -> Tensor:
         """Return the method's loss; evaluation has none."""
         return self.method.loss(self) if self.is_training else self._make_empty_loss()
@@ -171,27 +208,65 @@ class OnlineTemplate(SupervisedTemplate):
         self.cost.backward_passes += 1
         super().backward()
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Count and make an update."""
+    def _count_update(self, *args: Any) -> None:
         self.cost.updates += 1
-        super().optimizer_step(*args, **kwargs)
+
+    def _unpack_minibatch(self) -> None:
+        """Move the batch to the device; the one before it must be gone by now."""
+        self._require_forgotten()
+        super()._unpack_minibatch()
+        self._met = [weakref.ref(self.mbatch[0])]
+
+    def _after_training_iteration(self, **kwargs: Any) -> None:
+        super()._after_training_iteration(**kwargs)
+        self._met.append(weakref.ref(self.mbatch[0]))
+        if self.cost.updates != self._batches_met():
+            raise OnlineContractError(
+                f"step {self.experience.data.step}: {self.cost.updates} updates from {self._batches_met()} incoming "
+                f"batches; the online protocol allows one each"
+            )
+
+    def _batches_met(self) -> int:
+        return int(self.clock.train_exp_iterations)
+
+    def _require_forgotten(self) -> None:
+        """Raise `OnlineContractError` where a tensor of the last batch's images is still referred to."""
+        self.mb_output = None
+        if any(ref() is not None for ref in self._met):
+            gc.collect()
+        if any(ref() is not None for ref in self._met):
+            raise OnlineContractError(
+                f"step {self.experience.data.step}: {type(self.method).__name__} keeps incoming images outside its "
+                f"memory; the online protocol allows references from the memory alone"
+            )
+        self._met = []
 
     def training_epoch(self, **kwargs: Any) -> None:
-        """Pass once over the step, measuring what it costs and that every batch got one update."""
+        """Pass once over the step and measure what it costs."""
         self.cost = StepCost(incoming_batches=len(self.dataloader))
         tally = self.network.tally
         passes, images, started = tally.passes, tally.images, time.perf_counter()
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
         if self.protocol.batchnorm == "frozen":
             _freeze_batchnorm(self.network)
         super().training_epoch(**kwargs)
+        if on_gpu:
+            torch.cuda.synchronize(self.device)
+            self.cost.peak_gpu_bytes = torch.cuda.max_memory_allocated(self.device)
         self.cost.seconds = time.perf_counter() - started
         self.cost.forward_passes = tally.passes - passes
         self.cost.images = tally.images - images
-        if self.cost.updates != self.cost.incoming_batches:
-            raise OnlineContractError(
-                f"step {self.experience.data.step}: {self.cost.updates} updates from "
-                f"{self.cost.incoming_batches} incoming batches; the online protocol allows one each"
-            )
+        self.mbatch = []
+        self._require_forgotten()
+
+    def measured(self) -> StepCost:
+        """Return the last step's cost with what is held now."""
+        self.cost.memory_images = self.method.kept()
+        self.cost.memory_bytes = self.method.memory_bytes()
+        self.cost.peak_ram_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return self.cost
 
 
 def _silent_evaluator() -> EvaluationPlugin:

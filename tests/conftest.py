@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,13 @@ def voc_data() -> Path:
     return VOC_DATA
 
 
+@pytest.fixture(scope="session")
+def voc_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with 120 + 40 small images, to be copied."""
+    return make_voc_root(tmp_path_factory.mktemp("template") / "voc")
+
+
 @pytest.fixture
-def tiny_voc(tmp_path: Path) -> Path:
+def tiny_voc(tmp_path: Path, voc_template: Path) -> Path:
     """A data root of the test's own with 120 + 40 small images: free to be damaged."""
-    return make_voc_root(tmp_path / "voc")
+    return Path(shutil.copytree(voc_template, tmp_path / "voc"))

@@ -109,8 +109,30 @@ def unbiased_distillation(logits: Tensor, batch: Batch) -> Tensor:
     return losses.unbiased_distillation(logits.log_softmax(1), batch.old_logits.to(logits), batch.labels)
 
 
+def image_losses(logits: Tensor, batch: Batch) -> Tensor:
+    return losses.image_losses(logits, batch.labels).sum()
+
+
+def binary_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    targets = torch.sigmoid(batch.logits.flip(1)).to(logits)
+    return losses.binary_cross_entropy(logits, targets, batch.labels)
+
+
+def one_vs_rest(logits: Tensor, batch: Batch) -> Tensor:
+    return losses.one_vs_rest(logits, batch.labels)
+
+
+def distillation(logits: Tensor, batch: Batch) -> Tensor:
+    return losses.distillation(logits, batch.old_logits.to(logits), batch.labels)
+
+
 Loss = Callable[[Tensor, Batch], Tensor]
-LOSSES: list[Loss] = [cross_entropy, composite_loss, unbiased_cross_entropy, unbiased_distillation]
+MEANS: list[Loss] = [
+    *(cross_entropy, composite_loss, unbiased_cross_entropy, unbiased_distillation),
+    *(binary_cross_entropy, one_vs_rest, distillation),
+]
+"""The losses that are means over the batch's pixels."""
+LOSSES: list[Loss] = [*MEANS, image_losses]
 
 
 def value_and_gradient(loss: Loss, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -255,6 +277,44 @@ def test_relabel_keeps_annotated_pixels_whatever_is_predicted_there() -> None:
     assert torch.equal(relabelled, batch.labels)  # everything unlabelled becomes background: 0
 
 
+@every_seed
+def test_image_losses_are_each_images_own_cross_entropy(seed: int) -> None:
+    batch = random_batch([[1, 2], [3]], seed)
+    batch.labels[2] = 255
+    values = losses.image_losses(batch.logits, batch.labels).tolist()
+    arrays = batch.arrays
+    expected = [reference.cross_entropy(arrays["logits"][i : i + 1], arrays["labels"][i : i + 1]) for i in range(2)]
+    assert values == pytest.approx([*expected, 0.0], rel=EXACT)
+
+
+def test_one_hot_is_one_at_each_pixels_label_and_nothing_at_void() -> None:
+    targets = losses.one_hot(torch.tensor([[[0, 2], [255, 1]]]), 3, torch.float64)
+    assert targets.dtype == torch.float64
+    assert targets.tolist() == [[[[1, 0], [0, 0]], [[0, 0], [0, 1]], [[0, 1], [0, 0]]]]
+
+
+@every_seed
+def test_binary_cross_entropies_sum_over_outputs_and_average_over_pixels(seed: int) -> None:
+    """On paper: -t log s - (1 - t) log(1 - s), s = 1 / (1 + exp(-z)), the background an output like others."""
+    batch = random_batch([[1, 2], [3]], seed)
+    z, labels = batch.logits.numpy(), batch.labels.numpy()
+    soft, known = 1 / (1 + np.exp(-z[:, ::-1])), labels != 255
+    hard = (labels[:, None] == np.arange(4)[:, None, None]).astype(float)
+    for targets, loss in ((soft, binary_cross_entropy), (hard, one_vs_rest)):
+        s = 1 / (1 + np.exp(-z))
+        of_pixel = -(targets * np.log(s) + (1 - targets) * np.log(1 - s)).sum(1)
+        assert loss(batch.logits, batch).item() == pytest.approx(of_pixel[known].mean(), rel=1e-10)
+
+
+@every_seed
+def test_distillation_compares_the_old_outputs_alone(seed: int) -> None:
+    batch = random_batch([[1, 2], [3]], seed)
+    q = reference.softmax(batch.old_logits.numpy())
+    p = reference.softmax(np.ascontiguousarray(batch.arrays["logits"][:, :3]))
+    expected = -(q * np.log(p)).sum(1)[batch.labels.numpy() != 255].mean()
+    assert distillation(batch.logits, batch).item() == pytest.approx(expected, rel=1e-10)
+
+
 # ------------------------------------------------------------------------------------------------- gradients
 
 
@@ -319,7 +379,7 @@ def test_losses_and_gradients_are_finite_for_huge_logits(loss: Loss, fill: int |
         assert gradient.any()
 
 
-@every_loss
+@pytest.mark.parametrize("loss", MEANS[:4], ids=lambda f: f.__name__)
 def test_losses_of_huge_logits_equal_the_reference(loss: Loss) -> None:
     batch = random_batch([[1, 2], [3]], seed=0)
     batch.logits = 1e4 * batch.logits.sign()
@@ -379,7 +439,7 @@ def test_void_pixels_count_in_no_confidence_and_stay_void() -> None:
     assert torch.equal(relabelled == 255, void)  # delta 0 labels every other pixel
 
 
-@every_loss
+@pytest.mark.parametrize("loss", MEANS, ids=lambda f: f.__name__)
 def test_losses_are_means_over_the_pixels_of_the_batch_not_over_images(loss: Loss) -> None:
     """An image with one pixel left weighs as one pixel: 16 times less than a whole one."""
     batch = random_batch([[1, 2], [3]], seed=0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.core import SupervisedPlugin
 from avalanche.training import Naive
 from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, EWCPlugin, ReplayPlugin
 from torch import Tensor, nn
@@ -146,7 +147,8 @@ def test_experiences_know_their_classes() -> None:
 
 
 def test_streams_have_one_experience_per_step() -> None:
-    assert {name: len(stream) for name, stream in shapes().streams.items()} == {"train": 6, "valid": 6, "test": 6}
+    assert {"train", "valid", "test", "joint"} <= set(shapes().streams)
+    assert {len(stream) for stream in shapes().streams.values()} == {6}
     assert [len(e.dataset) for e in shapes().valid_stream] == [0] * 6
 
 
@@ -197,6 +199,20 @@ def test_valid_images_depend_on_the_valid_seed_alone() -> None:
 def test_impossible_valid_fraction_is_refused(fraction: float) -> None:
     with pytest.raises(DataError, match="valid_fraction"):
         load_benchmark(NAME, valid_fraction=fraction)
+
+
+@pytest.mark.parametrize("name", [NAME, "shapes-15-1-overlapped"])
+def test_joint_stream_has_all_images_so_far_with_all_their_labels(name: str) -> None:
+    benchmark = shapes(name, valid_fraction=0.2)
+    imageset = benchmark.scenario.imageset
+    place = {image_id: i for i, image_id in enumerate(imageset.ids("train"))}
+    for t, experience in enumerate(benchmark.streams["joint"]):
+        data = experience.dataset
+        assert list(experience.data.ids) == sorted({i for e in benchmark.train_stream[: t + 1] for i in e.data.ids})
+        for i in some(len(data)):
+            full = imageset.read("train", place[experience.data.ids[i]])[1].astype(int)
+            expected = np.where((full <= 15 + t) | (full == VOID), full, 0)
+            assert np.array_equal(data[i][1].numpy(), expected)
 
 
 # -------------------------------------------------------------------------------------------------- augmentation
@@ -339,6 +355,20 @@ def test_an_exemplars_classes_are_those_of_its_whole_annotation() -> None:
 # ------------------------------------------------------------------------- strategies that this project did not write
 
 
+class Evaluated(SupervisedPlugin):
+    """What an evaluation went over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = 0
+        self.labels: set[int] = set()
+
+    def after_eval_forward(self, strategy: object, **_: object) -> None:
+        assert strategy.mb_output.shape == (len(strategy.mb_x), 21, 64, 64)
+        self.images += len(strategy.mb_x)
+        self.labels |= set(strategy.mb_y.unique().tolist())
+
+
 @pytest.mark.filterwarnings("ignore:No loggers specified")
 @pytest.mark.parametrize(
     "plugin",
@@ -351,7 +381,7 @@ def test_an_exemplars_classes_are_those_of_its_whole_annotation() -> None:
 )
 def test_avalanches_own_strategies_train_and_evaluate(plugin: object) -> None:
     torch.manual_seed(0)
-    chosen = plugin()
+    chosen, seen = plugin(), Evaluated()
     network = build_network("small", 20)
     strategy = Naive(
         model=network,
@@ -360,7 +390,7 @@ def test_avalanches_own_strategies_train_and_evaluate(plugin: object) -> None:
         train_mb_size=8,
         train_epochs=1,
         eval_mb_size=50,
-        plugins=[chosen] if chosen else [],
+        plugins=[seen, *([chosen] if chosen else [])],
         evaluator=EvaluationPlugin(),
     )
     benchmark = load_benchmark(NAME)
@@ -370,8 +400,8 @@ def test_avalanches_own_strategies_train_and_evaluate(plugin: object) -> None:
         assert torch.isfinite(strategy.loss)
     assert any(not torch.equal(before[name], value) for name, value in network.named_parameters())
     strategy.eval(benchmark.test_stream[3])
-    assert strategy.mb_output.shape[1:] == (21, 64, 64)
-    assert set(strategy.mb_y.unique().tolist()) <= {*range(19), VOID}
+    assert seen.images == len(benchmark.test_stream[3].dataset)
+    assert seen.labels <= {*range(19), VOID}
 
 
 def test_a_stream_can_be_sliced_and_its_data_concatenated() -> None:

@@ -1,0 +1,81 @@
+"""The cost table: what each strategy takes per incoming batch, and what it holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from reports.markup import Cell, Table, latex, markdown
+from reports.records import Run, write_atomic
+from reports.rows import embedded_note, file_stem, row_name
+from reports.tables import NO_RUN, frame, scenarios_of, summary
+
+_SUFFIXES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
+_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "seconds_per_batch": ("ms", lambda value: f"{1000 * value:.1f}"),
+    "forward_per_batch": ("forward", lambda value: f"{value:.2f}"),
+    "backward_per_batch": ("backward", lambda value: f"{value:.2f}"),
+    "images_per_batch": ("images", lambda value: f"{value:.1f}"),
+    "memory_images": ("kept", lambda value: f"{value:.0f}"),
+    "memory_bytes": ("memory MB", lambda value: f"{value / 1e6:.2f}"),
+    "peak_ram_bytes": ("RAM MB", lambda value: f"{value / 1e6:.0f}"),
+    "peak_gpu_bytes": ("GPU MB", lambda value: f"{value / 1e6:.0f}"),
+}
+
+
+def write_costs(
+    runs: Sequence[Run],
+    out: Path,
+    formats: Sequence[str] = ("csv", "latex"),
+    scenarios: Sequence[str] | None = None,
+) -> list[Path]:
+    """Write each scenario's cost table `<scenario>-costs.*` into the folder `out` and return the files, in order.
+
+    The CSV holds the summary's columns as they are; LaTeX and Markdown are rounded and name their units.
+    """
+    rows = summary(frame(runs))
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for scenario in scenarios_of(runs) if scenarios is None else scenarios:
+        own = rows[rows["scenario"] == scenario]
+        for name in formats:
+            path = out / f"{file_stem(scenario)}-costs{_SUFFIXES[name]}"
+            write_atomic(path, _text(name, scenario, own))
+            written.append(path)
+    return written
+
+
+def _text(name: str, scenario: str, rows: pd.DataFrame) -> str:
+    if name == "csv":
+        return _csv(rows)
+    return {"latex": latex, "markdown": markdown}[name](_table(scenario, rows))
+
+
+def _csv(rows: pd.DataFrame) -> str:
+    chosen = rows[["scenario", "strategy", "variant", "n", "seeds", *_COLUMNS]]
+    return str(chosen.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _table(scenario: str, rows: pd.DataFrame) -> Table:
+    note = embedded_note(scenario)
+    return Table(
+        label=f"tab:{file_stem(scenario)}-costs",
+        header=["Methods", *(name for name, _ in _COLUMNS.values())],
+        rows=[
+            [Cell(row_name(row["strategy"], row["variant"])), *(_cell(row[column], column) for column in _COLUMNS)]
+            for row in rows.to_dict("records")
+        ],
+        gap=NO_RUN,
+        caption=(
+            f"Costs on `{scenario}`{f' ({note})' if note else ''}: milliseconds, forward and backward passes and "
+            "images passed forward per incoming batch, mean over batches and seeds; the most images and MB in memory; the "
+            "peak RAM of the process and the peak GPU memory of a step, over all steps and seeds."
+        ),
+    )
+
+
+def _cell(value: float, column: str) -> Cell:
+    return Cell("--" if math.isnan(value) else _COLUMNS[column][1](value))

@@ -1,0 +1,68 @@
+"""A-GEM: the incoming batch's gradient, projected so that the loss on a memory batch does not rise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from strategies.losses import cross_entropy
+from strategies.memory import Reservoir, StreamMemory
+from strategies.method import StreamReplay
+from strategies.network import batch_statistics
+from strategies.protocol import STRICT
+
+if TYPE_CHECKING:
+    from strategies.template import OnlineTemplate
+
+
+@dataclass(frozen=True, config=STRICT)
+class AgemParameters:
+    """agem has no hyper-parameters beside the memory's size."""
+
+
+class Agem(StreamReplay):
+    """If g . g_ref < 0: g <- g - (g . g_ref / g_ref . g_ref) g_ref [7]; reservoir memory.
+
+    The incoming pass moves BatchNorm's statistics; the memory pass normalises by its own batch and stores
+    nothing (METHODS, agem).
+    """
+
+    citation: ClassVar[str] = "Chaudhry et al., Efficient Lifelong Learning with A-GEM, ICLR 2019"
+    Parameters = AgemParameters
+
+    def make_memory(self, size: int) -> StreamMemory:
+        """Return a reservoir."""
+        return Reservoir(size, self.rng)
+
+    def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+        """Compute g_ref on a memory batch; the incoming images stay alone."""
+        exemplars = self.draw(len(strategy.mb_x))
+        self.reference: Sequence[Tensor] | None = None
+        if exemplars:
+            images, labels, _, _ = strategy.load(exemplars)
+            with batch_statistics(strategy.network):
+                self.reference = strategy.gradient(cross_entropy(strategy.network(images), labels))
+
+    def after_backward(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+        """Project the incoming batch's gradient."""
+        if self.reference is not None:
+            project([p.grad for p in strategy.network.parameters() if p.grad is not None], self.reference)
+            self.reference = None
+
+
+def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
+    """Project `gradient` in place where it points against `reference`; both are lists of one shape."""
+    with torch.no_grad():
+        against = _dot(gradient, reference)
+        if against < 0:
+            scale = against / _dot(reference, reference)
+            for g, r in zip(gradient, reference, strict=True):
+                g.sub_(scale * r)
+
+
+def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(a * b).sum() for a, b in zip(one, other, strict=True)]).sum()

@@ -1,0 +1,27 @@
+"""joint, the upper reference: offline training on all steps' images with all their labels."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from strategies.method import Method
+from strategies.protocol import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class JointParameters:
+    """When joint is trained and evaluated."""
+
+    every_step: bool = False
+    """Whether a model is trained at every step, on the union so far, or at the last step alone."""
+
+
+class Joint(Method):
+    """Trained by the base protocol on the `joint` stream instead of the increments: see `bench.runner`."""
+
+    citation: ClassVar[str] = "reference"
+    Parameters = JointParameters
+    parameters: JointParameters
+    offline: ClassVar[bool] = True

@@ -1,0 +1,69 @@
+"""MIR, maximally interfered retrieval: replay the memory images whose loss an update would raise most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.func import functional_call
+
+from strategies.losses import cross_entropy, image_losses
+from strategies.memory import Reservoir, StreamMemory
+from strategies.method import StreamReplay
+from strategies.network import batch_statistics, evaluation_mode
+from strategies.protocol import STRICT
+
+if TYPE_CHECKING:
+    from strategies.template import OnlineTemplate
+
+
+@dataclass(frozen=True, config=STRICT)
+class MirParameters:
+    """Hyper-parameters of MIR."""
+
+    candidates: Annotated[int, Field(ge=1)] = 50
+    """Memory images, drawn at random, among which the most interfered are looked for (choice)."""
+
+
+class Mir(StreamReplay):
+    """Cross-entropy on the incoming images and the candidates whose mean pixel loss rises most under a
+    virtual plain SGD step on the incoming ones [2]; reservoir memory.
+
+    The virtual step and the candidates' passes, in eval mode, move neither BatchNorm's statistics nor
+    parameters nor the optimiser (METHODS, mir).
+    """
+
+    citation: ClassVar[str] = (
+        "Aljundi et al., Online Continual Learning with Maximal Interfered Retrieval, NeurIPS 2019"
+    )
+    Parameters = MirParameters
+    parameters: MirParameters
+
+    def make_memory(self, size: int) -> StreamMemory:
+        """Return a reservoir."""
+        return Reservoir(size, self.rng)
+
+    def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+        """Join the most interfered candidates to the incoming images."""
+        drawn = self.memory.draw(self.parameters.candidates)
+        if not drawn:
+            return
+        candidates = strategy.load(drawn)
+        rise = interference(strategy, candidates[0], candidates[1])
+        chosen = rise.topk(min(len(strategy.mb_x), len(drawn))).indices
+        strategy.join([part[chosen] for part in candidates])
+
+
+def interference(strategy: OnlineTemplate, images: Tensor, labels: Tensor) -> Tensor:
+    """Return (B,), by how much each image's loss rises under the virtual step on the incoming batch."""
+    network = strategy.network
+    with batch_statistics(network):
+        gradient = strategy.gradient(cross_entropy(network(strategy.mb_x), strategy.mb_y))
+    with torch.no_grad(), evaluation_mode(network):
+        before = image_losses(network(images), labels)
+        lr = strategy.protocol.lr
+        stepped = {name: p - lr * g for (name, p), g in zip(network.named_parameters(), gradient, strict=True)}
+        return image_losses(functional_call(network, stepped, images), labels) - before
