@@ -32,8 +32,9 @@ def augmentation(config: Config) -> Augmentation:
 
 
 def new_network(config: Config, recipe: BaseRecipe, classes: int, pretrained: bool) -> SegmentationNetwork:
-    """Return an untrained network with the recipe's head."""
-    return build_network(config.network.name, classes, recipe.head, recipe.tau, pretrained)
+    """Return an untrained network with the recipe's head, in the memory layout that convolutions like best."""
+    network = build_network(config.network.name, classes, recipe.head, recipe.tau, pretrained)
+    return network.to(memory_format=torch.channels_last)
 
 
 def iterations(config: Config, images: int) -> int:
@@ -101,6 +102,9 @@ def load_base(
 ) -> SegmentationNetwork:
     """Return a kept base model in eval mode."""
     network = new_network(config, recipe, classes, pretrained=False)
-    kept = torch.load(base_file(base_hash), map_location="cpu", weights_only=True)
-    network.load_state_dict(kept["network"])
+    file = base_file(base_hash)
+    try:
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["network"])
+    except Exception as error:
+        raise RuntimeError(f"the base model {file} is damaged, delete it to have it trained again ({error})") from error
     return network.to(device).eval()

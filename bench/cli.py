@@ -25,6 +25,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> NoReturn:
+        from importlib.metadata import version
+
+        parser.exit(0, f"bench {version('continual-seg-bench')}\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its status."""
     options = _parser().parse_args(arguments)
@@ -37,8 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            print(f"bench: {error}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -57,7 +67,12 @@ def _refused(message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bench", description=__doc__, epilog=f"example: {EXAMPLE}")
+    parser = _Parser(
+        prog="bench",
+        description="Compare continual-learning strategies on class-incremental semantic segmentation.",
+        epilog=f"example: {EXAMPLE}. Exit status: 0 done; 1 a run failed; 2 the request was wrong.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="make runs: strategies on a scenario", epilog=f"example: {EXAMPLE}"))
     _add_strategies(commands.add_parser("strategies", help="list the strategies that are installed"))
@@ -236,6 +251,7 @@ def _write(
     options: argparse.Namespace, scenarios: list[str], formats: Sequence[str], write: Callable[..., list[Path]]
 ) -> int:
     from bench.config import RequestError
+    from bench.folders import require_writable
     from benchmarks.scenarios import parse_name
     from reports.records import find_runs
 
@@ -244,12 +260,17 @@ def _write(
             raise RequestError(f"--format {name}: allowed are {', '.join(formats)}")
     for name in scenarios:
         parse_name(name)
+    if not options.format:
+        raise RequestError(f"--format is empty: allowed are {', '.join(formats)}")
+    require_writable(options.out)
     runs = find_runs(options.runs) if options.runs.is_dir() else []
+    if not runs:
+        print(f"no finished run in {options.runs}", file=sys.stderr)
+        if not scenarios:
+            return 0
     written = write(runs, options.out, formats=options.format, scenarios=scenarios or None)
     for path in written:
         print(path)
-    if not written:
-        print(f"no finished run in {options.runs}", file=sys.stderr)
     return 0
 
 

@@ -33,8 +33,8 @@ class RequestError(ValueError):
 class BaseProtocol:
     """How the base model is trained (METHODS, Protocol)."""
 
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
     optimizer: Literal["sgd", "adamw"]
     lr: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
@@ -62,7 +62,7 @@ class MemoryConfig:
 class DataConfig:
     """What is done to images: squeezed to `size` x `size` (or as they are), scaled, cropped, flipped."""
 
-    size: Annotated[int, Field(ge=16)] | None
+    size: Annotated[int, Field(ge=16, le=4096)] | None
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
     crop: Annotated[int, Field(ge=16)] | None
     flip: bool
@@ -73,7 +73,7 @@ class DataConfig:
 class EvaluationConfig:
     """What is evaluated, and which convention future classes follow (METHODS, Protocol)."""
 
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
     future_classes: Literal["background", "ignore"]
     stream: Literal["test", "valid"]
     valid_fraction: Annotated[float, Field(ge=0, lt=1)]
@@ -83,7 +83,7 @@ class EvaluationConfig:
 class RuntimeConfig:
     """Threads of one run: part of what determines its numbers, independent of how many runs go side by side."""
 
-    threads: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1, le=1024)]
 
 
 @validated(frozen=True, config=STRICT)
@@ -140,6 +140,10 @@ def _parse_strategy(text: str) -> StrategyRequest:
     except UnknownStrategyError as error:
         raise RequestError(str(error)) from None
     pairs = [_pair(p, f"strategy '{text}'") for p in (match[2] or "").split(",") if p.strip()]
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise RequestError(f"strategy '{text}': {key} is given more than once")
     return StrategyRequest(match[1], tuple(sorted(pairs)))
 
 
@@ -189,8 +193,10 @@ def _check_together(config: Config) -> None:
         raise RequestError(f"data.scale {list(config.data.scale)}: the first value is above the second")
     if config.data.size is None and config.evaluation.batch_size > 1:
         raise RequestError("evaluation.batch_size must be 1 where data.size is null: images differ in size")
-    if config.data.size is None and config.data.crop is None:
-        raise RequestError("data.crop must be set where data.size is null: images differ in size")
+    if config.data.crop is None and (config.data.size is None or config.data.scale != (1.0, 1.0)):
+        raise RequestError("data.crop must be set where data.size is null or data.scale varies: images differ in size")
+    if config.network.pretrained and config.network.name == "small":
+        raise RequestError("network.pretrained=True: there are no ImageNet weights for network.name=small")
     if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
         raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
 
@@ -200,6 +206,8 @@ def _read_yaml(path: Any) -> Settings:
         settings = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RequestError(f"cannot read the settings {path} ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not text ({error.reason})") from None
     except yaml.YAMLError as error:
         raise RequestError(f"{path} is not plain YAML ({' '.join(str(error).split())})") from None
     if settings is None:
@@ -241,6 +249,8 @@ def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str) -> Non
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
             raise RequestError(f"unknown setting {path}; {hint}")
+        if isinstance(value, bool) and types[key] is not bool:
+            raise RequestError(f"{path}={value!r}: no truth value is allowed here")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, Mapping):
                 raise RequestError(f"{path}={value!r}: a section of settings is a mapping")

@@ -92,6 +92,7 @@ def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> N
     meter = ConfusionMeter()
     stream = benchmark.streams[job.config.evaluation.stream]
     steps = _offline_steps if method.offline else _online_steps
+    (job.folder / "error.txt").unlink(missing_ok=True)
     writer.start(job.spec)
     for t, done, template in steps(job, method, benchmark, [meter, _Progress(job, report)], report):
         template.eval(stream[t])

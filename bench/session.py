@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +20,11 @@ from bench.config import (
     parse_strategies,
     resolve_config,
 )
+from bench.folders import require_writable
 from bench.spec import run_folder, run_spec
 from bench.view import make_view
 from benchmarks.packing import check_images, pack
-from benchmarks.scenarios import Scenario, load_scenario
+from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts
 from reports.records import Run, read_run
 
 if TYPE_CHECKING:
@@ -89,9 +88,10 @@ def run(request: Request, console: Console) -> Result:
     workers = _workers(request.jobs, config)
     if workers > 1:
         pool.warm_up()
-    _require_writable(request.out)
+    require_writable(request.out)
     scenario = load_scenario(request.scenario, request.data_root)
-    _warn_of_sizes(scenario, console)
+    _note_oddities(scenario, console)
+    require_training_images(scenario, config.evaluation.valid_fraction)
     _read_images(scenario, config, console)
     plan = make_plan(request, requests, seeds, config, scenario)
     failures = _execute(plan, workers, console)
@@ -119,17 +119,12 @@ def _workers(jobs: int | None, config: Config) -> int:
     return jobs
 
 
-def _require_writable(out: Path) -> None:
-    """Raise `RequestError` where a run directory could not be made; leaves nothing behind."""
-    there = next(p for p in (out, *out.resolve().parents) if p.exists())
-    try:
-        with tempfile.TemporaryDirectory(dir=there):
-            pass
-    except OSError as error:
-        raise RequestError(f"--out {out}: cannot write to {there} ({error.strerror})") from None
-
-
-def _warn_of_sizes(scenario: Scenario, console: Console) -> None:
+def _note_oddities(scenario: Scenario, console: Console) -> None:
+    """Say what is allowed and recorded but not as published."""
+    both = set(scenario.imageset.ids("train")) & set(scenario.imageset.ids("test"))
+    if both:
+        text = f"note: {len(both)} images are in the training and in the test list, {min(both)} among them"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     sizes = tuple(len(step.train) for step in scenario.steps)
     if scenario.published_sizes and sizes != scenario.published_sizes:
         text = f"note: {scenario.name} has {sizes} training images a step, published are {scenario.published_sizes}"
@@ -176,7 +171,7 @@ def make_plan(
             if (folder / "done").is_file() and not request.overwrite:
                 continue
             common = {
-                "scenario": request.scenario,
+                "scenario": str(scenario.name),
                 "data_root": request.data_root,
                 "config": config,
                 "recipe": recipe,
@@ -213,7 +208,7 @@ def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) 
     from bench.runner import BaseJob
 
     config, recipe = common["config"], common["recipe"]
-    updates = iterations(config, len(scenario.steps[0].train))
+    updates = iterations(config, len(training_parts(scenario, config.evaluation.valid_fraction)[0]))
     loss = {"cross-entropy": "CE", "sigmoid-bce": "BCE"}[recipe.loss]
     key = f"base {recipe.head} {loss} {base['hash'][:4]} seed {common['seed']}"
     return BaseJob(key=key, base=base, units=updates, weight=float(updates * config.base.batch_size), **common)
@@ -224,13 +219,14 @@ def _work(method: Any, parameters: Any, config: Config, scenario: Scenario) -> t
     from bench.base import iterations
     from bench.runner import offline_steps
 
+    parts = training_parts(scenario, config.evaluation.valid_fraction)
     if method.offline:
         trained = offline_steps(parameters, len(scenario.steps))
-        unions = [set[int]().union(*(s.train.tolist() for s in scenario.steps[: t + 1])) for t in trained]
+        unions = [set[int]().union(*(part.tolist() for part in parts[: t + 1])) for t in trained]
         updates = sum(iterations(config, len(union)) for union in unions)
         return updates, float(updates * config.base.batch_size)
     batch = config.incremental.batch_size
-    updates = sum(-(-len(step.train) // batch) for step in scenario.steps[1:])
+    updates = sum(-(-len(part) // batch) for part in parts[1:])
     return updates, 3.0 * updates * batch
 
 
@@ -251,12 +247,11 @@ def resolved_device(device: str) -> str:
 
 
 def _execute(plan: Plan, workers: int, console: Console) -> dict[str, str]:
-    jobs: list[BaseJob | RunJob] = sorted([*plan.bases.values(), *plan.runs], key=lambda job: -job.weight)
+    jobs: list[BaseJob | RunJob] = [*plan.bases.values(), *plan.runs]
+    jobs.sort(key=lambda job: (job.key in plan.needs, -job.weight))  # long ones first, none before what it needs
     skipped = len(plan.folders) - len(plan.runs)
     if skipped:
         console.print(f"{skipped} of {len(plan.folders)} runs are finished already", highlight=False)
-    for job in plan.runs:
-        shutil.rmtree(job.folder, ignore_errors=True)
     with make_view(console, {job.key: job.weight for job in jobs}) as view:
         if plan.kept_bases:
             view.note(f"{len(plan.kept_bases)} base model(s) from the cache")

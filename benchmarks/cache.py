@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.errors import DataError
 
 
 def cache_folder(*parts: str) -> Path:
@@ -22,8 +24,21 @@ def cache_folder(*parts: str) -> Path:
     else:
         top = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "continual-seg-bench"
     folder = top.joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot use the cache folder {folder} ({error.strerror}); BENCH_CACHE names another") from None
     return folder
+
+
+def kept_text(folder: str, name: str, make: Callable[[], str]) -> str:
+    """Return a short text that was made once and is kept in the cache."""
+    path = cache_folder(folder) / name
+    if not path.is_file() or not path.read_text():
+        scratch = path.with_name(f".{name}.{os.getpid()}")
+        scratch.write_text(make())
+        scratch.replace(path)
+    return path.read_text()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +49,30 @@ def labels_in(content: bytes, path: Path) -> np.ndarray:
         return np.asarray(image.histogram()) > 0
 
 
+def read_ids(path: Path) -> tuple[str, ...]:
+    """Return the image ids in a list file; raise `DataError` where it is unreadable, empty or not a list of ids."""
+    try:
+        ids = tuple(read_bytes(path).decode().split())
+    except UnicodeDecodeError as error:
+        raise DataError(f"the list {path} is not text ({error.reason})") from None
+    if not ids:
+        raise DataError(f"the list {path} is empty")
+    for image_id in ids:
+        if "/" in image_id:
+            raise DataError(f"the list {path} holds '{image_id}'; an id is a file name without folder and extension")
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise DataError(f"the list {path} names {twice} more than once")
+    return ids
+
+
+def content_digest(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 over the files' contents, in order; reading and hashing use all cores."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        digests = list(pool.map(lambda path: hashlib.sha256(read_bytes(path)).digest(), paths))
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
 def stamp_of(paths: Sequence[Path], missing: str) -> str:
     """Return the SHA-256 of the files' paths, sizes and times.
 
@@ -71,8 +96,10 @@ def stamp_of(paths: Sequence[Path], missing: str) -> str:
 def _sbd_segmentation(content: bytes, path: Path) -> np.ndarray:
     from scipy.io import loadmat  # only SBD's own files need it
 
-    with _decoding(path):
+    try:
         return np.asarray(loadmat(io.BytesIO(content))["GTcls"]["Segmentation"][0, 0], dtype=np.uint8)
+    except Exception as error:  # loadmat raises whatever a damaged file leads it to
+        raise DataError(f"cannot decode {path} ({' '.join(str(error).split())}); it is SBD's GTcls") from error
 
 
 def _require_indices(image: Image.Image, path: Path) -> None:

@@ -23,7 +23,7 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 class Presence:
     """Which labels stand in which image of a split.
 
-    `labels` is bool of shape (images, 256); `digest` is the SHA-256 of the label maps' content.
+    `labels` is bool of shape (images, 256); `digest` is the SHA-256 of the label maps' files.
     """
 
     labels: np.ndarray
@@ -70,10 +70,14 @@ class ImageSet(ABC):
     def stamp(self) -> str:
         """Return a quick key of the files on this machine (names, sizes, times) for the cache."""
 
+    @abstractmethod
+    def images_digest(self) -> str:
+        """Return the SHA-256 of both splits' photographs."""
+
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of both splits' ids and label maps: the same wherever the same data lie."""
-        content = hashlib.sha256()
+        """SHA-256 of both splits' ids and of all files' content: the same wherever the same files lie."""
+        content = hashlib.sha256(self.images_digest().encode())
         for split in SPLITS:
             content.update("\n".join(self.ids(split)).encode())
             content.update(self.presence(split).digest.encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,11 +45,19 @@ def pack(imageset: ImageSet, split: Split, size: int, progress: Progress | None 
     """
     key = hashlib.sha256(json.dumps([imageset.stamp(), size]).encode()).hexdigest()[:20]
     folder = cache_folder("packed") / f"{imageset.name}-{key}"
-    if not folder.is_dir():
-        with appearing_folder(folder) as scratch:
-            for each in SPLITS:
-                _write_split(imageset, each, size, scratch, progress)
-    return PackedImages(*(np.load(folder / f"{split}-{kind}.npy", mmap_mode="r") for kind in ("images", "label-maps")))
+    try:
+        return _mapped(folder, split)
+    except (OSError, ValueError):
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
+    with appearing_folder(folder) as scratch:
+        for each in SPLITS:
+            _write_split(imageset, each, size, scratch, progress)
+    return _mapped(folder, split)
+
+
+def _mapped(folder: Path, split: Split) -> PackedImages:
+    images, label_maps = (np.load(folder / f"{split}-{kind}.npy", mmap_mode="r") for kind in ("images", "label-maps"))
+    return PackedImages(images, label_maps)
 
 
 def check_images(imageset: ImageSet, progress: Progress | None = None) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,12 +25,18 @@ CHUNK = 64
 def cached_presence(name: str, paths: Sequence[Path]) -> Presence:
     """Return the labels of each label map in `paths`, scanned only where something has changed."""
     stamp = stamp_of(paths, f"{name}: no label map at {{}}")
-    kept = cache_folder("presence") / f"{name}-{stamp[:20]}.npz"
-    if kept.is_file():
-        return load_presence(kept)
-    presence = scan(paths)
-    save_presence(kept, presence)
-    return presence
+    return kept_presence(f"{name}-{stamp[:20]}", lambda: scan(paths))
+
+
+def kept_presence(key: str, make: Callable[[], Presence]) -> Presence:
+    """Return the presence kept under a key, made where there is none or the file is damaged."""
+    kept = cache_folder("presence") / f"{key}.npz"
+    try:
+        return _load(kept)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        presence = make()
+        _save(kept, presence)
+        return presence
 
 
 def scan(paths: Sequence[Path]) -> Presence:
@@ -51,14 +58,13 @@ def _scan_chunk(paths: Sequence[Path]) -> list[tuple[np.ndarray, bytes]]:
     return rows
 
 
-def save_presence(path: Path, presence: Presence) -> None:
-    """Write a presence matrix, one bit a label; the file appears by one rename."""
+def _save(path: Path, presence: Presence) -> None:
+    """Write one bit a label; the file appears by one rename."""
     scratch = path.with_suffix(f".{os.getpid()}.npz")
     np.savez(scratch, labels=np.packbits(presence.labels, axis=1), digest=np.array(presence.digest))
     scratch.replace(path)
 
 
-def load_presence(path: Path) -> Presence:
-    """Read what `save_presence` wrote."""
+def _load(path: Path) -> Presence:
     with np.load(path, allow_pickle=False) as kept:
         return Presence(np.unpackbits(kept["labels"], axis=1).astype(bool), str(kept["digest"]))

@@ -24,7 +24,7 @@ SETUPS = ("disjoint", "overlapped")
 STANDARD = {name: tuple(f"{a}-{s}" for a in ("19-1", "15-5", "15-1") for s in SETUPS) for name in IMAGE_SETS}
 """The scenarios of the paper's tables, by data set."""
 
-_NAME = re.compile(r"(?P<dataset>[a-z0-9]+)-(?P<base>\d+)-(?P<increment>\d+)-(?P<setup>[a-z]+)")
+_NAME = re.compile(r"(?P<dataset>[a-z0-9]+)-(?P<base>0|[1-9][0-9]*)-(?P<increment>0|[1-9][0-9]*)-(?P<setup>[a-z]+)")
 
 
 def scenario_names() -> list[str]:
@@ -149,6 +149,26 @@ def training_images(presence: np.ndarray, groups: Sequence[Sequence[int]], setup
         return [np.flatnonzero(has[:, t]) for t in range(len(groups))]
     last = len(groups) - 1 - has[:, ::-1].argmax(axis=1)
     return [np.flatnonzero((last == t) & has[:, t]) for t in range(len(groups))]
+
+
+def held_out(count: int, fraction: float, seed: int = 0) -> np.ndarray:
+    """Return bool (count,): True for the training images that go to the valid stream."""
+    held = np.zeros(count, dtype=bool)
+    held[np.random.default_rng(seed).permutation(count)[: round(count * fraction)]] = True
+    return held
+
+
+def training_parts(scenario: Scenario, valid_fraction: float, valid_seed: int = 0) -> list[np.ndarray]:
+    """Return each step's training images, less those that go to the valid stream."""
+    held = held_out(len(scenario.imageset.ids("train")), valid_fraction, valid_seed)
+    return [step.train[~held[step.train]] for step in scenario.steps]
+
+
+def require_training_images(scenario: Scenario, valid_fraction: float) -> None:
+    """Raise `DataError` where a valid fraction leaves a step without a training image."""
+    for t, part in enumerate(training_parts(scenario, valid_fraction)):
+        if not len(part):
+            raise DataError(f"scenario '{scenario.name}': valid_fraction {valid_fraction} leaves step {t} no image")
 
 
 def tested_images(presence: np.ndarray, groups: Sequence[Sequence[int]]) -> list[np.ndarray]:

@@ -17,11 +17,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from benchmarks.cache import cache_folder
-from benchmarks.imageset import ImageSet, Presence, Split
+from benchmarks.cache import kept_text
+from benchmarks.imageset import SPLITS, ImageSet, Presence, Split
 from benchmarks.labels import BACKGROUND, VOID
 from benchmarks.packing import pack
-from benchmarks.presence import load_presence, save_presence
+from benchmarks.presence import kept_presence
 
 SIDE = 64
 SIZES: dict[Split, int] = {"train": 3000, "test": 400}
@@ -72,14 +72,25 @@ class Shapes(ImageSet):
 
     def presence(self, split: Split) -> Presence:
         """Return the labels of every image of a split."""
-        kept = cache_folder("presence") / f"shapes-{VERSION}-{self.seed}-{split}.npz"
-        if not kept.is_file():
-            packed = pack(self, split, SIDE)
-            content = hashlib.sha256(packed.images.tobytes() + packed.label_maps.tobytes())
-            flat = packed.label_maps.reshape(len(packed.label_maps), -1)
+
+        def scan() -> Presence:
+            label_maps = pack(self, split, SIDE).label_maps
+            flat = label_maps.reshape(len(label_maps), -1)
             labels = np.stack([np.bincount(row, minlength=256) > 0 for row in flat])
-            save_presence(kept, Presence(labels, content.hexdigest()))
-        return load_presence(kept)
+            return Presence(labels, hashlib.sha256(label_maps.tobytes()).hexdigest())
+
+        return kept_presence(f"shapes-{VERSION}-{self.seed}-{split}", scan)
+
+    def images_digest(self) -> str:
+        """Return the SHA-256 of the images' pixels."""
+
+        def digest() -> str:
+            content = hashlib.sha256()
+            for split in SPLITS:
+                content.update(pack(self, split, SIDE).images.tobytes())
+            return content.hexdigest()
+
+        return kept_text("images", f"shapes-{VERSION}-{self.seed}", digest)
 
     def read(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (uint8 64 x 64 x 3) and its label map (uint8 64 x 64)."""

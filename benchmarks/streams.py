@@ -7,6 +7,7 @@ step t with every class known by then.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from benchmarks.errors import DataError
 from benchmarks.imageset import ImageSet, Split
 from benchmarks.labels import BACKGROUND, VOID, label_table
 from benchmarks.packing import Progress, pack
-from benchmarks.scenarios import Scenario, load_scenario, tested_images
+from benchmarks.scenarios import Scenario, held_out, load_scenario, tested_images, training_parts
 
 Pixels = Callable[[int], tuple[np.ndarray, np.ndarray]]
 """Reads image (uint8 3 x H x W) and full label map (uint8 H x W) of a place in a split's list."""
@@ -118,7 +119,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         return DataLoader(
             picks,
             batch_size=batch_size,
-            num_workers=workers,
+            num_workers=min(workers, os.cpu_count() or 1),
             collate_fn=collate,
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
@@ -224,7 +225,6 @@ def build_benchmark(
     position = {c: i for i, c in enumerate((c for group in groups for c in group), 1)}
     pixels = {s: _pixel_reader(imageset, s, size, progress) for s in ("train", "test")}
     presence = {s: imageset.class_presence(s) for s in ("train", "test")}
-    held_out = _held_out(len(presence["train"]), valid_fraction, valid_seed)
     future = BACKGROUND if future_classes == "background" else VOID
 
     def annotated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:
@@ -240,9 +240,9 @@ def build_benchmark(
         return SegmentationExperience(data, groups)
 
     steps = list(enumerate(scenario.steps))
-    held = np.flatnonzero(held_out)
+    held = np.flatnonzero(held_out(len(presence["train"]), valid_fraction, valid_seed))
     valid = [held[places] for places in tested_images(presence["train"][held], groups)]
-    train = [step.train[~held_out[step.train]] for step in scenario.steps]
+    train = training_parts(scenario, valid_fraction, valid_seed)
     return SegmentationScenario(
         scenario,
         {
@@ -252,13 +252,6 @@ def build_benchmark(
             "joint": [fully_annotated("train", np.unique(np.concatenate(train[: t + 1])), t) for t, _ in steps],
         },
     )
-
-
-def _held_out(count: int, fraction: float, seed: int) -> np.ndarray:
-    """Return bool (images,): True for the training images that go to the valid stream."""
-    held = np.zeros(count, dtype=bool)
-    held[np.random.default_rng(seed).permutation(count)[: round(count * fraction)]] = True
-    return held
 
 
 def _pixel_reader(imageset: ImageSet, split: Split, size: int | None, progress: Progress | None) -> Pixels:

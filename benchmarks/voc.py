@@ -18,8 +18,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from benchmarks.cache import kept_text
 from benchmarks.errors import DataError
-from benchmarks.files import read_image, read_mask, stamp_of
+from benchmarks.files import content_digest, read_ids, read_image, read_mask, stamp_of
 from benchmarks.imageset import SPLITS, ImageSet, Presence, Split
 from benchmarks.presence import cached_presence
 
@@ -79,19 +80,25 @@ class Voc(ImageSet):
 
     @cached_property
     def _ids(self) -> dict[Split, tuple[str, ...]]:
-        test = _list_file(self._devkit, "val")
+        test = self._listed("val")
         if (self._devkit / "ImageSets" / "Segmentation" / "trainaug.txt").is_file():
-            train = _list_file(self._devkit, "trainaug")
+            train = self._listed("trainaug")
         else:
             train = tuple(sorted(self._annotated_ids() - set(test)))
+            if not train:
+                where = self._devkit / "SegmentationClassAug" if self._has_augmented else self._sbd
+                raise DataError(f"voc: no label map in {where} beside those of the validation list")
         return {"train": train, "test": test}
+
+    def _listed(self, name: str) -> tuple[str, ...]:
+        return read_ids(self._devkit / "ImageSets" / "Segmentation" / f"{name}.txt")
 
     def _annotated_ids(self) -> set[str]:
         """Every image that has a label map: the published 10,582 are these less the validation list."""
         if self._has_augmented:
             return {p.stem for p in (self._devkit / "SegmentationClassAug").glob("*.png")}
         assert self._sbd is not None
-        return {p.stem for p in (self._sbd / "cls").glob("*.mat")} | set(_list_file(self._devkit, "train"))
+        return {p.stem for p in (self._sbd / "cls").glob("*.mat")} | set(self._listed("train"))
 
     def mask_path(self, image_id: str) -> Path:
         """Return where the label map of an image lies; VOC's own takes precedence over SBD's."""
@@ -115,11 +122,18 @@ class Voc(ImageSet):
         return cached_presence(self.name, self.mask_paths(split))
 
     def stamp(self) -> str:
-        """Return a key of the ids and the files' names, sizes and times."""
-        for split in SPLITS:
-            self.presence(split)
-        paths = [p(i) for s in SPLITS for i in self.ids(s) for p in (self.image_path, self.mask_path)]
-        return stamp_of(paths, f"voc: no photograph or label map at {{}}; the data root is {self.root}")
+        """Return a key of the files' names, sizes and times."""
+        masks = [path for split in SPLITS for path in self.mask_paths(split)]
+        return stamp_of([*self._image_paths(), *masks], f"voc: no file at {{}}; the data root is {self.root}")
+
+    def images_digest(self) -> str:
+        """Return the SHA-256 of the photographs' content."""
+        paths = self._image_paths()
+        stamp = stamp_of(paths, f"voc: no photograph at {{}}; the data root is {self.root}")
+        return kept_text("images", f"voc-{stamp[:20]}", lambda: content_digest(paths))
+
+    def _image_paths(self) -> list[Path]:
+        return [self.image_path(i) for split in SPLITS for i in self.ids(split)]
 
     def read(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (uint8 H x W x 3) and its label map (uint8 H x W)."""
@@ -133,14 +147,3 @@ class Voc(ImageSet):
                 f"is {label_map.shape[1]} x {label_map.shape[0]}; both must have one size"
             )
         return image, label_map
-
-
-def _list_file(devkit: Path, name: str) -> tuple[str, ...]:
-    path = devkit / "ImageSets" / "Segmentation" / f"{name}.txt"
-    try:
-        ids = tuple(path.read_text().split())
-    except OSError as error:
-        raise DataError(f"voc: cannot read the list {path} ({error.strerror})") from error
-    if not ids:
-        raise DataError(f"voc: the list {path} is empty")
-    return ids

@@ -71,8 +71,8 @@ def _table(scenario: str, rows: pd.DataFrame) -> Table:
         gap=NO_RUN,
         caption=(
             f"Costs on `{scenario}`{f' ({note})' if note else ''}: milliseconds, forward and backward passes and "
-            "images passed forward per incoming batch, mean over batches and seeds; the most images and MB in memory; the "
-            "peak RAM of the process and the peak GPU memory of a step, over all steps and seeds."
+            "images passed forward per incoming batch, mean over batches and seeds; the most images and MB in memory; "
+            "the peak RAM of the process and the peak GPU memory of a step, over all steps and seeds."
         ),
     )
 

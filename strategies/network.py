@@ -134,7 +134,7 @@ def build_network(
         backbone, channels = _deeplab_backbone(pretrained), 256
     outputs = classes + 1
     top = LinearHead(channels, outputs) if head == "linear" else CosineHead(channels, outputs, tau or 12.0)
-    return SegmentationNetwork(backbone, top).to(memory_format=torch.channels_last)
+    return SegmentationNetwork(backbone, top)
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -209,9 +209,15 @@ def _deeplab_backbone(pretrained: bool) -> nn.Module:
     from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
     weights = ResNet101_Weights.IMAGENET1K_V1 if pretrained else None
-    resnet = resnet101(weights=weights, replace_stride_with_dilation=[False, False, True])
+    try:
+        resnet = resnet101(weights=weights, replace_stride_with_dilation=[False, False, True])
+    except OSError as error:
+        raise RuntimeError(
+            f"cannot get the ImageNet weights {ResNet101_Weights.IMAGENET1K_V1.url} ({error}); put the file into "
+            f"{torch.hub.get_dir()}/checkpoints or set network.pretrained=false"
+        ) from error
     trunk = IntermediateLayerGetter(resnet, return_layers={"layer4": "out"})
     head = DeepLabHead(2048, 1, atrous_rates=(6, 12, 18))
     pooling = head[0].convs[-1]
     pooling[2] = _PooledBatchNorm(pooling[2].num_features)
-    return _DeepLabBackbone(trunk, head[:-1])
+    return _DeepLabBackbone(trunk, nn.Sequential(*list(head)[:-1]))

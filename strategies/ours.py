@@ -79,25 +79,23 @@ class Ours(StreamReplay):
     def _exemplar_of(self, c: int) -> Exemplar:
         return self.memory.exemplars[int(self.rng.choice(self.memory.holding(c)))]
 
+    def before_forward(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+        """Make the E-step's own pass, before the M-step's has moved BatchNorm's statistics."""
+        if self.parameters.e_step == "separate":
+            with torch.no_grad(), evaluation_mode(strategy.network):
+                self._separate: Tensor = strategy.network(strategy.mb_x).log_softmax(1)
+
     def loss(self, strategy: OnlineTemplate) -> Tensor:
         """Return the M-step's loss (Eq. 7) on labels that the E-step filled in (Eq. 6)."""
         labels = strategy.mb_y
         log_p = strategy.mb_output.log_softmax(1)
-        posterior = self._posterior(strategy, log_p)
+        posterior = log_p.detach() if self.parameters.e_step == "shared" else self._separate
         self._update_confidence(posterior, labels)
         if self.parameters.loss == "cross-entropy":
             return cross_entropy(strategy.mb_output, labels)
         own = strategy.own
         relabelled = relabel(posterior, labels, own, self.parameters.delta)
         return composite_loss(log_p, labels, relabelled, own, self.parameters.gamma)
-
-    def _posterior(self, strategy: OnlineTemplate, log_p: Tensor) -> Tensor:
-        """Return log p(. | x; theta before the update), without gradient."""
-        if self.parameters.e_step == "shared":
-            return log_p.detach()
-        with torch.no_grad(), evaluation_mode(strategy.network):
-            separate: Tensor = strategy.network(strategy.mb_x).log_softmax(1)
-            return separate
 
     def _update_confidence(self, log_p: Tensor, labels: Tensor) -> None:
         """Eq. 3 and 4, over the pixels annotated c; classes absent from the batch keep E(c)."""

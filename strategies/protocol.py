@@ -18,7 +18,7 @@ NetworkName = Literal["small", "deeplabv3-resnet101"]
 class OnlineProtocol:
     """How the incremental steps are trained (METHODS, Protocol)."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 4
     """Incoming images per update; as many are drawn from memory."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -88,6 +88,9 @@ class Toy(ImageSet):
             labels[i, [0, *classes]] = True
         return Presence(labels, digest=split)
 
+    def images_digest(self) -> str:
+        return "toy"
+
     def stamp(self) -> str:
         return "toy"
 
@@ -185,10 +188,7 @@ class Iteration:
 
 
 class Onlooker(SupervisedPlugin):
-    """Writes down every update; `look` also runs a copy of the network in eval mode before each.
-
-    The copy's BatchNorm statistics include the batch: the training pass that moves them comes first.
-    """
+    """Writes down every update; `look` also runs a copy of the network in eval mode before each forward pass."""
 
     def __init__(self, look: bool = False) -> None:
         super().__init__()
@@ -210,6 +210,8 @@ class Onlooker(SupervisedPlugin):
 
     def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         strategy.mb_output.retain_grad()
+
+    def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         self.evaluated = None
         if self.look:
             tally = strategy.network.tally
