@@ -34,6 +34,7 @@ def augmentation(config: Config) -> Augmentation:
 def new_network(config: Config, recipe: BaseRecipe, classes: int, pretrained: bool) -> SegmentationNetwork:
     """Return an untrained network with the recipe's head, in the memory layout that convolutions like best."""
     network = build_network(config.network.name, classes, recipe.head, recipe.tau, pretrained)
+    network.precision = config.runtime.precision
     return network.to(memory_format=torch.channels_last)
 
 

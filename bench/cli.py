@@ -154,6 +154,7 @@ def _add_strategies(parser: argparse.ArgumentParser) -> None:
 
 
 def _strategies(options: argparse.Namespace) -> int:
+    from bench.config import GRIDS
     from strategies.registry import strategy_entry_points
 
     broken = 0
@@ -162,6 +163,8 @@ def _strategies(options: argparse.Namespace) -> int:
         state = _import_problem(point.load) if options.check else ""
         broken += bool(state and state != "ok")
         print(f"{name:<12} {point.value:<32} {package}  {state}".rstrip())
+    for name, strategies in GRIDS.items():
+        print(f"{name:<12} a grid of {len(strategies)}: {', '.join(strategies)}")
     return 1 if broken else 0
 
 

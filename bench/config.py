@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import fnmatch
 import importlib.resources
 import re
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,22 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from strategies.protocol import STRICT, NetworkName, OnlineProtocol
-from strategies.registry import UnknownStrategyError, entry_point
+from strategies.protocol import STRICT, NetworkName, OnlineProtocol, Precision
+from strategies.registry import BrokenStrategyError, UnknownStrategyError, entry_point, method_class
 
 PRESETS = ("paper", "small")
 DEFAULT_PRESET = {"voc": "paper", "shapes": "small"}
+
+GRIDS: dict[str, tuple[str, ...]] = {
+    "ablation": (
+        "ours(memory=reservoir,loss=cross-entropy,head=linear,sampling=uniform)",
+        "ours(loss=cross-entropy,head=linear,sampling=uniform)",
+        "ours(head=linear,sampling=uniform)",
+        "ours(sampling=uniform)",
+        "ours",
+    ),
+}
+"""Lists of strategies by name. `ablation`: the rows of Table 4, from er to ours, one part more in each."""
 
 T = TypeVar("T")
 Settings = dict[str, Any]
@@ -81,9 +93,11 @@ class EvaluationConfig:
 
 @validated(frozen=True, config=STRICT)
 class RuntimeConfig:
-    """Threads of one run: part of what determines its numbers, independent of how many runs go side by side."""
+    """What determines a run's numbers beside its settings, independent of how many runs go side by side."""
 
     threads: Annotated[int, Field(ge=1, le=1024)]
+    precision: Precision
+    """Of the backbone: fp32, or bf16 autocast."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -115,8 +129,9 @@ class StrategyRequest:
 
 
 def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
-    """Parse `er,ours(sampling=uniform)`; raise `RequestError` for an unknown or repeated strategy."""
-    parts = _split_outside_brackets(text) if isinstance(text, str) else list(text)
+    """Parse `er,ours(sampling=uniform)`, or the name of a grid; raise `RequestError` where it is wrong."""
+    given = _split_outside_brackets(text) if isinstance(text, str) else list(text)
+    parts = [strategy for part in given for strategy in GRIDS.get(part.strip(), (part,))]
     requests = [_parse_strategy(part.strip()) for part in parts if part.strip()]
     if not requests:
         raise RequestError("--strategies is empty; `bench strategies` lists what there is")
@@ -158,20 +173,21 @@ def _pair(text: str, where: str) -> tuple[str, Any]:
 
 
 def resolve_config(
-    dataset: str, preset: str | None = None, file: Path | None = None, assignments: Sequence[str] = ()
+    scenario: str, preset: str | None = None, file: Path | None = None, assignments: Sequence[str] = ()
 ) -> Config:
-    """Return the settings: the data set's preset, then the file, then each `key=value`, checked.
+    """Return the settings: the preset of the scenario's data set, then the file, then each `key=value`, checked.
 
+    In a preset or file, settings below `scenarios: PATTERN:` hold for the scenarios that match, over the others.
     Raises `RequestError` for an unknown preset, key or strategy and for a value outside its range.
     """
-    chosen = preset or DEFAULT_PRESET[dataset]
+    chosen = preset or DEFAULT_PRESET[scenario.split("-")[0]]
     if chosen not in PRESETS:
         near = difflib.get_close_matches(chosen, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise RequestError(f"unknown preset '{chosen}'{hint} (known: {', '.join(PRESETS)})")
-    settings = _read_yaml(importlib.resources.files("bench") / "presets" / f"{chosen}.yaml")
+    settings = _for_scenario(_read_yaml(importlib.resources.files("bench") / "presets" / f"{chosen}.yaml"), scenario)
     if file is not None:
-        settings = _merged(settings, _read_yaml(file))
+        settings = _merged(settings, _for_scenario(_read_yaml(file), scenario))
     for text in assignments:
         key, value = _pair(text, "--set")
         nested: Any = value
@@ -217,6 +233,17 @@ def _read_yaml(path: Any) -> Settings:
     return settings
 
 
+def _for_scenario(settings: Settings, scenario: str) -> Settings:
+    """Return the settings with those of the matching `scenarios` patterns over them."""
+    patterns = settings.pop("scenarios", {})
+    if not isinstance(patterns, dict) or not all(isinstance(value, dict) for value in patterns.values()):
+        raise RequestError("scenarios: below it stand patterns of scenario names, and below each a mapping of sections")
+    for pattern, special in patterns.items():
+        if fnmatch.fnmatchcase(scenario, pattern):
+            settings = _merged(settings, special)
+    return settings
+
+
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
     result = dict(under)
     for key, value in over.items():
@@ -259,6 +286,9 @@ def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str) -> Non
 
 def method_parameters(request: StrategyRequest, config: Config) -> Any:
     """Import the method and return its checked hyper-parameters: the preset's, then the given ones."""
-    kind = entry_point(request.name).load().Parameters
+    try:
+        kind = method_class(request.name).Parameters
+    except BrokenStrategyError as error:
+        raise RequestError(str(error)) from error
     settings = {**config.strategies.get(request.name, {}), **dict(request.parameters)}
     return checked(kind, settings, f"strategies.{request.name}")

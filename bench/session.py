@@ -24,7 +24,7 @@ from bench.folders import require_writable
 from bench.spec import run_folder, run_spec
 from bench.view import make_view
 from benchmarks.packing import check_images, pack
-from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts
+from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_training_images, training_parts
 from reports.records import Run, read_run
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def run(request: Request, console: Console) -> Result:
     """Make every run of a request that is not finished; raise `RequestError` or `DataError` before any work."""
     requests = parse_strategies(request.strategies)
     seeds = _seeds(request.seeds)
-    scenario_name = _dataset(request.scenario)
-    config = resolve_config(scenario_name, request.preset, request.config, request.assignments)
+    config = resolve_config(str(parse_name(request.scenario)), request.preset, request.config, request.assignments)
     workers = _workers(request.jobs, config)
     if workers > 1:
         pool.warm_up()
@@ -103,12 +102,6 @@ def _seeds(seeds: Sequence[int]) -> list[int]:
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise RequestError(f"seeds {list(seeds)}: they are different numbers from 0 on, at least one")
     return list(seeds)
-
-
-def _dataset(scenario: str) -> str:
-    from benchmarks.scenarios import parse_name
-
-    return parse_name(scenario).dataset
 
 
 def _workers(jobs: int | None, config: Config) -> int:

@@ -43,7 +43,7 @@ def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: in
         "network": dataclasses.asdict(config.network),
         "recipe": dataclasses.asdict(recipe),
         "protocol": dataclasses.asdict(config.base),
-        "threads": config.runtime.threads,
+        "runtime": dataclasses.asdict(config.runtime),
         "device": device,
         "torch": version("torch"),
         "seed": seed,

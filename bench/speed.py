@@ -55,7 +55,7 @@ def update() -> None:
     from strategies.protocol import BaseRecipe
     from strategies.registry import method_class, strategy_entry_points
 
-    config = resolve_config("shapes")
+    config = resolve_config(SCENARIO)
     benchmark = load_benchmark(SCENARIO, size=config.data.size)
     networks = {
         recipe.head: new_network(config, recipe, 15, pretrained=False)
@@ -63,8 +63,9 @@ def update() -> None:
     }
 
     def method(name: str) -> Callable[[], float]:
-        parameters = method_parameters(parse_strategies(name)[0], config)
-        kind = method_class(name)
+        request = parse_strategies(name)[0]
+        parameters = method_parameters(request, config)
+        kind = method_class(request.name)
 
         def one_step() -> float:
             network = copy.deepcopy(networks[kind.recipe(parameters).head])
@@ -76,16 +77,17 @@ def update() -> None:
 
         return one_step
 
-    names = [*strategy_entry_points()]
+    names = [name for name in strategy_entry_points() if not method_class(name).offline]
+    names += [f"mir(candidates={count})" for count in (10, 25, 100)]
     kinds = {name: method(name) for name in names}
     kinds["bare loop (er)"] = lambda: _bare_er(copy.deepcopy(networks["linear"]), config, benchmark)
     with threads(config.runtime.threads):
         seconds = _interleaved(kinds)
     print(f"update: small network, 64 x 64, 4 + 4 images, {config.runtime.threads} thread, median of {ROUNDS}")
     for name in names:
-        print(f"  {name:<16} {1000 * seconds[name]:7.1f} ms   {seconds[name] / seconds['er']:.2f} x er")
+        print(f"  {name:<20} {1000 * seconds[name]:7.1f} ms   {seconds[name] / seconds['er']:.2f} x er")
     bare = seconds["bare loop (er)"]
-    print(f"  {'bare loop (er)':<16} {1000 * bare:7.1f} ms   template {100 * (seconds['er'] / bare - 1):+.1f} %")
+    print(f"  {'bare loop (er)':<20} {1000 * bare:7.1f} ms   template {100 * (seconds['er'] / bare - 1):+.1f} %")
 
 
 def _bare_er(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> float:

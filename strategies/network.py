@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from strategies.protocol import HeadName, NetworkName
+from strategies.protocol import HeadName, NetworkName, Precision
 
 
 class LinearHead(nn.Module):
@@ -65,12 +65,16 @@ class PassTally:
 
 
 class SegmentationNetwork(nn.Module):
-    """A backbone that gives features (B, D, h, w) and a head that classifies them."""
+    """A backbone that gives features (B, D, h, w) and a head that classifies them.
+
+    With `precision` bf16 the backbone computes under autocast; head, logits and losses stay in float32.
+    """
 
     def __init__(self, backbone: nn.Module, head: LinearHead | CosineHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.precision: Precision = "fp32"
         self.tally = PassTally()
 
     @property
@@ -82,8 +86,12 @@ class SegmentationNetwork(nn.Module):
         """Return the feature map (B, D, h, w) of images (B, 3, H, W), Eq. 1."""
         self.tally.passes += 1
         self.tally.images += len(images)
-        features: Tensor = self.backbone(images)
-        return features
+        with self._autocast(images):
+            features: Tensor = self.backbone(images)
+        return features.float() if self.precision == "bf16" else features
+
+    def _autocast(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, C, H, W) of images (B, 3, H, W), Eq. 2."""

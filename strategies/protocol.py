@@ -12,6 +12,7 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 HeadName = Literal["linear", "cosine"]
 NetworkName = Literal["small", "deeplabv3-resnet101"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,14 +13,25 @@ class UnknownStrategyError(ValueError):
     """No installed package declares the strategy."""
 
 
+class BrokenStrategyError(ValueError):
+    """A package declares the strategy, but importing it fails."""
+
+
 def strategy_entry_points() -> dict[str, EntryPoint]:
     """Return what installed packages declare, by name, from their metadata alone."""
     return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)}
 
 
 def method_class(name: str) -> type[Any]:
-    """Import and return the method's class; raise `UnknownStrategyError`, naming the nearest."""
-    return entry_point(name).load()  # type: ignore[no-any-return]
+    """Import and return the method's class; raise `UnknownStrategyError` or `BrokenStrategyError`."""
+    point = entry_point(name)
+    try:
+        kind: type[Any] = point.load()
+    except Exception as error:
+        raise BrokenStrategyError(
+            f"strategy '{name}' ({point.value}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    return kind
 
 
 def entry_point(name: str) -> EntryPoint:

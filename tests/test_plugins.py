@@ -1,0 +1,89 @@
+"""A strategy of another package is listed, run and tabulated without a change here; a broken one is named."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_run import QUICK, SCENARIO
+from voc_root import make_voc_root
+
+EXAMPLE = Path(__file__).parent / "example_plugin"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example installed, and a second package whose strategy cannot be imported."""
+    folder = tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("source") / "example"
+    source.mkdir()
+    for file in EXAMPLE.glob("*.*"):
+        (source / file.name).write_bytes(file.read_bytes())
+    install = ["install", "-q", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(folder), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", *install], check=True, timeout=120)
+    broken = folder / "broken-1.0.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (broken / "entry_points.txt").write_text("[bench.strategies]\nhopeless = no_such_module:Hopeless\n")
+    return folder
+
+
+def bench(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+def test_strategies_lists_it_from_its_metadata(site: Path) -> None:
+    listed = bench(site, "strategies")
+    assert listed.returncode == 0
+    line = next(line for line in listed.stdout.splitlines() if line.startswith("latest"))
+    assert "latest_replay:Latest" in line
+    assert "bench-example-plugin 1.0" in line
+    assert "hopeless" in listed.stdout
+
+
+def test_listing_imports_no_strategy(site: Path) -> None:
+    script = "import sys; from bench.cli import main\ntry: main(['strategies'])\nexcept SystemExit: pass\n"
+    script += "sys.exit(any(name in sys.modules for name in ('torch', 'avalanche', 'strategies.er', 'latest_replay')))"
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 0
+
+
+def test_check_names_the_broken_one(site: Path) -> None:
+    checked = bench(site, "strategies", "--check")
+    assert checked.returncode == 1
+    lines = {line.split()[0]: line for line in checked.stdout.splitlines()}
+    assert "BROKEN" in lines["hopeless"]
+    assert "no_such_module" in lines["hopeless"]
+    assert lines["latest"].endswith("ok")
+    assert lines["ours"].endswith("ok")
+    assert "Traceback" not in checked.stdout + checked.stderr
+
+
+def test_it_runs_and_has_its_row(site: Path, tmp_path: Path) -> None:
+    root = make_voc_root(tmp_path / "voc")
+    settings = [argument for setting in (*QUICK, "strategies.latest.every=2") for argument in ("--set", setting)]
+    common = ["--scenario", SCENARIO, "--data-root", str(root), "--preset", "small", "--jobs", "1", *settings]
+    done = bench(site, "run", "--strategies", "latest,er", *common, "--out", str(tmp_path / "runs"))
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs" / SCENARIO / "latest").rglob("steps.csv"))) == 1
+    bench(site, "tables", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "tables"))
+    table = (tmp_path / "tables" / f"{SCENARIO}.csv").read_text()
+    assert [line.split(",")[1] for line in table.splitlines()[1:]] == ["er", "latest"]
+
+
+def test_its_parameters_are_checked(site: Path) -> None:
+    refused = bench(site, "run", "--strategies", "latest(every=0)", "--scenario", "shapes-15-1-disjoint")
+    assert refused.returncode == 2
+    assert "strategies.latest.every=0" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_broken_strategy_is_refused_in_one_line(site: Path) -> None:
+    refused = bench(site, "run", "--strategies", "hopeless", "--scenario", "shapes-15-1-disjoint")
+    assert refused.returncode == 2
+    assert "hopeless" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
