@@ -1,6 +1,7 @@
 """`bench run` end to end, on a small VOC root with painted images: what it writes and what it repeats."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +116,8 @@ if __name__ == "__main__":
     sys.exit(len(result.failures))
 """
     (tmp_path / "script.py").write_text(script)
-    subprocess.run([sys.executable, str(tmp_path / "script.py")], check=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[1])}
+    subprocess.run([sys.executable, str(tmp_path / "script.py")], check=True, timeout=300, env=environment)
     assert results(tmp_path / "out") == results(out)
 
 
