@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its status."""
     options = _parser().parse_args(arguments)
     try:
+        if getattr(options, "data_root", False) is None:
+            options.data_root = _usual_data_root()
         sys.exit(options.command(options))
     except ValueError as error:
         if not _is_ours(error):
@@ -50,6 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         else:
             print(f"bench: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _usual_data_root() -> Path | None:
+    """The environment's data root, or that of `XDG_CONFIG_HOME/continual-seg-bench/config.yaml`."""
+    chosen = os.environ.get("BENCH_DATA_ROOT")
+    if chosen:
+        return Path(chosen)
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    file = home / "continual-seg-bench" / "config.yaml"
+    if not file.is_file():
+        return None
+    from bench.config import RequestError, read_yaml
+
+    root = read_yaml(file).get("data_root")
+    if not isinstance(root, str):
+        raise RequestError(f"{file}: data_root is {root!r}, it is the path of a folder")
+    return Path(root)
 
 
 def _is_ours(error: ValueError) -> bool:
@@ -292,13 +311,11 @@ def _speed(options: argparse.Namespace) -> int:
 
 
 def _add_data_root(parser: argparse.ArgumentParser) -> None:
-    default = os.environ.get("BENCH_DATA_ROOT")
     parser.add_argument(
         "--data-root",
         type=Path,
-        default=Path(default) if default else None,
         metavar="DIR",
-        help="the parent of VOCdevkit (default: BENCH_DATA_ROOT)",
+        help="the parent of VOCdevkit (default: BENCH_DATA_ROOT, or data_root in the user's config.yaml)",
     )
 
 

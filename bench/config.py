@@ -185,9 +185,9 @@ def resolve_config(
         near = difflib.get_close_matches(chosen, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise RequestError(f"unknown preset '{chosen}'{hint} (known: {', '.join(PRESETS)})")
-    settings = _for_scenario(_read_yaml(importlib.resources.files("bench") / "presets" / f"{chosen}.yaml"), scenario)
+    settings = _for_scenario(read_yaml(importlib.resources.files("bench") / "presets" / f"{chosen}.yaml"), scenario)
     if file is not None:
-        settings = _merged(settings, _for_scenario(_read_yaml(file), scenario))
+        settings = _merged(settings, _for_scenario(read_yaml(file), scenario))
     for text in assignments:
         key, value = _pair(text, "--set")
         nested: Any = value
@@ -217,7 +217,8 @@ def _check_together(config: Config) -> None:
         raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
 
 
-def _read_yaml(path: Any) -> Settings:
+def read_yaml(path: Any) -> Settings:
+    """Return the mapping in a plain YAML file; raise `RequestError` where it is something else."""
     try:
         settings = yaml.safe_load(path.read_text())
     except OSError as error:

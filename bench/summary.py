@@ -28,7 +28,7 @@ def results_table(frame: pd.DataFrame) -> Table:
     rows = summary(frame)
     names = [row_name(s, v) for s, v in zip(rows.strategy, rows.variant, strict=True)]
     table = Table(
-        title=f"{rows.scenario.iloc[0]}: mIoU in per cent, costs per incoming batch",
+        title=f"{rows.scenario.iloc[0]}, mIoU in per cent",
         title_justify="left",
         box=SIMPLE,
         pad_edge=False,

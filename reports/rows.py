@@ -10,6 +10,8 @@ from typing import Any
 from reports.records import Run
 
 METHODS = ("finetune", "er", "lwf-mc", "icarl", "agem", "mir", "mib", "coriseg", "ours", "joint")
+REFERENCES = ("finetune", "joint")
+"""Methods that bound the others from below and above; they are not ranked with them."""
 EMBEDDED = ("shapes", "scenes")
 
 _UNSET = object()

@@ -14,10 +14,12 @@ import pandas as pd
 from reports.markup import Cell, Table, latex, markdown
 from reports.records import RecordError, Run, run_order, write_atomic
 from reports.rows import (
+    REFERENCES,
     common_seeds,
     count_text,
     embedded_note,
     file_stem,
+    method_of,
     own_seeds,
     row_name,
     row_order,
@@ -229,7 +231,8 @@ def _table(scenario: str, rows: pd.DataFrame, runs: Sequence[Run]) -> Table:
     ranges = _ranges(scenario, runs)
     common = common_seeds(rows["seeds"]) if len(rows) else ""
     names = [row_name(row["strategy"], row["variant"]) + own_seeds(row["seeds"], common) for _, row in rows.iterrows()]
-    columns = [_cells(rows[f"{group}_mean"], rows[f"{group}_std"]) for group in _GROUPS]
+    ranked = [method_of(strategy) not in REFERENCES for strategy in rows["strategy"]]
+    columns = [_cells(rows[f"{group}_mean"], rows[f"{group}_std"], ranked) for group in _GROUPS]
     return Table(
         label=f"tab:{file_stem(scenario)}",
         header=["Methods", *ranges, "all", "imIoU"],
@@ -255,13 +258,15 @@ def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _cells(means: pd.Series[float], stds: pd.Series[float]) -> list[Cell]:
-    """One column's cells; best and second by the mean as printed, equal means being equally good."""
+def _cells(means: pd.Series[float], stds: pd.Series[float], ranked: list[bool]) -> list[Cell]:
+    """One column's cells; best and second of the ranked rows by the mean as printed, equal means equally good."""
     printed = ["" if math.isnan(mean) else f"{mean:.2f}" for mean in means]
-    best = sorted({float(text) for text in printed if text}, reverse=True)
+    best = sorted({float(text) for text, counts in zip(printed, ranked, strict=True) if text and counts}, reverse=True)
     return [
-        Cell(text, "" if math.isnan(std) else f"{std:.2f}", best.index(float(text)) + 1) if text else Cell("--")
-        for text, std in zip(printed, stds, strict=True)
+        Cell(text, "" if math.isnan(std) else f"{std:.2f}", best.index(float(text)) + 1 if counts else 0)
+        if text
+        else Cell("--")
+        for text, std, counts in zip(printed, stds, ranked, strict=True)
     ]
 
 
@@ -285,7 +290,9 @@ def _caption(scenario: str, common: str, rows: pd.DataFrame, runs: Sequence[Run]
     sentences.append(f"Conventions: {'; '.join(facts)}.")
     if _splits_differ(runs):
         sentences.append("The rows were not all run on the same split of the data.")
-    sentences.append("Best in bold, second underlined.")
+    references = sorted({method_of(strategy) for strategy in rows["strategy"]} & set(REFERENCES))
+    apart = f", the references {' and '.join(references)} apart" if references else ""
+    sentences.append(f"Best in bold, second underlined{apart}.")
     return sentences
 
 

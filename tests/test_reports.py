@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from reports.costs import write_costs
 from reports.curves import METHOD_STYLES, write_curves
 from reports.metrics import class_iou, mean_iou
 from reports.records import RecordError, Run, RunWriter, find_runs, read_run, steps_rows, write_atomic
@@ -593,3 +594,23 @@ def test_reading_records_imports_neither_pandas_nor_matplotlib_nor_torch():
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_references_are_not_ranked_with_the_others(tmp_path):
+    write_iou(tmp_path, 90, strategy="joint")
+    write_iou(tmp_path, 40, strategy="er")
+    text = tex(find_runs(tmp_path), tmp_path / "out")
+    er, joint = body(text)
+    assert er.count(r"\textbf") == 4
+    assert r"\textbf" not in joint and r"\underline" not in joint
+    assert "the references joint apart" in text
+
+
+def test_costs_are_per_incoming_batch_and_the_most_that_was_held(tmp_path):
+    write_run(tmp_path / "runs", strategy="er")
+    csv, markdown = write_costs(find_runs(tmp_path / "runs"), tmp_path / "out", formats=["csv", "markdown"])
+    cost = cost_of(1)
+    row = dict(zip(*(line.split(",") for line in csv.read_text().splitlines()), strict=True))
+    assert float(row["images_per_batch"]) == pytest.approx(cost["images"] / cost["incoming_batches"])
+    assert float(row["memory_images"]) == cost["memory_images"]
+    assert f"| {1000 * cost['seconds'] / cost['incoming_batches']:.1f} |" in markdown.read_text()

@@ -287,7 +287,11 @@ def make(
 
 
 def run(
-    name: str | type[Method], plugins: Sequence[SupervisedPlugin] = (), look: bool = False, evaluate: bool = False, **options: Any
+    name: str | type[Method],
+    plugins: Sequence[SupervisedPlugin] = (),
+    look: bool = False,
+    evaluate: bool = False,
+    **options: Any,
 ) -> Run:
     onlooker = Onlooker(look)
     template = make(name, [*plugins, onlooker], **options)
