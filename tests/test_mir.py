@@ -13,7 +13,7 @@ import pytest
 import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
-from toy import BATCHES, VOID, Loads, Onlooker, annotation, benchmark, make, mean_nll, rerun, train
+from toy import BATCHES, VOID, Loads, Onlooker, annotation, arrivals, benchmark, make, mean_nll, rerun, train
 
 from strategies.mir import interference
 from strategies.network import LinearHead, SegmentationNetwork
@@ -161,8 +161,8 @@ class LookAhead(SupervisedPlugin):
 
     def __init__(self, template: Any = None) -> None:
         super().__init__()
-        self.before: list[Any] = []
-        self.after: list[Any] = []
+        self.started: list[Any] = []
+        self.ended: list[Any] = []
         self.networks: list[SegmentationNetwork] = []
         self.joined: list[list[Tensor]] = []
 
@@ -170,14 +170,14 @@ class LookAhead(SupervisedPlugin):
         load = template.load
 
         def loading(exemplars: Any) -> Any:
-            self.before.append(state(template))
+            self.started.append(state(template))
             self.networks.append(copy.deepcopy(template.network))
             return load(exemplars)
 
         template.load = loading
 
     def before_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        self.after.append(state(strategy))
+        self.ended.append(state(strategy))
         self.joined.append([part.clone() for part in strategy.mbatch])
 
 
@@ -194,10 +194,10 @@ def observed() -> tuple[LookAhead, Loads, Any]:
 
 def test_the_look_ahead_leaves_everything_as_it_is_bit_for_bit() -> None:
     look, _, _ = observed()
-    assert len(look.before) == len(look.after) == sum(BATCHES)
-    assert any(g is not None for g in look.before[-1]["gradients"].values())
-    assert look.before[-1]["optimizer"]["state"]
-    for before, after in zip(look.before, look.after, strict=True):
+    assert len(look.started) == len(look.ended) == sum(BATCHES)
+    assert any(g is not None for g in look.started[-1]["gradients"].values())
+    assert look.started[-1]["optimizer"]["state"]
+    for before, after in zip(look.started, look.ended, strict=True):
         assert_same(before, after)
 
 
@@ -207,7 +207,7 @@ def test_the_images_joined_are_the_most_interfered_of_exactly_the_candidates_dra
     for network, (exemplars, candidates), joined in zip(look.networks, loads.batches, look.joined, strict=True):
         count = len(joined[0]) // 2
         assert len(exemplars) == len({id(e) for e in exemplars}) == len(candidates[0]) == 7
-        means, sums = exhaustive(network, [part[:count] for part in joined], candidates)
+        means, _ = exhaustive(network, [part[:count] for part in joined], candidates)
         best = np.argsort(-means)[:count]
         found = [
             next(i for i in range(7) if torch.equal(candidates[0][i], image) and torch.equal(candidates[1][i], labels))
@@ -266,7 +266,7 @@ def test_as_many_join_as_are_incoming_or_else_all_that_there_are(
     template = make("mir", [onlooker], settings=[f"memory.size={memory}"], candidates=candidates)
     train(loads.watch(template))
     assert [len(i.replayed) for i in onlooker.iterations] == joined
-    assert {len(exemplars) for exemplars, _ in loads.batches[:1]} == {min(memory, candidates, 15)}
+    assert {len(exemplars) for exemplars, _ in loads.batches[:1]} == {min(memory, candidates, len(arrivals(0)))}
     for iteration in onlooker.iterations:
         np.testing.assert_array_equal(iteration.labels, iteration.planted)
 
