@@ -326,7 +326,287 @@ def test_one_seed_has_no_deviation(tmp_path):
     assert row["n"] == 1 and row["miou_mean"] == 51.8519 and math.isnan(row["miou_std"])
 
 
-def test_costs_are_per_incoming_batch_and_the_most_that_was_held(tmp_path):
+def test_costs_are_per_incoming_batch_of_the_later_steps(tmp_path):
+    spec = spec_of(
+        class_names=[*NAMES, "last"],
+        steps=[{"step": t, "classes": c} for t, c in enumerate([[3, 1], [2], [4]])],
+    )
+    writer = RunWriter(tmp_path / "run")
+    writer.start(spec)
+    for step, (batches, seconds) in enumerate([(100, 900.0), (10, 10.0), (30, 90.0)]):
+        writer.add_step(diagonal(3 + step, 50), cost_of(step, batches, seconds))
+    writer.finish()
+    (row,) = summary(frame(find_runs(tmp_path))).to_dict("records")
+    assert row["seconds_per_batch"] == pytest.approx((10 + 90) / (10 + 30))
+
+
+def test_configurations_that_differ_are_never_averaged(tmp_path):
+    for size, name in [(100, "b"), (20, "a")]:
+        for seed in (0, 1):
+            write_run(tmp_path, seed=seed, hash=name, config={"memory": {"size": size}, "seed": seed})
+    rows = summary(frame(find_runs(tmp_path)))
+    assert rows["variant"].tolist() == ["memory.size=20", "memory.size=100"]
+    assert rows["n"].tolist() == [2, 2]
+
+
+def test_a_variant_names_parameters_unset_settings_and_at_last_the_hash(tmp_path):
+    write_run(tmp_path, hash="a", method={"name": "er", "parameters": {"sampling": "uniform"}})
+    write_run(tmp_path, hash="b", method={"name": "er", "parameters": {}})
+    write_run(tmp_path, hash="c", method={"name": "er", "parameters": {}}, base="another")
+    assert set(frame(find_runs(tmp_path))["variant"]) == {
+        "sampling=uniform",
+        "sampling=unset, hash=b",
+        "sampling=unset, hash=c",
+    }
+
+
+def test_the_frame_does_not_depend_on_the_order_of_the_runs(tmp_path):
+    for seed in (10, 2):
+        write_iou(tmp_path, 40 + seed, seed=seed)
+        write_iou(tmp_path, 50 + seed, seed=seed, strategy="mib")
+    runs = find_runs(tmp_path)
+    assert frame(runs)["seed"].tolist() == [2, 2, 10, 10] * 2
+    assert frame(runs[::-1]).equals(frame(runs))
+
+
+def test_one_run_given_twice_is_refused(tmp_path):
+    one, other = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    with pytest.raises(RecordError, match="same run twice"):
+        frame([read_run(one), read_run(write_run(tmp_path, strategy="mib")), read_run(other)])
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_the_latex_table_word_for_word(tmp_path):
+    for strategy, values in {"ours": (40, 44), "er": (30, 31), "mib": (35, 36)}.items():
+        for seed, per_cent in enumerate(values):
+            matrices = [diagonal(3, per_cent), np.eye(4, dtype=int) * 10]
+            write_run(tmp_path, matrices, strategy=strategy, seed=seed)
+    assert tex(find_runs(tmp_path), tmp_path / "out").splitlines()[:12] == [
+        r"\begin{table}",
+        r"\centering",
+        (
+            r"\caption{Mean IoU (\%) after the last step of \texttt{voc-2-1-disjoint}; "
+            r"imIoU is the mean of the mIoU after each step. "
+            r"Mean $\pm$ standard deviation over seeds: n = 2, seeds 0, 1. "
+            r"Conventions: future classes \texttt{background}; background in the mean \texttt{yes}; "
+            r"resolution \texttt{64}; evaluated on \texttt{test}. Best in bold, second underlined.}"
+        ),
+        r"\label{tab:voc-2-1-disjoint}",
+        r"\begin{tabular}{lrrrr}",
+        r"\toprule",
+        r"Methods & 0-2 & 3 & all & imIoU \\",
+        r"\midrule",
+        r"er & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
+        + imiou_cell(30, 31, "{}"),
+        r"mib & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
+        + imiou_cell(35, 36, r"\underline{{{}}}"),
+        r"ours & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
+        + imiou_cell(40, 44, r"\textbf{{{}}}"),
+        r"\bottomrule",
+    ]
+
+
+def imiou_cell(low: int, high: int, mark: str) -> str:
+    """The imIoU cell of two seeds with these mIoU at step 0, and 100 at step 1."""
+    one, other = ((100 + per_cent) / 2 for per_cent in (low, high))
+    mean, std = (one + other) / 2, (other - one) / math.sqrt(2)
+    return f" & {mark.format(f'{mean:.2f}')} $\\pm$ {std:.2f} \\\\"
+
+
+def test_rows_come_in_the_fixed_order(tmp_path):
+    for strategy in ["zeta", "joint", "ours(sampling=uniform)", "alpha", "ours", "er", "lwf-mc", "finetune"]:
+        write_run(tmp_path, strategy=strategy)
+    rows = summary(frame(find_runs(tmp_path)))
+    known = ["finetune", "er", "lwf-mc", "ours", "ours(sampling=uniform)", "joint"]
+    assert rows["strategy"].tolist() == [*known, "alpha", "zeta"]
+
+
+def test_best_and_second_go_by_the_printed_mean_and_ties_share(tmp_path):
+    thousand = [np.diag([1000, 1000, 1000, 0]) for _ in range(4)]
+    for matrix, wrong in zip(thousand, [0, 0, 1, 500], strict=True):
+        matrix[3, 3], matrix[3, 0] = 100_000 - wrong, wrong
+    for strategy, matrix in zip(["er", "agem", "mir", "mib"], thousand, strict=True):
+        write_run(tmp_path, [diagonal(3, 50), matrix], strategy=strategy)
+    new = [line.split(" & ")[2] for line in body(tex(find_runs(tmp_path), tmp_path / "out"))]
+    # 100.00, 100.00, 99.999 -> 100.00, 99.50
+    assert new == [r"\textbf{100.00}"] * 3 + [r"\underline{99.50}"]
+
+
+def test_a_row_with_other_seeds_says_so(tmp_path):
+    for strategy, seeds in {"er": (0, 1), "mib": (0, 1), "ours": (0,), "joint": (1, 2)}.items():
+        for seed in seeds:
+            write_run(tmp_path, strategy=strategy, seed=seed)
+    text = tex(find_runs(tmp_path), tmp_path / "out")
+    names = [line.split(" & ")[0] for line in body(text)]
+    assert names == ["er", "mib", "ours (n = 1, seed 0)", "joint (n = 2, seeds 1, 2)"]
+    assert "n = 2, seeds 0, 1 unless a row says otherwise." in text
+
+
+def test_special_characters_are_escaped(tmp_path):
+    write_run(tmp_path, strategy=r"m_1(x=50%,a&b,#1,$2,{c},~d,^e,<f>,|,\g)")
+    assert body(tex(find_runs(tmp_path), tmp_path / "out"))[0].split(" & ")[0] == (
+        r"m\_1(x=50\%,a\&b,\#1,\$2,\{c\},\textasciitilde{}d,\textasciicircum{}e,"
+        r"\textless{}f\textgreater{},\textbar{},\textbackslash{}g)"
+    )
+    (path,) = write_tables(find_runs(tmp_path), tmp_path / "out", formats=["markdown"])
+    assert path.read_text().splitlines()[-1].startswith(r"| m\_1(x=50%,a&b,\#1,$2,{c},\~d,^e,\<f\>,\|,\\g) | **")
+
+
+def test_the_markdown_table(tmp_path):
+    write_iou(tmp_path, 40, strategy="er")
+    write_iou(tmp_path, 50, strategy="ours")
+    (path,) = write_tables(find_runs(tmp_path), tmp_path / "out", formats=["markdown"])
+    caption, _, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert "after the last step of `voc-2-1-disjoint`;" in caption and "One seed: n = 1, seed 0." in caption
+    assert lines[:2] == ["| Methods | 0-2 | 3 | all | imIoU |", "| :-- | --: | --: | --: | --: |"]
+    assert lines[2:] == [
+        "| er | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> |",
+        "| ours | **50.00** | **50.00** | **50.00** | **50.00** |",
+    ]
+
+
+@pytest.mark.parametrize("name", ["shapes", "scenes"])
+def test_the_embedded_data_sets_are_never_called_voc_or_ade(tmp_path, name):
+    write_run(tmp_path, scenario=f"{name}-2-1-disjoint")
+    runs = find_runs(tmp_path)
+    markdown, latex = (path.read_text() for path in write_tables(runs, tmp_path / "out", ["markdown", "latex"]))
+    assert f"embedded data set `{name}`, not VOC/ADE results" in markdown
+    assert rf"embedded data set \texttt{{{name}}}, not VOC/ADE results" in latex
+
+
+def test_conventions_that_differ_are_told_row_by_row(tmp_path):
+    other = {**spec_of()["conventions"], "future_classes": "ignore"}
+    write_run(tmp_path, strategy="er")
+    write_run(tmp_path, strategy="mib", conventions=other)
+    text = tex(find_runs(tmp_path), tmp_path / "out")
+    assert r"future classes \texttt{background} (\texttt{er}), \texttt{ignore} (\texttt{mib});" in text
+
+
+def test_a_mean_without_the_background_is_what_the_caption_says(tmp_path):
+    write_run(tmp_path, conventions={**spec_of()["conventions"], "background_in_mean": False})
+    text = tex(find_runs(tmp_path), tmp_path / "out")
+    assert r"background in the mean \texttt{no}" in text and "Methods & 1-2 & 3 & all" in text
+    numbers = ["55.56", "20.00", "37.78", "43.89"]
+    assert body(text) == [" & ".join(["er", *(rf"\textbf{{{number}}}" for number in numbers)]) + r" \\"]
+
+
+def test_rows_on_different_splits_are_pointed_out(tmp_path):
+    write_run(tmp_path, strategy="er")
+    same = tex(find_runs(tmp_path), tmp_path / "out")
+    write_run(tmp_path, strategy="mib", split_hash="shorter")
+    different = tex(find_runs(tmp_path), tmp_path / "out")
+    assert "same split" not in same and "not all run on the same split of the data" in different
+
+
+def test_runs_whose_steps_differ_do_not_share_a_table(tmp_path):
+    write_run(tmp_path)
+    spec = spec_of(strategy="mib", steps=[{"step": 0, "classes": [1]}, {"step": 1, "classes": [2, 3]}])
+    writer = RunWriter(tmp_path / "other")
+    writer.start(spec)
+    writer.add_step(np.eye(2, dtype=int), {})
+    writer.add_step(STEP_1, {})
+    writer.finish()
+    with pytest.raises(RecordError, match="differ in their numbers of classes"):
+        write_tables(find_runs(tmp_path), tmp_path / "out")
+
+
+def test_a_scenario_without_a_finished_run_is_a_marked_gap(tmp_path):
+    write_run(tmp_path, finish=False)
+    runs = find_runs(tmp_path)
+    paths = write_tables(runs, tmp_path / "out", ["csv", "latex", "markdown"], [SCENARIO])
+    assert [path.name for path in paths] == [f"{SCENARIO}{suffix}" for suffix in (".csv", ".tex", ".md")]
+    assert all("no finished run" in path.read_text() for path in paths)
+    assert body(paths[1].read_text()) == [r"\multicolumn{5}{c}{no finished run} \\"]
+    assert len({line.count("|") for line in paths[2].read_text().splitlines()[2:]}) == 1
+    assert write_tables([], tmp_path / "out") == []
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'word': allowed are csv, latex, markdown"):
+        write_tables([], tmp_path, formats=["word"])
+    with pytest.raises(ValueError, match="'svg': allowed are png, pdf"):
+        write_curves([], tmp_path, formats=["svg"])
+
+
+def test_the_files_do_not_depend_on_order_locale_time_zone_or_day(tmp_path, monkeypatch):
+    for strategy in ("er", "ours"):
+        for seed in (0, 1, 2):
+            write_iou(tmp_path / "runs", 40 + 3 * seed, strategy=strategy, seed=seed)
+    runs = find_runs(tmp_path / "runs")
+
+    def files(name: str, given: list[Run]) -> dict[str, bytes]:
+        paths = write_tables(given, tmp_path / name, ["csv", "latex", "markdown"])
+        paths += write_curves(given, tmp_path / name)
+        return {path.name: path.read_bytes() for path in paths}
+
+    expected = files("one", runs)
+    before = locale.setlocale(locale.LC_ALL)
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    time.tzset()
+    try:
+        for name in ("de_DE.UTF-8", "C.UTF-8", "C"):
+            try:
+                locale.setlocale(locale.LC_ALL, name)
+            except locale.Error:
+                continue
+        assert files("two", runs[::-1]) == expected
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+        monkeypatch.undo()
+        time.tzset()
+
+
+# ---------------------------------------------------------------- curves
+
+
+def test_a_figure_per_scenario_and_format(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, scenario="shapes-2-1:order=a/b")
+    paths = write_curves(find_runs(tmp_path), tmp_path / "out")
+    assert [path.name for path in paths] == [
+        "shapes-2-1_order=a_b.png",
+        "shapes-2-1_order=a_b.pdf",
+        f"{SCENARIO}.png",
+        f"{SCENARIO}.pdf",
+    ]
+    assert [path.read_bytes()[:4] for path in paths] == [b"\x89PNG", b"%PDF"] * 2
+
+
+def test_a_figure_without_a_finished_run_is_still_drawn(tmp_path):
+    (path,) = write_curves([], tmp_path, ["png"], [SCENARIO])
+    assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_every_method_has_its_own_colour_and_marker():
+    assert set(METHOD_STYLES) == set(METHODS)
+    colours, markers = zip(*METHOD_STYLES.values(), strict=True)
+    assert len(set(colours)) == len(set(markers)) == len(METHODS)
+
+
+# ---------------------------------------------------------------- imports
+
+
+def test_reading_records_imports_neither_pandas_nor_matplotlib_nor_torch():
+    code = "import sys, reports.records; print({'pandas', 'matplotlib', 'torch'} & set(sys.modules))"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_references_are_not_ranked_with_the_others(tmp_path):
+    write_iou(tmp_path, 90, strategy="joint")
+    write_iou(tmp_path, 40, strategy="er")
+    text = tex(find_runs(tmp_path), tmp_path / "out")
+    er, joint = body(text)
+    assert er.count(r"\textbf") == 4
+    assert r"\textbf" not in joint and r"\underline" not in joint
+    assert "the references joint apart" in text
+
+
+def test_the_cost_table_holds_rates_and_the_most_that_was_held(tmp_path):
     writer = RunWriter(tmp_path / "runs" / "one")
     writer.start(spec_of())
     for step, matrix in enumerate((STEP_0, STEP_1)):
