@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,36 +88,36 @@ def _benchmark(job: _Common) -> SegmentationScenario:
 
 def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> None:
     method = method_class(job.method)
-    writer = RunWriter(job.folder)
     meter = ConfusionMeter()
-    stream = benchmark.streams[job.config.evaluation.stream]
-    steps = _offline_steps if method.offline else _online_steps
+    plugins = [meter, _Progress(job, report)]
+
+    def template_of(network: SegmentationNetwork) -> OnlineTemplate:
+        return make_template(
+            network, method, job.parameters, job.config, job.scenario, job.seed, torch.device(job.device), plugins
+        )
+
     (job.folder / "error.txt").unlink(missing_ok=True)
+    writer = RunWriter(job.folder)
     writer.start(job.spec)
-    for t, done, template in steps(job, method, benchmark, [meter, _Progress(job, report)], report):
-        template.eval(stream[t])
+    steps = _offline_steps if method.offline else _online_steps
+    for t, done, template in steps(job, benchmark, template_of, report):
+        template.eval(benchmark.streams[job.config.evaluation.stream][t])
         writer.add_step(meter.matrix, {"step": t, **dataclasses.asdict(template.measured())})
         miou = mean_iou(meter.matrix)
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
     writer.finish()
 
 
+TemplateOf = Callable[[SegmentationNetwork], OnlineTemplate]
 Trained = Iterator[tuple[int, int, OnlineTemplate]]
 """After each trained step: its number, the updates done so far, the template to evaluate."""
 
 
-def _online_steps(
-    job: RunJob,
-    method: type[Method],
-    benchmark: SegmentationScenario,
-    plugins: list[SupervisedPlugin],
-    report: Report,
-) -> Trained:
+def _online_steps(job: RunJob, benchmark: SegmentationScenario, template_of: TemplateOf, report: Report) -> Trained:
     """Start from the base model and pass once over each increment."""
-    device = torch.device(job.device)
     base_classes = len(benchmark.train_stream[0].classes_in_this_experience)
-    network = load_base(job.spec["base"]["hash"], job.config, job.recipe, base_classes, device)
-    template = make_template(network, method, job.parameters, job.config, job.scenario, job.seed, device, plugins)
+    device = torch.device(job.device)
+    template = template_of(load_base(job.spec["base"]["hash"], job.config, job.recipe, base_classes, device))
     template.begin(benchmark.train_stream[0])
     done = 0
     yield 0, done, template
@@ -127,13 +127,7 @@ def _online_steps(
         yield t, done, template
 
 
-def _offline_steps(
-    job: RunJob,
-    method: type[Method],
-    benchmark: SegmentationScenario,
-    plugins: list[SupervisedPlugin],
-    report: Report,
-) -> Trained:
+def _offline_steps(job: RunJob, benchmark: SegmentationScenario, template_of: TemplateOf, report: Report) -> Trained:
     """Train by the base protocol on the union of the steps: at every one, or at the last alone."""
     device = torch.device(job.device)
     joint = list(benchmark.joint_stream)
@@ -146,11 +140,7 @@ def _offline_steps(
         data, classes = joint[t].data, len(joint[t].classes_seen_so_far)
         network = train_base(data, classes, job.config, job.recipe, job.seed, device, job.key, moved)
         done += iterations(job.config, len(data))
-        yield (
-            t,
-            done,
-            make_template(network, method, job.parameters, job.config, job.scenario, job.seed, device, plugins),
-        )
+        yield t, done, template_of(network)
 
 
 def offline_steps(parameters: Any, steps: int) -> list[int]:

@@ -150,13 +150,17 @@ def confidences(logits: np.ndarray, labels: np.ndarray, classes: frozenset[int])
     return {c: 0.0 if p is None else p for c, p in found.items()}
 
 
+def annotated(name: str, step: int) -> frozenset[int]:
+    return frozenset(np.unique(annotation(name, step)).tolist()) - {0, VOID}
+
+
 def test_incoming_images_are_offered_with_the_confidence_of_the_pass_that_met_them() -> None:
     done, offers = observed()
     met = [
         (
             name,
             iteration.step,
-            confidences(iteration.logits[i], iteration.planted[i], exemplar_classes(name, iteration)),
+            confidences(iteration.logits[i], iteration.planted[i], annotated(name, iteration.step)),
         )
         for iteration in done.iterations
         for i, name in enumerate(iteration.incoming)
@@ -165,10 +169,6 @@ def test_incoming_images_are_offered_with_the_confidence_of_the_pass_that_met_th
     for (_, scores), (_, _, expected) in zip(offers.offers, met, strict=True):
         assert scores == pytest.approx(expected, rel=1e-4, abs=1e-9)
     assert len({round(p, 3) for _, scores in offers.offers for p in scores.values()}) > 5
-
-
-def exemplar_classes(name: str, iteration: Iteration) -> frozenset[int]:
-    return frozenset(np.unique(annotation(name, iteration.step)).tolist()) - {0, VOID}
 
 
 def test_the_base_steps_images_are_offered_with_the_base_models_confidence_and_move_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,11 @@ import bench
 import bench.base
 import bench.runner
 from bench.config import resolve_config
-from bench.runner import _offline_steps
+from bench.events import Event
+from bench.runner import _make_run
 from benchmarks.cache import cache_folder
 from reports.records import read_run
-from strategies.joint import Joint, JointParameters
+from strategies.joint import JointParameters
 from strategies.losses import cross_entropy
 from strategies.protocol import BaseRecipe
 
@@ -36,8 +38,19 @@ def known_labels(image_id: str, t: int) -> np.ndarray:
     return labels
 
 
-def offline(monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> tuple[list[Any], list[list[tuple[str, np.ndarray]]]]:
-    """What `_offline_steps` yields, and the images with their labels that each training met, in order."""
+@dataclass
+class Step:
+    """What a run writes of a step, and the base protocol's updates done by then."""
+
+    matrix: np.ndarray
+    cost: dict[str, Any]
+    done: int = 0
+
+
+def offline(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, **parameters: Any
+) -> tuple[list[Step], list[list[tuple[str, np.ndarray]]]]:
+    """The steps evaluated, and the images with their labels that each training met, in order."""
     met: list[list[tuple[str, np.ndarray]]] = []
     build, by_content = bench.base.new_network, id_by_content()
     current: list[torch.Tensor] = []
@@ -66,30 +79,48 @@ def offline(monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> tuple[list[An
         recipe=BaseRecipe(),
         seed=0,
         key="joint",
+        method="joint",
         parameters=JointParameters(**parameters),
         scenario="toy-3-1-overlapped",
         units=0,
         spec={"base": None},
+        folder=folder,
     )
-    steps = []
-    for t, done, template in _offline_steps(job, Joint, benchmark(), [], lambda _: None):
-        assert len(met) == len(steps) + 1
-        steps.append((t, done, template.network.outputs, template.measured().updates))
+    steps: list[Step] = []
+
+    class Writer:
+        """Stands in for the run directory."""
+
+        def __init__(self, path: Path) -> None: ...
+
+        def start(self, spec: Any) -> None: ...
+
+        def add_step(self, matrix: np.ndarray, cost: dict[str, Any]) -> None:
+            steps.append(Step(matrix.copy(), cost))
+            assert len(steps) == len(met)  # a network of its own for each
+
+        def finish(self) -> None: ...
+
+    def report(event: Event) -> None:
+        if event.finished_step:
+            steps[-1].done = event.done
+
+    monkeypatch.setattr(bench.runner, "RunWriter", Writer)
+    _make_run(job, benchmark(), report)
     return steps, met
 
 
 @pytest.mark.parametrize(("parameters", "trained"), [({}, [2]), ({"every_step": True}, [0, 1, 2])])
 def test_joint_meets_every_image_once_an_epoch_with_the_labels_of_all_steps_so_far(
-    monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any], trained: list[int]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parameters: dict[str, Any], trained: list[int]
 ) -> None:
-    steps, met = offline(monkeypatch, **parameters)
-    assert [t for t, *_ in steps] == trained
-    assert [outputs for _, _, outputs, _ in steps] == [(4, 5, 7)[t] for t in trained]
-    assert len(met) == len(trained)
+    steps, met = offline(monkeypatch, tmp_path / "run", **parameters)
+    assert [step.cost["step"] for step in steps] == trained
+    assert [step.matrix.shape for step in steps] == [((4, 4), (5, 5), (7, 7))[t] for t in trained]
+    assert all(step.cost["updates"] == 0 for step in steps)  # none of them online
     updates = 0
-    for t, done, _, online_updates in steps:
-        union = set().union(*(arrivals(step) for step in range(t + 1)))
-        seen = met[trained.index(t)]
+    for t, step, seen in zip(trained, steps, met, strict=True):
+        union = set().union(*(arrivals(tau) for tau in range(t + 1)))
         epochs = [seen[i : i + len(union)] for i in range(0, len(seen), len(union))]
         assert len(epochs) == EPOCHS
         for epoch in epochs:
@@ -97,10 +128,10 @@ def test_joint_meets_every_image_once_an_epoch_with_the_labels_of_all_steps_so_f
         assert [name for name, _ in epochs[0]] != [name for name, _ in epochs[1]]
         for name, labels in seen:
             np.testing.assert_array_equal(labels, known_labels(name, t))
-        assert {int(v) for _, labels in seen for v in np.unique(labels)} == {0, VOID, *sum(LEARNED[: t + 1], [])}
+        known = {c for classes in LEARNED[: t + 1] for c in classes}
+        assert {int(v) for _, labels in seen for v in np.unique(labels)} == {0, VOID, *known}
         updates += EPOCHS * -(-len(union) // 6)
-        assert done == updates
-        assert online_updates == 0
+        assert step.done == updates
 
 
 def test_in_the_toy_images_come_in_several_steps_and_only_all_steps_together_tell_all_labels() -> None:
