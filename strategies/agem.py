@@ -57,9 +57,9 @@ class Agem(StreamReplay):
 def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
     """Project `gradient` in place where it points against `reference`; both are lists of one shape."""
     with torch.no_grad():
-        against = _dot(gradient, reference)
-        if against < 0:
-            scale = against / _dot(reference, reference)
+        against, length = _dot(gradient, reference), _dot(reference, reference)
+        if against < 0 < length:
+            scale = against / length
             for g, r in zip(gradient, reference, strict=True):
                 g.sub_(scale * r)
 

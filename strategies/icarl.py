@@ -86,8 +86,8 @@ class Icarl(Distilling):
 
     def _class_means(self, strategy: OnlineTemplate) -> Tensor:
         """Return (C, D), the normalised mean feature of each output's pixels in memory, NaN where it has none."""
-        outputs = strategy.network.outputs
-        sums, pixels = torch.zeros(()), torch.zeros(())
+        outputs, channels = strategy.network.head.weight.shape
+        sums, pixels = torch.zeros(outputs, channels), torch.zeros(outputs)
         for _, images, labels in strategy.inspected(self.memory.exemplars):
             more, count = class_sums(strategy.network.features(images), labels, outputs)
             sums, pixels = sums.to(more) + more, pixels.to(count) + count

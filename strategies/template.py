@@ -6,7 +6,6 @@ import gc
 import resource
 import time
 import warnings
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from strategies.losses import own_classes
 from strategies.memory import Exemplar
@@ -88,7 +88,7 @@ class OnlineTemplate(SupervisedTemplate):
         self.workers = workers
         self.cost = StepCost()
         self._step_of_output = torch.tensor([-1])
-        self._met: list[weakref.ref[Tensor]] = []
+        self._met: list[StorageWeakRef] = []
         self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
         super().__init__(
             model=network,
@@ -215,11 +215,11 @@ class OnlineTemplate(SupervisedTemplate):
         """Move the batch to the device; the one before it must be gone by now."""
         self._require_forgotten()
         super()._unpack_minibatch()
-        self._met = [weakref.ref(self.mbatch[0])]
+        self._met = [StorageWeakRef(self.mbatch[0].untyped_storage())]
 
     def _after_training_iteration(self, **kwargs: Any) -> None:
         super()._after_training_iteration(**kwargs)
-        self._met.append(weakref.ref(self.mbatch[0]))
+        self._met.append(StorageWeakRef(self.mbatch[0].untyped_storage()))
         if self.cost.updates != self._batches_met():
             raise OnlineContractError(
                 f"step {self.experience.data.step}: {self.cost.updates} updates from {self._batches_met()} incoming "
@@ -230,11 +230,11 @@ class OnlineTemplate(SupervisedTemplate):
         return int(self.clock.train_exp_iterations)
 
     def _require_forgotten(self) -> None:
-        """Raise `OnlineContractError` where a tensor of the last batch's images is still referred to."""
+        """Raise `OnlineContractError` where the last batch's images, or a view of them, are still referred to."""
         self.mb_output = None
-        if any(ref() is not None for ref in self._met):
+        if not all(images.expired() for images in self._met):
             gc.collect()
-        if any(ref() is not None for ref in self._met):
+        if not all(images.expired() for images in self._met):
             raise OnlineContractError(
                 f"step {self.experience.data.step}: {type(self.method).__name__} keeps incoming images outside its "
                 f"memory; the online protocol allows references from the memory alone"

@@ -94,12 +94,22 @@ class Meter(SupervisedPlugin):
         self.last = now
 
 
+@cache
+def metered(name: str, **parameters: Any) -> tuple[Run, Meter]:
+    meter = Meter()
+    return run(name, [meter], settings=SETTINGS, **parameters), meter
+
+
+def alike(name: str, **parameters: Any) -> Run:
+    """A run that tests share and must not change; the settings are the same for all methods."""
+    return metered(name, **parameters)[0]
+
+
 @pytest.mark.parametrize(("name", "parameters", "expected"), COSTS.values(), ids=COSTS)
 def test_a_batch_costs_the_known_number_of_passes_and_images(
     name: str, parameters: dict[str, Any], expected: tuple[int, int, int]
 ) -> None:
-    meter = Meter()
-    done = run(name, [meter], settings=SETTINGS, **parameters)
+    done, meter = metered(name, **parameters)
     assert [row[0] for row in meter.rows] == [4, 4, 2, 4, 4, 1]
     for incoming, passes, backward, images, updates in meter.rows:
         assert (passes, backward, updates) == (*expected[:2], 1)
@@ -146,7 +156,7 @@ def test_the_passes_counted_are_those_that_the_backbone_makes(monkeypatch: pytes
 
 @every_method
 def test_a_built_in_method_keeps_the_contract(name: str, parameters: dict[str, Any]) -> None:
-    done = run(name, settings=SETTINGS, **parameters)
+    done = alike(name, **parameters)
     for step in (1, 2):
         assert done.onlooker.optimizer_steps[step] == done.costs[step].updates == BATCHES[step - 1]
         came = [image_id for i in done.of(step) for image_id in i.incoming]
@@ -310,11 +320,6 @@ def test_every_image_is_read_with_the_annotation_it_arrived_with(name: str, para
 
 
 # ------------------------------------------------------------------------------------- what all methods have alike
-
-
-@cache
-def alike(name: str, **parameters: Any) -> Run:
-    return run(name, settings=SETTINGS, **parameters)
 
 
 def test_ours_with_all_its_parts_switched_off_is_er_number_for_number() -> None:
