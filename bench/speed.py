@@ -14,19 +14,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from bench.config import Config
-    from benchmarks.streams import SegmentationScenario
+    from benchmarks.streams import AnnotatedImages, Exemplar, SegmentationExperience, SegmentationScenario
     from strategies.network import SegmentationNetwork
 
 MEASUREMENTS = ("update", "scan")
 SCENARIO = "shapes-15-1-disjoint"
-ROUNDS = 7
+ROUNDS = 3
+FILLED = 120
+"""Base images offered to a memory before its updates are measured: enough to fill it."""
 
 
 def measure(what: Sequence[str], data_root: Path | None) -> int:
@@ -71,7 +75,7 @@ def update() -> None:
             network = copy.deepcopy(networks[kind.recipe(parameters).head])
             device = torch.device("cpu")
             template = make_template(network, kind, parameters, config, SCENARIO, 0, device)
-            template.begin(benchmark.train_stream[0])
+            template.begin(_few_images(benchmark.train_stream[0]))
             template.train(benchmark.train_stream[1], eval_streams=[])
             return template.cost.seconds / template.cost.updates
 
@@ -90,6 +94,22 @@ def update() -> None:
     print(f"  {'bare loop (er)':<20} {1000 * bare:7.1f} ms   template {100 * (seconds['er'] / bare - 1):+.1f} %")
 
 
+@dataclass(frozen=True)
+class _FewImages:
+    data: AnnotatedImages
+
+    def __len__(self) -> int:
+        return FILLED
+
+    def exemplar(self, index: int) -> Exemplar:
+        return self.data.exemplar(index)
+
+
+def _few_images(base: SegmentationExperience) -> Any:
+    """Return what `OnlineTemplate.begin` reads of an experience, with `FILLED` images."""
+    return SimpleNamespace(data=_FewImages(base.data), classes_in_this_experience=base.classes_in_this_experience)
+
+
 def _bare_er(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> float:
     """Make er's updates of step 1 in a plain loop over the same feed; return seconds per update."""
     import torch
@@ -100,7 +120,7 @@ def _bare_er(network: SegmentationNetwork, config: Config, benchmark: Segmentati
 
     base, step = (benchmark.train_stream[t].data for t in (0, 1))
     memory = Reservoir(config.memory.size, np.random.default_rng(0))
-    for i in range(len(base)):
+    for i in range(FILLED):
         memory.offer(base.exemplar(i), 15)
     network.grow(1)
     p = config.incremental

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -168,9 +169,12 @@ kept: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
-def forget() -> None:
-    """What a test's method has kept is no other test's."""
+def forget() -> Iterator[None]:
+    """What a test's method has kept is no other test's, and the garbage of a batch is looked for among its own."""
     kept.clear()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 WAYS: dict[str, Callable[[Any, Any], Any]] = {
