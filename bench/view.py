@@ -107,11 +107,10 @@ class LiveView:
     def table(self) -> Table:
         """Return what is shown now."""
         table = Table(box=None, pad_edge=False)
-        for name, justify in (
-            ("run", "left"), ("", "left"), ("doing", "left"), ("batch", "right"), ("loss", "right"),
-            ("mIoU", "right"), ("left", "right"),
-        ):  # fmt: skip
-            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for name in ("run", "", "doing"):
+            table.add_column(name, no_wrap=True)
+        for name in ("batch", "loss", "mIoU", "left"):
+            table.add_column(name, justify="right", no_wrap=True)
         for job, row in self._shown().items():
             table.add_row(job, ProgressBar(1.0, row.share, width=20), *_cells(row))
         share = self._share()

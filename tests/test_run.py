@@ -18,7 +18,8 @@ from bench.base import base_file
 from bench.events import Event
 from bench.session import Request, Result, run
 from reports.metrics import mean_iou
-from reports.records import read_run
+from reports.records import find_runs, read_run
+from reports.tables import frame
 
 QUICK = ("data.size=32", "base.epochs=15", "base.batch_size=8", "base.warmup_steps=10", "memory.size=8")
 SCENARIO = "voc-15-1-overlapped"
@@ -184,16 +185,9 @@ def test_what_determines_the_numbers_changes_the_directory(root: Path, first: tu
     _, out = first
     other = quick_run(root, out, strategies="er", assignments=[*QUICK, "memory.size=4"])
     assert len(list((out / SCENARIO / "er").iterdir())) == 2
-    labels = set(bench_frame(out).query("strategy == 'er'").variant)
+    labels = set(frame(find_runs(out)).query("strategy == 'er'").variant)
     assert labels == {"memory.size=8", "memory.size=4"}
     assert other.runs[0].spec["config"]["memory"]["size"] == 4
-
-
-def bench_frame(out: Path):  # type: ignore[no-untyped-def]
-    from reports.records import find_runs
-    from reports.tables import frame
-
-    return frame(find_runs(out))
 
 
 def test_variants_of_one_strategy_have_their_own_rows(root: Path, tmp_path: Path) -> None:
