@@ -113,6 +113,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--preset", help="paper (default for voc) or small (default for shapes)")
     add("--config", type=Path, metavar="FILE", help="YAML with settings over the preset's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. incremental.lr=0.002")
+    add("--evaluate-on", choices=["test", "valid"], help="stream (default test); valid is held out from training")
     add("--device", default="auto", help="auto, cpu or cuda")
     _add_runs_folder(parser, "--out")
     add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")
@@ -141,11 +142,12 @@ def _run(options: argparse.Namespace) -> int:
             out=options.out,
             jobs=options.jobs,
             overwrite=options.overwrite,
+            evaluate_on=options.evaluate_on,
         ),
         console,
     )
     if result.runs:
-        _show(result, options.scenario, options.out, console)
+        _show(result, options.out, console)
     for job, failure in result.failures.items():
         console.print(
             f"failed: {job}: {last_line(failure)}", style="red", markup=False, highlight=False, soft_wrap=True
@@ -153,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if result.failures else 0
 
 
-def _show(result: Result, scenario: str, out: Path, console: Console) -> None:
+def _show(result: Result, out: Path, console: Console) -> None:
     """Print the table of this command's runs, and write the tables and curves of all runs in the folder."""
     from bench.summary import results_table
     from reports.curves import write_curves
@@ -161,7 +163,7 @@ def _show(result: Result, scenario: str, out: Path, console: Console) -> None:
     from reports.tables import write_tables
 
     console.print(results_table(result.frame))
-    runs = find_runs(out / scenario)
+    runs = find_runs(out / result.runs[0].spec["scenario"])
     written = [*write_tables(runs, out / "tables"), *write_curves(runs, out / "curves")]
     for path in [*(run.path for run in result.runs), *written]:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
@@ -200,11 +202,14 @@ def _add_scenarios(parser: argparse.ArgumentParser) -> None:
 
 
 def _scenarios(options: argparse.Namespace) -> int:
-    from benchmarks.scenarios import parse_name, scenario_names
+    from benchmarks.names import parse_name, scenario_names, step_sizes
+    from benchmarks.registry import image_set_class
 
     for name in scenario_names():
-        groups = parse_name(name).groups
-        print(f"{name:<24} {' + '.join(str(len(group)) for group in groups)} classes")
+        parsed = parse_name(name)
+        class_names = image_set_class(parsed.dataset).fixed_class_names or ()
+        print(f"{name:<24} {' + '.join(map(str, step_sizes(parsed, len(class_names) - 1)))} classes")
+    print("any BASE-INCREMENT that comes out even, 10+6+4, sequential, and your own images: see README, Scenarios")
     return 0
 
 
@@ -223,6 +228,7 @@ def _scenario(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(described, indent=2))
         return 0
+    print(described["name"])
     names = scenario.imageset.class_names
     published = scenario.published_sizes
     for step in described["steps"]:
@@ -231,6 +237,9 @@ def _scenario(options: argparse.Namespace) -> int:
         if published:
             note = "as published" if published[t] == step["train_images"] else f"published: {published[t]}"
         print(f"step {t}: {step['train_images']:>6} training, {step['test_images']:>5} test images  {note}".rstrip())
+        foreign = scenario.images_without_own_class(t)
+        if foreign:
+            print(f"        {foreign} of the training images show none of the step's classes")
         print(f"        classes {', '.join(f'{c} {names[c]}' for c in step['classes'])}")
         print(f"        train_sha256 {step['train_sha256']}")
     print(f"split_hash {described['split_hash']}")

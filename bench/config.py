@@ -20,7 +20,9 @@ from strategies.protocol import STRICT, NetworkName, OnlineProtocol, Precision
 from strategies.registry import BrokenStrategyError, UnknownStrategyError, entry_point, method_class
 
 PRESETS = ("paper", "small")
-DEFAULT_PRESET = {"voc": "paper", "shapes": "small"}
+DEFAULT_PRESET = {"voc": "paper", "ade": "paper", "folder": "paper", "shapes": "small", "scenes": "small"}
+VALID_FRACTION = 0.1
+"""Of the training images held out where the valid stream is asked for and no fraction is set."""
 
 GRIDS: dict[str, tuple[str, ...]] = {
     "ablation": (
@@ -79,16 +81,26 @@ class DataConfig:
     crop: Annotated[int, Field(ge=16)] | None
     flip: bool
     workers: Annotated[int, Field(ge=0)]
+    ram_gb: Annotated[float, Field(ge=0)]
+    """Decoded images are kept in memory where both splits fit in so many GiB, else decoded by workers."""
 
 
 @validated(frozen=True, config=STRICT)
 class EvaluationConfig:
-    """What is evaluated, and which convention future classes follow (METHODS, Protocol)."""
+    """What is evaluated, and by which conventions (METHODS, Protocol)."""
 
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     future_classes: Literal["background", "ignore"]
+    """Pixels of classes not yet known count as background, or are void."""
+    images: Literal["known", "all"]
+    """Those with a pixel of a class known by the step, or all."""
+    background_in_mean: bool
+    """Whether tables and figures show the mean with the background; both are stored."""
+    short_side: Annotated[int, Field(ge=16, le=4096)] | None
+    """Scale the shorter side to so many pixels and take the central square; null: images as they are."""
     stream: Literal["test", "valid"]
     valid_fraction: Annotated[float, Field(ge=0, lt=1)]
+    valid_seed: Annotated[int, Field(ge=0)]
 
 
 @validated(frozen=True, config=STRICT)
@@ -173,14 +185,20 @@ def _pair(text: str, where: str) -> tuple[str, Any]:
 
 
 def resolve_config(
-    scenario: str, preset: str | None = None, file: Path | None = None, assignments: Sequence[str] = ()
+    scenario: str,
+    preset: str | None = None,
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    evaluate_on: str | None = None,
 ) -> Config:
     """Return the settings: the preset of the scenario's data set, then the file, then each `key=value`, checked.
+
+    `evaluate_on` chooses the stream over all of them; `valid` holds out `VALID_FRACTION` where no fraction is set.
 
     In a preset or file, settings below `scenarios: PATTERN:` hold for the scenarios that match, over the others.
     Raises `RequestError` for an unknown preset, key or strategy and for a value outside its range.
     """
-    chosen = preset or DEFAULT_PRESET[scenario.split("-")[0]]
+    chosen = preset or DEFAULT_PRESET[scenario.partition("-")[0]]
     if chosen not in PRESETS:
         near = difflib.get_close_matches(chosen, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -194,6 +212,10 @@ def resolve_config(
         for part in reversed(key.split(".")):
             nested = {part: nested}
         settings = _merged(settings, nested)
+    if evaluate_on is not None:
+        settings = _merged(settings, {"evaluation": {"stream": evaluate_on}})
+    if evaluate_on == "valid" and not settings["evaluation"].get("valid_fraction"):
+        settings = _merged(settings, {"evaluation": {"valid_fraction": VALID_FRACTION}})
     config = checked(Config, settings)
     for name in config.strategies:
         try:
@@ -207,8 +229,10 @@ def resolve_config(
 def _check_together(config: Config) -> None:
     if config.data.scale[0] > config.data.scale[1]:
         raise RequestError(f"data.scale {list(config.data.scale)}: the first value is above the second")
-    if config.data.size is None and config.evaluation.batch_size > 1:
-        raise RequestError("evaluation.batch_size must be 1 where data.size is null: images differ in size")
+    if config.data.size is not None and config.evaluation.short_side is not None:
+        raise RequestError("evaluation.short_side is for images as they are; data.size squeezes them to one size")
+    if config.data.size is None and config.evaluation.short_side is None and config.evaluation.batch_size > 1:
+        raise RequestError("evaluation.batch_size must be 1 where images differ in size (data.size is null)")
     if config.data.crop is None and (config.data.size is None or config.data.scale != (1.0, 1.0)):
         raise RequestError("data.crop must be set where data.size is null or data.scale varies: images differ in size")
     if config.network.pretrained and config.network.name == "small":

@@ -17,6 +17,7 @@ from bench.base import augmentation, iterations, load_base, save_base, train_bas
 from bench.config import Config
 from bench.events import Event, Report, Throttle
 from bench.spec import derived_seed
+from benchmarks.augmentation import View
 from benchmarks.scenarios import load_scenario
 from benchmarks.streams import SegmentationScenario, build_benchmark
 from reports.metrics import mean_iou
@@ -33,6 +34,7 @@ from strategies.template import OnlineTemplate, Seeds
 class _Common:
     key: str
     scenario: str
+    split_hash: str
     data_root: Path | None
     config: Config
     recipe: BaseRecipe
@@ -78,11 +80,19 @@ class RunJob(_Common):
 
 
 def _benchmark(job: _Common) -> SegmentationScenario:
+    evaluation = job.config.evaluation
+    scenario = load_scenario(job.scenario, job.data_root)
+    if scenario.split_hash != job.split_hash:
+        raise RuntimeError(f"the images or lists of {job.scenario} have changed since the run was planned")
     return build_benchmark(
-        load_scenario(job.scenario, job.data_root),
+        scenario,
         size=job.config.data.size,
-        future_classes=job.config.evaluation.future_classes,
-        valid_fraction=job.config.evaluation.valid_fraction,
+        view=View(evaluation.short_side) if evaluation.short_side else None,
+        future_classes=evaluation.future_classes,
+        tested=evaluation.images,
+        valid_fraction=evaluation.valid_fraction,
+        valid_seed=evaluation.valid_seed,
+        ram_budget=job.config.data.ram_gb * 2**30,
     )
 
 
@@ -93,7 +103,14 @@ def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> N
 
     def template_of(network: SegmentationNetwork) -> OnlineTemplate:
         return make_template(
-            network, method, job.parameters, job.config, job.scenario, job.seed, torch.device(job.device), plugins
+            network,
+            method,
+            job.parameters,
+            job.config,
+            job.spec["scenario"],
+            job.seed,
+            torch.device(job.device),
+            plugins,
         )
 
     (job.folder / "error.txt").unlink(missing_ok=True)

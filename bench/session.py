@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -23,7 +24,7 @@ from bench.config import (
 from bench.folders import require_writable
 from bench.spec import run_folder, run_spec
 from bench.view import make_view
-from benchmarks.packing import check_images, pack
+from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_training_images, training_parts
 from reports.records import Run, read_run
 
@@ -48,6 +49,8 @@ class Request:
     out: Path = Path("runs")
     jobs: int | None = None
     overwrite: bool = False
+    evaluate_on: str | None = None
+    """`test` or `valid`, over what the settings say."""
 
 
 @dataclass
@@ -83,14 +86,15 @@ def run(request: Request, console: Console) -> Result:
     """Make every run of a request that is not finished; raise `RequestError` or `DataError` before any work."""
     requests = parse_strategies(request.strategies)
     seeds = _seeds(request.seeds)
-    config = resolve_config(str(parse_name(request.scenario)), request.preset, request.config, request.assignments)
+    name = str(parse_name(request.scenario))
+    config = resolve_config(name, request.preset, request.config, request.assignments, request.evaluate_on)
     workers = _workers(request.jobs, config)
     if workers > 1:
         pool.warm_up()
     require_writable(request.out)
     scenario = load_scenario(request.scenario, request.data_root)
     _note_oddities(scenario, console)
-    require_training_images(scenario, config.evaluation.valid_fraction)
+    require_training_images(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
     _read_images(scenario, config, console)
     plan = make_plan(request, requests, seeds, config, scenario)
     failures = _execute(plan, workers, console)
@@ -126,7 +130,6 @@ def _note_oddities(scenario: Scenario, console: Console) -> None:
 
 def _read_images(scenario: Scenario, config: Config, console: Console) -> None:
     """Decode every image once, so that a damaged one stops the request here."""
-    size = config.data.size
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bars: dict[str, Any] = {}
 
@@ -137,10 +140,9 @@ def _read_images(scenario: Scenario, config: Config, console: Console) -> None:
                     console.print(f"{text} ({total})", markup=False, highlight=False)
             progress.update(bars[text], completed=done)
 
-        if size is None:
-            check_images(scenario.imageset, advance)
-        else:
-            pack(scenario.imageset, "train", size, advance)
+        readers(
+            scenario.imageset, config.data.size or scenario.imageset.uniform_side, config.data.ram_gb * 2**30, advance
+        )
 
 
 def make_plan(
@@ -164,7 +166,8 @@ def make_plan(
             if (folder / "done").is_file() and not request.overwrite:
                 continue
             common = {
-                "scenario": str(scenario.name),
+                "scenario": str(scenario.asked),
+                "split_hash": spec["split_hash"],
                 "data_root": request.data_root,
                 "config": config,
                 "recipe": recipe,
@@ -201,10 +204,14 @@ def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) 
     from bench.runner import BaseJob
 
     config, recipe = common["config"], common["recipe"]
-    updates = iterations(config, len(training_parts(scenario, config.evaluation.valid_fraction)[0]))
+    updates = iterations(config, len(_training_parts(scenario, config)[0]))
     loss = {"cross-entropy": "CE", "sigmoid-bce": "BCE"}[recipe.loss]
     key = f"base {recipe.head} {loss} {base['hash'][:4]} seed {common['seed']}"
     return BaseJob(key=key, base=base, units=updates, weight=float(updates * config.base.batch_size), **common)
+
+
+def _training_parts(scenario: Scenario, config: Config) -> list[np.ndarray]:
+    return training_parts(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
 
 
 def _work(method: Any, parameters: Any, config: Config, scenario: Scenario) -> tuple[int, float]:
@@ -212,7 +219,7 @@ def _work(method: Any, parameters: Any, config: Config, scenario: Scenario) -> t
     from bench.base import iterations
     from bench.runner import offline_steps
 
-    parts = training_parts(scenario, config.evaluation.valid_fraction)
+    parts = _training_parts(scenario, config)
     if method.offline:
         trained = offline_steps(parameters, len(scenario.steps))
         unions = [set[int]().union(*(part.tolist() for part in parts[: t + 1])) for t in trained]

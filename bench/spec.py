@@ -17,6 +17,8 @@ from benchmarks.scenarios import Scenario
 from reports.records import SCHEMA
 from strategies.protocol import BaseRecipe
 
+INDIFFERENT = ("workers", "ram_gb")
+"""Settings below `data` that change how fast images are read, and nothing else."""
 PACKAGES = ("continual-seg-bench", "torch", "torchvision", "avalanche-lib", "numpy", "pillow")
 
 
@@ -33,12 +35,14 @@ def derived_seed(*words: str | int) -> int:
 def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: int, device: str) -> dict[str, Any]:
     """Return exactly what determines a base model: never the strategy, nor the later steps."""
     data = dataclasses.asdict(config.data)
-    del data["workers"]
+    for key in INDIFFERENT:
+        del data[key]
     return {
         "data": scenario.imageset.fingerprint,
         "classes": list(scenario.steps[0].classes),
         "train_sha256": scenario.train_sha256(0),
         "valid_fraction": config.evaluation.valid_fraction,
+        "valid_seed": config.evaluation.valid_seed if config.evaluation.valid_fraction else None,
         "preparation": data,
         "network": dataclasses.asdict(config.network),
         "recipe": dataclasses.asdict(recipe),
@@ -74,7 +78,7 @@ def run_spec(
         "data": scenario.imageset.fingerprint,
         "method": method,
         "recipe": dataclasses.asdict(recipe),
-        "config": {**settings, "data": {**settings["data"], "workers": None}},
+        "config": {**settings, "data": {**settings["data"], **dict.fromkeys(INDIFFERENT)}},
     }
     return {
         "schema": SCHEMA,
@@ -86,16 +90,17 @@ def run_spec(
         "config": settings,
         "conventions": {
             "future_classes": config.evaluation.future_classes,
-            "background_in_mean": True,
-            "resolution": f"{config.data.size} x {config.data.size}" if config.data.size else "native",
+            "test_images": config.evaluation.images,
+            "background_in_mean": config.evaluation.background_in_mean,
+            "resolution": _resolution(config),
             "evaluate_on": config.evaluation.stream,
         },
-        "class_names": [scenario.imageset.class_names[c] for c in (0, *(c for s in scenario.steps for c in s.classes))],
+        "class_names": scenario.class_names,
         "steps": described["steps"],
         "split_hash": described["split_hash"],
         "published_train_images": described["published_train_images"],
         "data": {
-            "name": scenario.name.dataset,
+            "name": scenario.asked.dataset,
             "root": str(scenario.imageset.root.resolve()) if scenario.imageset.root else None,
             "fingerprint": scenario.imageset.fingerprint,
         },
@@ -103,6 +108,14 @@ def run_spec(
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "git": _git_revision(),
     }
+
+
+def _resolution(config: Config) -> str:
+    """Return at which resolution the images are evaluated."""
+    if config.data.size:
+        return f"{config.data.size} x {config.data.size}"
+    side = config.evaluation.short_side
+    return f"short side {side}, centre crop" if side else "native"
 
 
 def run_folder(out: Path, spec: dict[str, Any]) -> Path:

@@ -58,6 +58,21 @@ def _cropped(image: Tensor, labels: Tensor, side: int, down: float, right: float
     return image[:, top : top + side, left : left + side], labels[top : top + side, left : left + side]
 
 
+@dataclass(frozen=True)
+class View:
+    """How an image is looked at in evaluation: its shorter side scaled to `side` pixels, then the central square.
+
+    The convention of MiB's published code. Label maps are scaled by the nearest pixel.
+    """
+
+    side: int
+
+    def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return image (uint8 3 x S x S) and labels (uint8 S x S)."""
+        image, labels = _scaled(image, labels, self.side / min(labels.shape))
+        return F.center_crop(image, [self.side]), F.center_crop(labels, [self.side])
+
+
 def normalised(images: Tensor) -> Tensor:
     """Return uint8 images (..., 3, H, W) as float32 with ImageNet's mean and deviation taken out."""
     mean = torch.tensor(MEAN)[:, None, None] * 255

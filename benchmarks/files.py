@@ -14,6 +14,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.errors import DataError
+from benchmarks.labels import VOID
+
+WIDE_VOID = 65535
+"""Void in a label map of 16 bit."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -36,8 +40,7 @@ def read_mask(path: Path) -> np.ndarray:
     if path.suffix == ".mat":
         return _sbd_segmentation(content, path)
     with _decoding(path), Image.open(io.BytesIO(content)) as image:
-        _require_indices(image, path)
-        return np.asarray(image)
+        return _indices(image, path)
 
 
 def labels_in(content: bytes, path: Path) -> np.ndarray:
@@ -45,8 +48,9 @@ def labels_in(content: bytes, path: Path) -> np.ndarray:
     if path.suffix == ".mat":
         return np.bincount(_sbd_segmentation(content, path).ravel(), minlength=256) > 0
     with _decoding(path), Image.open(io.BytesIO(content)) as image:
-        _require_indices(image, path)
-        return np.asarray(image.histogram()) > 0
+        if image.mode in _EIGHT_BIT:
+            return np.asarray(image.histogram()) > 0
+        return np.bincount(_indices(image, path).ravel(), minlength=256) > 0
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
@@ -64,6 +68,15 @@ def read_ids(path: Path) -> tuple[str, ...]:
         twice = next(i for i in ids if ids.count(i) > 1)
         raise DataError(f"the list {path} names {twice} more than once")
     return ids
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return a text file's lines without surrounding blanks, less the empty ones; raise `DataError`."""
+    try:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text ({error.reason})") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def content_digest(paths: Sequence[Path]) -> str:
@@ -102,9 +115,22 @@ def _sbd_segmentation(content: bytes, path: Path) -> np.ndarray:
         raise DataError(f"cannot decode {path} ({' '.join(str(error).split())}); it is SBD's GTcls") from error
 
 
-def _require_indices(image: Image.Image, path: Path) -> None:
-    if image.mode not in ("P", "L"):
+_EIGHT_BIT = ("P", "L")
+_WIDE = ("1", "I", "I;16", "I;16B", "I;16L")
+
+
+def _indices(image: Image.Image, path: Path) -> np.ndarray:
+    """Return the class indices of a decoded label map as uint8; 65535, void in 16 bit, becomes 255."""
+    if image.mode in _EIGHT_BIT:
+        return np.asarray(image)
+    if image.mode not in _WIDE:
         raise DataError(f"{path} holds colours (mode {image.mode}); a label map holds class indices")
+    labels = np.asarray(image).astype(np.int64)
+    labels[labels == WIDE_VOID] = VOID
+    foreign = labels[(labels < 0) | (labels > VOID)]
+    if foreign.size:
+        raise DataError(f"{path} holds label {foreign[0]}; a label is at most {VOID}")
+    return labels.astype(np.uint8)
 
 
 @contextmanager

@@ -37,8 +37,10 @@ class ImageSet(ABC):
     """
 
     name: ClassVar[str]
-    class_names: ClassVar[tuple[str, ...]]
-    """Names by label, the background first."""
+    fixed_class_names: ClassVar[tuple[str, ...] | None] = None
+    """Names by label, the background first; None where each root has classes of its own."""
+    dense: ClassVar[bool] = False
+    """Whether nearly every image mixes classes of several steps: the disjoint setup then shares images out."""
     embedded: ClassVar[bool] = False
     """Whether the images are generated here: such results are no results on a published data set."""
     published_sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
@@ -48,6 +50,17 @@ class ImageSet(ABC):
     """Pixels a side where all images are square and of one size."""
 
     root: Path | None = None
+
+    @classmethod
+    @abstractmethod
+    def open(cls, data_root: Path | None) -> ImageSet:
+        """Return the image set below a data root; raise `DataError` where there is none."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by label, the background first."""
+        assert self.fixed_class_names is not None
+        return self.fixed_class_names
 
     @property
     def class_count(self) -> int:

@@ -1,7 +1,7 @@
-"""Every image decoded once before any training starts, so that a damaged file is found there.
+"""Decoded images: kept in memory as uint8 where they fit in a budget, else decoded whenever they are read.
 
-Images squeezed to one size are kept as two arrays in the cache, mapped into memory and shared by all
-processes; of others the cache keeps that they were found sound.
+What is kept lies in the cache as flat files, mapped into memory, so that all processes share it. Either way every
+image is decoded once before any training starts, so that a damaged file is found there.
 """
 
 from __future__ import annotations
@@ -10,94 +10,193 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.cache import appearing_folder, cache_folder
+from benchmarks.cache import appearing_folder, cache_folder, kept_text
 from benchmarks.imageset import SPLITS, ImageSet, Split
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many are done, and how many there are."""
 
+Decoded = tuple[np.ndarray, np.ndarray]
+"""An image (uint8 3 x H x W) and its full label map (uint8 H x W)."""
+
+T = TypeVar("T")
+
+CHANNELS = 3
+BYTES_PER_PIXEL = CHANNELS + 1
+AHEAD = 8
+"""Images a core that are decoded before they are asked for."""
+
 
 @dataclass(frozen=True)
-class PackedImages:
-    """A split's images, uint8 (N, 3, S, S), and full label maps, uint8 (N, S, S)."""
+class PackedSplit:
+    """A split's images, label maps (both flat uint8, one after the other) and sizes (int64 N x 2: H, W)."""
 
     images: np.ndarray
     label_maps: np.ndarray
+    sizes: np.ndarray
+    starts: np.ndarray
+    """Pixels before each image, int64 (N,)."""
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return image (3, S, S) and label map (S, S) `index`."""
-        return self.images[index], self.label_maps[index]
+    def read(self, index: int) -> Decoded:
+        """Return image (3, H, W) and label map (H, W) `index`."""
+        height, width = self.sizes[index].tolist()
+        start, pixels = int(self.starts[index]), height * width
+        image = self.images[CHANNELS * start : CHANNELS * (start + pixels)]
+        label_map = self.label_maps[start : start + pixels]
+        return image.reshape(CHANNELS, height, width), label_map.reshape(height, width)
 
 
-def pack(imageset: ImageSet, split: Split, size: int, progress: Progress | None = None) -> PackedImages:
-    """Return a split squeezed to `size` x `size` pixels, decoded on the first call and kept after it.
+@dataclass(frozen=True)
+class PackedImages:
+    """Both splits' decoded images, mapped from the cache."""
+
+    parts: dict[Split, PackedSplit]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a split's pixels are read: `read` from anywhere, `again` what is likely to be read again and again."""
+
+    read: Callable[[int], Decoded]
+    again: Callable[[int], Decoded]
+    kept: bool = True
+    """Whether the decoded images lie in memory."""
+
+
+def readers(
+    imageset: ImageSet, size: int | None = None, ram_budget: float = 4 * 2**30, progress: Progress | None = None
+) -> dict[Split, Reader]:
+    """Return how each split's pixels are read, every image having been decoded once.
+
+    `size` squeezes all images to size x size pixels. Where the decoded images of both splits exceed `ram_budget`
+    bytes they are decoded whenever they are read, and `again` remembers as many as fit in it. Raises `DataError`
+    for a file that is missing, damaged, or of another size than its label map.
+    """
+    count = sum(len(imageset.ids(split)) for split in SPLITS)
+    total = BYTES_PER_PIXEL * (size * size * count if size else _check_images(imageset, progress))
+    if total <= ram_budget:
+        packed = pack(imageset, size, progress)
+        return {split: Reader(part.read, part.read) for split, part in packed.parts.items()}
+    if size:
+        _check_images(imageset, progress)
+    room = max(1, int(ram_budget * count / total))
+    return {split: _decoding_reader(imageset, split, size, room) for split in SPLITS}
+
+
+def _decoding_reader(imageset: ImageSet, split: Split, size: int | None, room: int) -> Reader:
+    def read(index: int) -> Decoded:
+        return _prepared(imageset, split, index, size)
+
+    return Reader(read, lru_cache(room)(read), kept=False)
+
+
+def _prepared(imageset: ImageSet, split: Split, index: int, size: int | None) -> Decoded:
+    image, label_map = imageset.read(split, index)
+    if size is not None:
+        image, label_map = _squeezed(image, label_map, size)
+    return image.transpose(2, 0, 1), label_map
+
+
+def _check_images(imageset: ImageSet, progress: Progress | None) -> int:
+    """Decode every image once, unless that was done since its files changed; return the number of pixels."""
+
+    def pixels(split: Split, index: int) -> int:
+        return imageset.read(split, index)[1].size
+
+    def check() -> str:
+        return str(sum(sum(_in_order(imageset, split, pixels, progress)) for split in SPLITS))
+
+    return int(kept_text("sound", f"{imageset.name}-{_key(imageset)}", check))
+
+
+def pack(imageset: ImageSet, size: int | None = None, progress: Progress | None = None) -> PackedImages:
+    """Return both splits decoded, as they are or squeezed to `size` x `size`: made on the first call, then kept.
 
     Images are reduced with an antialiased bilinear filter, label maps by the nearest pixel. Raises
     `DataError` for a file that is missing, damaged, or of another size than its label map.
     """
-    key = hashlib.sha256(json.dumps([imageset.stamp(), size]).encode()).hexdigest()[:20]
-    folder = cache_folder("packed") / f"{imageset.name}-{key}"
+    folder = cache_folder("packed") / f"{imageset.name}-{_key(imageset, size)}"
     try:
-        return _mapped(folder, split)
+        return _mapped(folder)
     except (OSError, ValueError):
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
     with appearing_folder(folder) as scratch:
-        for each in SPLITS:
-            _write_split(imageset, each, size, scratch, progress)
-    return _mapped(folder, split)
-
-
-def _mapped(folder: Path, split: Split) -> PackedImages:
-    images, label_maps = (np.load(folder / f"{split}-{kind}.npy", mmap_mode="r") for kind in ("images", "label-maps"))
-    return PackedImages(images, label_maps)
-
-
-def check_images(imageset: ImageSet, progress: Progress | None = None) -> None:
-    """Decode every image once, unless that was done since its files changed; raise `DataError` like `pack`."""
-    sound = cache_folder("sound") / f"{imageset.name}-{imageset.stamp()[:20]}"
-    if not sound.is_file():
         for split in SPLITS:
-            _for_each(imageset, split, lambda split, index: imageset.read(split, index), progress)
-        sound.touch()
+            _write_split(imageset, split, size, scratch, progress)
+    return _mapped(folder)
 
 
-def _write_split(imageset: ImageSet, split: Split, size: int, folder: Path, progress: Progress | None) -> None:
-    count = len(imageset.ids(split))
-    images = np.empty((count, 3, size, size), dtype=np.uint8)
-    label_maps = np.empty((count, size, size), dtype=np.uint8)
-
-    def one(split: Split, index: int) -> None:
-        image, label_map = _squeezed(*imageset.read(split, index), size)
-        images[index] = image.transpose(2, 0, 1)
-        label_maps[index] = label_map
-
-    _for_each(imageset, split, one, progress)
-    np.save(folder / f"{split}-images.npy", images)
-    np.save(folder / f"{split}-label-maps.npy", label_maps)
+def _key(imageset: ImageSet, size: int | None = None) -> str:
+    return hashlib.sha256(json.dumps([imageset.stamp(), size]).encode()).hexdigest()[:20]
 
 
-def _for_each(
-    imageset: ImageSet, split: Split, work: Callable[[Split, int], object], progress: Progress | None
-) -> None:
-    count = len(imageset.ids(split))
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+def _mapped(folder: Path) -> PackedImages:
+    return PackedImages({split: _mapped_split(folder, split) for split in SPLITS})
+
+
+def _mapped_split(folder: Path, split: Split) -> PackedSplit:
+    sizes = np.load(folder / f"{split}-sizes.npy", allow_pickle=False)
+    areas = sizes.prod(axis=1)
+    images, label_maps = (np.memmap(_pixel_file(folder, split, kind), np.uint8, "r") for kind in _KINDS)
+    if len(label_maps) != areas.sum() or len(images) != CHANNELS * areas.sum():
+        raise ValueError(f"{folder} is damaged")
+    return PackedSplit(images, label_maps, sizes, np.cumsum(areas) - areas)
+
+
+_KINDS = ("images", "label-maps")
+
+
+def _pixel_file(folder: Path, split: Split, kind: str) -> Path:
+    return folder / f"{split}-{kind}.u8"
+
+
+def _write_split(imageset: ImageSet, split: Split, size: int | None, folder: Path, progress: Progress | None) -> None:
+    sizes = []
+    with (
+        _pixel_file(folder, split, "images").open("wb") as images,
+        _pixel_file(folder, split, "label-maps").open("wb") as label_maps,
+    ):
+        for image, label_map in _in_order(imageset, split, lambda s, i: _prepared(imageset, s, i, size), progress):
+            _append(images, image)
+            _append(label_maps, label_map)
+            sizes.append(label_map.shape)
+    np.save(folder / f"{split}-sizes.npy", np.array(sizes, dtype=np.int64))
+
+
+def _in_order(
+    imageset: ImageSet, split: Split, work: Callable[[Split, int], T], progress: Progress | None
+) -> Iterator[T]:
+    """Yield the work's result on each image of a split, a few images ahead on all cores."""
+    count, cores = len(imageset.ids(split)), os.cpu_count() or 1
+    pool = ThreadPoolExecutor(cores)
     try:
-        for done, _ in enumerate(pool.map(lambda index: work(split, index), range(count)), 1):
+        waiting = deque(pool.submit(work, split, index) for index in range(min(count, AHEAD * cores)))
+        for done in range(1, count + 1):
+            yield waiting.popleft().result()
+            if done + len(waiting) < count:
+                waiting.append(pool.submit(work, split, done + len(waiting)))
             if progress:
                 progress(f"{imageset.name}: reading the {split} images", done, count)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _squeezed(image: np.ndarray, label_map: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _append(file: BinaryIO, pixels: np.ndarray) -> None:
+    file.write(np.ascontiguousarray(pixels).data)
+
+
+def _squeezed(image: np.ndarray, label_map: np.ndarray, size: int) -> Decoded:
     if label_map.shape == (size, size):
         return image, label_map
     small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)

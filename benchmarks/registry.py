@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from benchmarks.ade20k import Ade20k
 from benchmarks.errors import DataError
+from benchmarks.folder import Folder
 from benchmarks.imageset import ImageSet
 from benchmarks.shapes import Shapes
 from benchmarks.voc import Voc
 
-IMAGE_SETS: dict[str, type[ImageSet]] = {"shapes": Shapes, "voc": Voc}
+IMAGE_SETS: dict[str, type[ImageSet]] = {kind.name: kind for kind in (Voc, Ade20k, Shapes, Folder)}
 
 
 def image_set_class(name: str) -> type[ImageSet]:
@@ -24,12 +26,4 @@ def image_set_class(name: str) -> type[ImageSet]:
 
 def open_image_set(name: str, data_root: str | Path | None = None) -> ImageSet:
     """Return an image set; one that is not embedded needs the folder its files lie under."""
-    kind = image_set_class(name)
-    if kind.embedded:
-        return kind()
-    if data_root is None:
-        raise DataError(f"{name} needs --data-root DIR (or BENCH_DATA_ROOT), the folder its files lie under")
-    root = Path(data_root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{name}: the data root {root} is not a folder")
-    return kind(root)  # type: ignore[call-arg]
+    return image_set_class(name).open(Path(data_root) if data_root is not None else None)

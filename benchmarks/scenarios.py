@@ -1,14 +1,8 @@
-"""A scenario: which classes a step adds, which images it brings, which images test it.
-
-Names are DATASET-BASE-INCREMENT-SETUP, as in `voc-15-1-disjoint`: BASE classes in step 0, then INCREMENT
-classes a step (METHODS 'Scenarios'; Cermelli et al., CVPR 2020, for the two setups).
-"""
+"""A scenario: which classes a step adds, which images it brings, which images test it."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,52 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.division import RULES, overlapped, tested_images
 from benchmarks.errors import DataError
 from benchmarks.imageset import ImageSet
-from benchmarks.registry import IMAGE_SETS, image_set_class, open_image_set
+from benchmarks.indices import read_index_files
+from benchmarks.names import (
+    Groups,
+    ScenarioName,
+    canonical_name,
+    class_groups,
+    parse_name,
+    scenario_names,
+    short_digest,
+)
+from benchmarks.registry import open_image_set
 
-SETUPS = ("disjoint", "overlapped")
-STANDARD = {name: tuple(f"{a}-{s}" for a in ("19-1", "15-5", "15-1") for s in SETUPS) for name in IMAGE_SETS}
-"""The scenarios of the paper's tables, by data set."""
-
-_NAME = re.compile(r"(?P<dataset>[a-z0-9]+)-(?P<base>0|[1-9][0-9]*)-(?P<increment>0|[1-9][0-9]*)-(?P<setup>[a-z]+)")
-
-
-def scenario_names() -> list[str]:
-    """Return the names of all standard scenarios."""
-    return [f"{dataset}-{rest}" for dataset, names in STANDARD.items() for rest in names]
-
-
-@dataclass(frozen=True)
-class ScenarioName:
-    """A parsed scenario name; `groups[t]` holds the class ids that step t adds."""
-
-    dataset: str
-    split: str
-    setup: str
-    groups: tuple[tuple[int, ...], ...]
-
-    def __str__(self) -> str:
-        return f"{self.dataset}-{self.split}-{self.setup}"
-
-
-def parse_name(name: str) -> ScenarioName:
-    """Parse a scenario name; raise `DataError` that names the nearest known one."""
-    match = _NAME.fullmatch(name)
-    if match is None or match["dataset"] not in IMAGE_SETS or match["setup"] not in SETUPS:
-        near = difflib.get_close_matches(name, scenario_names(), n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else "; `bench scenarios` lists them"
-        raise DataError(f"unknown scenario '{name}'{hint}")
-    base, increment = int(match["base"]), int(match["increment"])
-    count = len(image_set_class(match["dataset"]).class_names) - 1
-    if not 0 < base < count or increment < 1 or (count - base) % increment:
-        raise DataError(
-            f"scenario '{name}': {match['dataset']} has {count} classes, so {base} base classes and {increment} "
-            f"a step do not come out even"
-        )
-    starts = [1, *range(base + 1, count + 1, increment)]
-    groups = tuple(tuple(range(a, b)) for a, b in zip(starts, [*starts[1:], count + 1], strict=True))
-    return ScenarioName(match["dataset"], f"{base}-{increment}", match["setup"], groups)
+__all__ = ["Scenario", "Step", "compute_scenario", "load_scenario", "parse_name", "scenario_names"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +39,27 @@ class Step:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario computed on an image set."""
+    """A scenario computed on an image set; `name` is its canonical name, `asked` the one it was asked for by."""
 
-    name: ScenarioName
+    name: str
+    asked: ScenarioName
     imageset: ImageSet
     steps: tuple[Step, ...]
+
+    @property
+    def groups(self) -> Groups:
+        """The class ids that each step adds."""
+        return tuple(step.classes for step in self.steps)
+
+    @property
+    def annotates_all_seen(self) -> bool:
+        """Whether a training image is annotated with every class seen so far, not with its step's own alone."""
+        return self.asked.setup == "sequential"
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of learning, the background first."""
+        return [self.imageset.class_names[c] for c in (0, *(c for group in self.groups for c in group))]
 
     def train_sha256(self, step: int) -> str:
         """SHA-256 of the step's training ids, one per line, each line ended, in stream order."""
@@ -87,8 +67,8 @@ class Scenario:
 
     @property
     def split_hash(self) -> str:
-        """SHA-256 over all steps' classes, training ids and test ids."""
-        content = hashlib.sha256()
+        """SHA-256 over all steps' classes, training ids and test ids, and over what is annotated."""
+        content = hashlib.sha256(b"all seen classes are annotated\n" if self.annotates_all_seen else b"")
         for t, step in enumerate(self.steps):
             test = _digest(self.imageset.ids("test"), step.test)
             content.update(f"{t} {step.classes} {self.train_sha256(t)} {test}\n".encode())
@@ -97,14 +77,19 @@ class Scenario:
     @property
     def published_sizes(self) -> tuple[int, ...] | None:
         """Training images per step as published, where they are."""
-        return self.imageset.published_sizes.get(f"{self.name.split}-{self.name.setup}")
+        return self.imageset.published_sizes.get(self.name.partition("-")[2])
+
+    def images_without_own_class(self, step: int) -> int:
+        """Return how many of a step's training images show none of its classes (index files may list such)."""
+        presence = self.imageset.class_presence("train")[self.steps[step].train]
+        return int((~presence[:, list(self.steps[step].classes)].any(axis=1)).sum())
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `bench scenario --json` prints."""
         return {
-            "name": str(self.name),
-            "dataset": self.name.dataset,
-            "setup": self.name.setup,
+            "name": self.name,
+            "dataset": self.asked.dataset,
+            "setup": self.asked.setup,
             "steps": [
                 {
                     "step": t,
@@ -126,29 +111,52 @@ def load_scenario(name: str, data_root: str | Path | None = None) -> Scenario:
     return compute_scenario(parsed, open_image_set(parsed.dataset, data_root))
 
 
-def compute_scenario(name: ScenarioName, imageset: ImageSet) -> Scenario:
-    """Compute the steps of a parsed name on an image set."""
-    train = training_images(imageset.class_presence("train"), name.groups, name.setup)
-    test = tested_images(imageset.class_presence("test"), name.groups)
-    steps = tuple(Step(*parts) for parts in zip(name.groups, train, test, strict=True))
+def compute_scenario(name: ScenarioName, imageset: ImageSet, groups: Groups | None = None) -> Scenario:
+    """Compute the steps of a parsed name on an image set; `groups` are by default those that the name tells."""
+    groups = groups or class_groups(name, imageset.class_names)
+    index_digest = None
+    if name.index_files is None:
+        rule = overlapped if name.setup == "overlapped" else RULES[name.rule or _own_rule(imageset)]
+        train = rule(imageset.class_presence("train"), groups)
+    else:
+        train = _listed_images(name, imageset, len(groups))
+        index_digest = short_digest([_digest(imageset.ids("train"), places) for places in train])
+    test = tested_images(imageset.class_presence("test"), groups)
+    steps = tuple(Step(*parts) for parts in zip(groups, train, test, strict=True))
     for t, step in enumerate(steps):
         if not len(step.train) or not len(step.test):
             kind = "training" if not len(step.train) else "test"
-            raise DataError(f"scenario '{name}': step {t} (classes {list(step.classes)}) has no {kind} image")
-    return Scenario(name, imageset, steps)
+            hint = _WAY_OUT if kind == "training" and _divided_by_last_class(name, imageset) else ""
+            classes = ", ".join(map(str, step.classes[:5])) + (", ..." if len(step.classes) > 5 else "")
+            raise DataError(f"scenario '{name}': step {t} (classes {classes}) has no {kind} image{hint}")
+    rule_told = name.rule if name.rule != _own_rule(imageset) else None
+    canonical = canonical_name(name, groups, imageset.class_count, index_digest, rule_told)
+    return Scenario(canonical, name, imageset, steps)
 
 
-def training_images(presence: np.ndarray, groups: Sequence[Sequence[int]], setup: str) -> list[np.ndarray]:
-    """Return each step's training images as places in the list, in the list's order.
+def _own_rule(imageset: ImageSet) -> str:
+    return "ade" if imageset.dense else "voc"
 
-    `presence` is bool (images, K + 1). Overlapped: the image has a pixel of the step's classes.
-    Disjoint: ... and none of a class of a later step.
-    """
-    has = np.stack([presence[:, list(group)].any(axis=1) for group in groups], axis=1)
-    if setup == "overlapped":
-        return [np.flatnonzero(has[:, t]) for t in range(len(groups))]
-    last = len(groups) - 1 - has[:, ::-1].argmax(axis=1)
-    return [np.flatnonzero((last == t) & has[:, t]) for t in range(len(groups))]
+
+def _listed_images(name: ScenarioName, imageset: ImageSet, steps: int) -> list[np.ndarray]:
+    """Return each step's images from index files; raise `DataError` where disjoint steps share one."""
+    ids = imageset.ids("train")
+    train = read_index_files(Path(str(name.index_files)), ids, steps)
+    if name.setup != "overlapped":
+        places, counts = np.unique(np.concatenate(train), return_counts=True)
+        if (counts > 1).any():
+            raise DataError(
+                f"scenario '{name}': the index files give {ids[places[counts > 1][0]]} to several steps; "
+                f"the {name.setup} setup gives an image to one"
+            )
+    return train
+
+
+_WAY_OUT = "; where every image shows a later class too, rule=ade shares the images out"
+
+
+def _divided_by_last_class(name: ScenarioName, imageset: ImageSet) -> bool:
+    return name.setup != "overlapped" and name.index_files is None and (name.rule or _own_rule(imageset)) == "voc"
 
 
 def held_out(count: int, fraction: float, seed: int = 0) -> np.ndarray:
@@ -164,17 +172,11 @@ def training_parts(scenario: Scenario, valid_fraction: float, valid_seed: int = 
     return [step.train[~held[step.train]] for step in scenario.steps]
 
 
-def require_training_images(scenario: Scenario, valid_fraction: float) -> None:
+def require_training_images(scenario: Scenario, valid_fraction: float, valid_seed: int = 0) -> None:
     """Raise `DataError` where a valid fraction leaves a step without a training image."""
-    for t, part in enumerate(training_parts(scenario, valid_fraction)):
+    for t, part in enumerate(training_parts(scenario, valid_fraction, valid_seed)):
         if not len(part):
             raise DataError(f"scenario '{scenario.name}': valid_fraction {valid_fraction} leaves step {t} no image")
-
-
-def tested_images(presence: np.ndarray, groups: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """Return each step's test images: every one that has a pixel of a class known by then."""
-    known = [[c for group in groups[: t + 1] for c in group] for t in range(len(groups))]
-    return [np.flatnonzero(presence[:, classes].any(axis=1)) for classes in known]
 
 
 def _digest(ids: Sequence[str], places: np.ndarray) -> str:

@@ -10,18 +10,16 @@ correctly rounded arithmetic, so that equal seeds give equal bytes on every mach
 
 from __future__ import annotations
 
-import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from benchmarks.cache import kept_text
-from benchmarks.imageset import SPLITS, ImageSet, Presence, Split
+from benchmarks.generated import GeneratedImageSet
+from benchmarks.imageset import Split
 from benchmarks.labels import BACKGROUND, VOID
-from benchmarks.packing import pack
-from benchmarks.presence import kept_presence
 
 SIDE = 64
 SIZES: dict[Split, int] = {"train": 3000, "test": 400}
@@ -52,47 +50,16 @@ _Y, _X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64)
 
 
 @dataclass(frozen=True)
-class Shapes(ImageSet):
+class Shapes(GeneratedImageSet):
     """3,000 training and 400 test images of 64 x 64 pixels, made from a seed on the first use."""
 
-    seed: int = 0
-
     name: ClassVar[str] = "shapes"
-    class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
-    embedded: ClassVar[bool] = True
+    fixed_class_names: ClassVar[tuple[str, ...] | None] = CLASS_NAMES
     uniform_side: ClassVar[int | None] = SIDE
+    sizes: ClassVar[Mapping[Split, int]] = SIZES
+    version: ClassVar[int] = VERSION
 
-    def ids(self, split: Split) -> tuple[str, ...]:
-        """Return `train-0000` ... or `test-0000` ..."""
-        return tuple(f"{split}-{i:04d}" for i in range(SIZES[split]))
-
-    def stamp(self) -> str:
-        """Return the version and the seed."""
-        return f"version {VERSION}, seed {self.seed}"
-
-    def presence(self, split: Split) -> Presence:
-        """Return the labels of every image of a split."""
-
-        def scan() -> Presence:
-            label_maps = pack(self, split, SIDE).label_maps
-            flat = label_maps.reshape(len(label_maps), -1)
-            labels = np.stack([np.bincount(row, minlength=256) > 0 for row in flat])
-            return Presence(labels, hashlib.sha256(label_maps.tobytes()).hexdigest())
-
-        return kept_presence(f"shapes-{VERSION}-{self.seed}-{split}", scan)
-
-    def images_digest(self) -> str:
-        """Return the SHA-256 of the images' pixels."""
-
-        def digest() -> str:
-            content = hashlib.sha256()
-            for split in SPLITS:
-                content.update(pack(self, split, SIDE).images.tobytes())
-            return content.hexdigest()
-
-        return kept_text("images", f"shapes-{VERSION}-{self.seed}", digest)
-
-    def read(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def generate(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (uint8 64 x 64 x 3) and its label map (uint8 64 x 64)."""
         return generate(split, index, self.seed)
 

@@ -8,7 +8,7 @@ step t with every class known by then.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,17 +22,18 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.augmentation import Augmentation, normalised
+from benchmarks.augmentation import Augmentation, View, normalised
+from benchmarks.division import tested_images
 from benchmarks.errors import DataError
-from benchmarks.imageset import ImageSet, Split
+from benchmarks.imageset import SPLITS, Split
 from benchmarks.labels import BACKGROUND, VOID, label_table
-from benchmarks.packing import Progress, pack
-from benchmarks.scenarios import Scenario, held_out, load_scenario, tested_images, training_parts
-
-Pixels = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""Reads image (uint8 3 x H x W) and full label map (uint8 H x W) of a place in a split's list."""
+from benchmarks.packing import Progress, Reader, readers
+from benchmarks.scenarios import Scenario, held_out, load_scenario, training_parts
 
 FutureClasses = Literal["background", "ignore"]
+Tested = Literal["known", "all"]
+RAM_BUDGET = 4.0 * 2**30
+"""Bytes of decoded images that are kept in memory by default."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class Exemplar:
 
     def load(self, augmentation: Augmentation | None, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return image (float32 3 x H x W, normalised) and annotation (int64 H x W), augmented anew."""
-        image, labels = self.data.sample(self.index, augmentation, rng)
+        image, labels = self.data.again(self.index)
+        if augmentation is not None:
+            image, labels = augmentation(image, labels, rng)
         return normalised(image), labels.long()
 
     def bytes(self) -> int:
         """Return the size of the image and its annotation as uint8."""
-        return sum(part.nbytes for part in self.data.annotated(self.index))
+        return sum(part.nbytes for part in self.data.again(self.index))
 
 
 class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
@@ -63,20 +66,22 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
 
     def __init__(
         self,
-        pixels: Pixels,
+        pixels: Reader,
         places: np.ndarray,
         ids: Sequence[str],
         presence: np.ndarray,
         step: int,
         positions: dict[int, int],
         others: int = BACKGROUND,
+        view: View | None = None,
     ) -> None:
         """`places` are the images' places in the split's list, `positions` the labels of annotated classes."""
         self.step = step
         self.ids = tuple(ids[i] for i in places)
         self._pixels = pixels
         self._places = places
-        self._table = torch.from_numpy(label_table(positions, others))
+        self._view = view
+        self._table = label_table(positions, others)
         raw = np.array(list(positions), dtype=int)
         labels = np.array(list(positions.values()), dtype=int)
         self._classes = [frozenset(labels[row].tolist()) for row in presence[places][:, raw]]
@@ -90,13 +95,15 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
 
     def annotated(self, index: int) -> tuple[Tensor, Tensor]:
         """Return image `index` (uint8 3 x H x W) and its annotation (uint8 H x W)."""
-        image, full = self._pixels(int(self._places[index]))
-        return torch.from_numpy(np.array(image)), self._table[torch.from_numpy(np.array(full)).int()]
+        return self._tensors(self._pixels.read(int(self._places[index])))
 
-    def sample(self, index: int, augmentation: Augmentation | None, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return image and annotation like `annotated`, augmented."""
-        image, labels = self.annotated(index)
-        return (image, labels) if augmentation is None else augmentation(image, labels, rng)
+    def again(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return the same as `annotated`, for an image that is likely to be read again and again."""
+        return self._tensors(self._pixels.again(int(self._places[index])))
+
+    def _tensors(self, decoded: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
+        image, labels = torch.from_numpy(np.array(decoded[0])), torch.from_numpy(self._table[decoded[1]])
+        return self._view(image, labels) if self._view else (image, labels)
 
     def exemplar(self, index: int) -> Exemplar:
         """Return the reference by which a memory keeps image `index`."""
@@ -113,8 +120,9 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         """Return batches [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B].
 
         The augmentation of each image depends on `seed` and its place in `order` alone, so that any number
-        of `workers` gives the same batches.
+        of `workers` gives the same batches. Images that do not lie in memory are decoded by at least one worker.
         """
+        workers = workers if self._pixels.kept else max(1, workers)
         picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed))
         return DataLoader(
             picks,
@@ -138,8 +146,10 @@ class _Picks(Dataset[tuple[Tensor, Tensor, int, int]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int, int]:
         index = int(self.order[position])
-        rng = np.random.default_rng([*self.seed, position])
-        return *self.data.sample(index, self.augmentation, rng), self.data.step, index
+        image, labels = self.data.annotated(index)
+        if self.augmentation is not None:
+            image, labels = self.augmentation(image, labels, np.random.default_rng([*self.seed, position]))
+        return image, labels, self.data.step, index
 
 
 def collate(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:
@@ -154,11 +164,15 @@ def collate(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:
 
 
 class SegmentationExperience(DatasetExperience[AvalancheDataset]):
-    """An Avalanche experience that knows its classes, as labels in the order of learning."""
+    """An Avalanche experience that knows its classes, as labels in the order of learning.
 
-    def __init__(self, data: AnnotatedImages, groups: Sequence[Sequence[int]]) -> None:
+    `annotates_all_seen` tells whether its images are annotated with every class seen so far, not with its own alone.
+    """
+
+    def __init__(self, data: AnnotatedImages, groups: Sequence[Sequence[int]], annotates_all_seen: bool) -> None:
         super().__init__(dataset=AvalancheDataset([data]))
         self.data = data
+        self.annotates_all_seen = annotates_all_seen
         first = [1 + sum(map(len, groups[:t])) for t in range(len(groups) + 1)]
         self.classes_in_this_experience = list(range(first[data.step], first[data.step + 1]))
         self.previous_classes = list(range(1, first[data.step]))
@@ -178,9 +192,7 @@ class SegmentationScenario(CLScenario[EagerCLStream[SegmentationExperience]]):
         super().__init__([EagerCLStream(name, experiences) for name, experiences in streams.items()])
         self.scenario = scenario
         self.n_classes = scenario.imageset.class_count
-        self.class_names = [
-            scenario.imageset.class_names[c] for c in (0, *(c for g in scenario.name.groups for c in g))
-        ]
+        self.class_names = scenario.class_names
 
 
 def load_benchmark(
@@ -188,23 +200,30 @@ def load_benchmark(
     data_root: str | Path | None = None,
     *,
     size: int | None = None,
+    view: View | None = None,
     future_classes: FutureClasses = "background",
+    tested: Tested = "known",
     valid_fraction: float = 0.0,
     valid_seed: int = 0,
+    ram_budget: float = RAM_BUDGET,
 ) -> SegmentationScenario:
     """Return the Avalanche benchmark of a scenario such as `shapes-15-1-disjoint`.
 
-    `size` squeezes every image to size x size pixels (None: as they are, for `shapes` 64 x 64).
-    `future_classes` tells whether pixels of classes not yet known count as background or void in the test
-    stream (METHODS, Protocol). `valid_fraction` of each step's training images, drawn by `valid_seed`, go
-    to the valid stream instead. Raises `DataError`.
+    `size` squeezes every image to size x size pixels (None: as they are, for `shapes` 64 x 64). Of the valid and
+    test streams `view` scales and crops the images, `future_classes` tells whether pixels of classes not yet known
+    count as background or void, and `tested` whether step t has the images with a class known by then or all of
+    them (METHODS, Protocol). `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream
+    instead. Decoded images are kept in memory where they fit in `ram_budget` bytes. Raises `DataError`.
     """
     return build_benchmark(
         load_scenario(name, data_root),
         size=size,
+        view=view,
         future_classes=future_classes,
+        tested=tested,
         valid_fraction=valid_fraction,
         valid_seed=valid_seed,
+        ram_budget=ram_budget,
     )
 
 
@@ -212,54 +231,54 @@ def build_benchmark(
     scenario: Scenario,
     *,
     size: int | None = None,
+    view: View | None = None,
     future_classes: FutureClasses = "background",
+    tested: Tested = "known",
     valid_fraction: float = 0.0,
     valid_seed: int = 0,
+    ram_budget: float = RAM_BUDGET,
     progress: Progress | None = None,
 ) -> SegmentationScenario:
     """Return the Avalanche benchmark of a computed scenario; see `load_benchmark`."""
     if not 0 <= valid_fraction < 1:
         raise DataError(f"valid_fraction {valid_fraction} is outside [0, 1)")
-    imageset, groups = scenario.imageset, scenario.name.groups
-    size = size or imageset.uniform_side
+    imageset, groups = scenario.imageset, scenario.groups
     position = {c: i for i, c in enumerate((c for group in groups for c in group), 1)}
-    pixels = {s: _pixel_reader(imageset, s, size, progress) for s in ("train", "test")}
-    presence = {s: imageset.class_presence(s) for s in ("train", "test")}
-    future = BACKGROUND if future_classes == "background" else VOID
+    pixels = readers(imageset, size or imageset.uniform_side, ram_budget, progress)
+    presence = {s: imageset.class_presence(s) for s in SPLITS}
+    steps = range(len(groups))
 
-    def annotated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:
-        classes = groups[t]
-        data = AnnotatedImages(
-            pixels[split], places, imageset.ids(split), presence[split], t, {c: position[c] for c in classes}
-        )
-        return SegmentationExperience(data, groups)
+    known = [tuple(c for group in groups[: t + 1] for c in group) for t in steps]
 
-    def fully_annotated(split: Split, places: np.ndarray, t: int, others: int = BACKGROUND) -> SegmentationExperience:
-        known = {c: position[c] for group in groups[: t + 1] for c in group}
-        data = AnnotatedImages(pixels[split], places, imageset.ids(split), presence[split], t, known, others)
-        return SegmentationExperience(data, groups)
+    def experience(
+        split: Split,
+        places: np.ndarray,
+        t: int,
+        classes: Sequence[int],
+        others: int = BACKGROUND,
+        view: View | None = None,
+    ) -> SegmentationExperience:
+        labels = {c: position[c] for c in classes}
+        data = AnnotatedImages(pixels[split], places, imageset.ids(split), presence[split], t, labels, others, view)
+        return SegmentationExperience(data, groups, classes != groups[t])
 
-    steps = list(enumerate(scenario.steps))
+    def evaluated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:
+        others = BACKGROUND if future_classes == "background" else VOID
+        return experience(split, places, t, known[t], others, view)
+
+    train = training_parts(scenario, valid_fraction, valid_seed)
     held = np.flatnonzero(held_out(len(presence["train"]), valid_fraction, valid_seed))
     valid = [held[places] for places in tested_images(presence["train"][held], groups)]
-    train = training_parts(scenario, valid_fraction, valid_seed)
+    test = [step.test for step in scenario.steps]
+    if tested == "all":
+        valid, test = [held for _ in steps], [np.arange(len(presence["test"])) for _ in steps]
+    annotated = known if scenario.annotates_all_seen else groups
     return SegmentationScenario(
         scenario,
         {
-            "train": [annotated("train", places, t) for t, places in enumerate(train)],
-            "valid": [fully_annotated("train", places, t, future) for t, places in enumerate(valid)],
-            "test": [fully_annotated("test", step.test, t, future) for t, step in steps],
-            "joint": [fully_annotated("train", np.unique(np.concatenate(train[: t + 1])), t) for t, _ in steps],
+            "train": [experience("train", train[t], t, annotated[t]) for t in steps],
+            "valid": [evaluated("train", valid[t], t) for t in steps],
+            "test": [evaluated("test", test[t], t) for t in steps],
+            "joint": [experience("train", np.unique(np.concatenate(train[: t + 1])), t, known[t]) for t in steps],
         },
     )
-
-
-def _pixel_reader(imageset: ImageSet, split: Split, size: int | None, progress: Progress | None) -> Pixels:
-    if size is not None:
-        return pack(imageset, split, size, progress).read
-
-    def read(place: int) -> tuple[np.ndarray, np.ndarray]:
-        image, label_map = imageset.read(split, place)
-        return image.transpose(2, 0, 1), label_map
-
-    return read

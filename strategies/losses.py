@@ -16,11 +16,15 @@ from torch.nn import functional as F
 from benchmarks.labels import BACKGROUND, VOID
 
 
-def own_classes(steps: Tensor, step_of_output: Tensor) -> Tensor:
-    """Return bool (B, C): whether output c was added at the step (B,) the image was annotated at.
+def own_classes(steps: Tensor, step_of_output: Tensor, all_seen: bool = False) -> Tensor:
+    """Return bool (B, C): whether output c is of a class that the image's annotation tells.
 
-    `step_of_output` is int64 (C,), the step that added each output, -1 for the background.
+    `steps` (B,) are the steps the images were annotated at, `step_of_output` int64 (C,) the step that added each
+    output, -1 for the background. A step annotates its own classes, or with `all_seen` those of the steps before
+    it too.
     """
+    if all_seen:
+        return (step_of_output[None, :] >= 0) & (step_of_output[None, :] <= steps[:, None])
     return step_of_output[None, :] == steps[:, None]
 
 

@@ -117,8 +117,8 @@ class OnlineTemplate(SupervisedTemplate):
 
     @property
     def own(self) -> Tensor:
-        """Bool (B, C): which outputs belong to the step each image of the mini-batch was annotated at."""
-        return own_classes(self.mb_step, self._step_of_output)
+        """Bool (B, C): of which classes the annotation of each image of the mini-batch tells."""
+        return own_classes(self.mb_step, self._step_of_output, self.experience.annotates_all_seen)
 
     @property
     def is_memory(self) -> Tensor:

@@ -15,6 +15,7 @@ import pytest
 from reference import HAND_CASES, CBESReference
 from scipy.stats import chi2
 
+from benchmarks.packing import Reader
 from benchmarks.streams import AnnotatedImages
 from strategies.memory import POLICIES, ClassBalanced, Memory, Reservoir
 
@@ -267,7 +268,7 @@ def two_steps() -> tuple[AnnotatedImages, AnnotatedImages]:
         return np.zeros((3, 2, 3), dtype=np.uint8), label_map
 
     def listed(step: int, positions: dict[int, int]) -> AnnotatedImages:
-        return AnnotatedImages(pixels, np.array([0]), ["image"], presence, step, positions)
+        return AnnotatedImages(Reader(pixels, pixels), np.array([0]), ["image"], presence, step, positions)
 
     return listed(0, {4: 1, 7: 2}), listed(1, {9: 3})
 

@@ -13,8 +13,11 @@ from voc_root import make_voc_root, save_mask
 
 from bench.cli import main
 from benchmarks import presence as presence_module
+from benchmarks.division import disjoint, overlapped
 from benchmarks.errors import DataError
-from benchmarks.scenarios import Scenario, load_scenario, parse_name, scenario_names, training_images
+from benchmarks.names import class_groups
+from benchmarks.registry import image_set_class
+from benchmarks.scenarios import Scenario, load_scenario, parse_name, scenario_names
 from benchmarks.scenarios import tested_images as images_that_test
 
 PUBLISHED = {
@@ -44,6 +47,11 @@ def described(name: str, root: Path, capsys: pytest.CaptureFixture[str]) -> dict
     return json.loads(capsys.readouterr().out)
 
 
+def groups_of(name: str) -> tuple[tuple[int, ...], ...]:
+    parsed = parse_name(name)
+    return class_groups(parsed, image_set_class(parsed.dataset).fixed_class_names or ())
+
+
 def ids_of(scenario: Scenario, split: str) -> list[list[str]]:
     ids = scenario.imageset.ids(split)
     return [[ids[i] for i in getattr(step, split)] for step in scenario.steps]
@@ -65,17 +73,17 @@ def matrix() -> np.ndarray:
 
 
 def test_overlapped_step_has_every_image_with_a_pixel_of_its_classes(matrix: np.ndarray) -> None:
-    steps = training_images(matrix, GROUPS, "overlapped")
+    steps = overlapped(matrix, GROUPS)
     assert [step.tolist() for step in steps] == [[0, 1, 3, 5, 7], [1, 2, 3], [3, 4, 5]]
 
 
 def test_disjoint_step_leaves_out_images_with_a_class_of_a_later_step(matrix: np.ndarray) -> None:
-    steps = training_images(matrix, GROUPS, "disjoint")
+    steps = disjoint(matrix, GROUPS)
     assert [step.tolist() for step in steps] == [[0, 7], [1, 2], [3, 4, 5]]
 
 
 def test_images_keep_the_order_of_the_list(matrix: np.ndarray) -> None:
-    steps = training_images(matrix[::-1], GROUPS, "disjoint")
+    steps = disjoint(matrix[::-1], GROUPS)
     assert [step.tolist() for step in steps] == [[0, 7], [5, 6], [2, 3, 4]]
 
 
@@ -102,9 +110,9 @@ def test_overlapped_steps_share_images() -> None:
 
 
 def test_name_gives_the_classes_of_each_step() -> None:
-    assert parse_name("voc-15-1-disjoint").groups == (tuple(range(1, 16)), (16,), (17,), (18,), (19,), (20,))
-    assert parse_name("voc-15-5-overlapped").groups == (tuple(range(1, 16)), (16, 17, 18, 19, 20))
-    assert parse_name("shapes-10-5-disjoint").groups == (
+    assert groups_of("voc-15-1-disjoint") == (tuple(range(1, 16)), (16,), (17,), (18,), (19,), (20,))
+    assert groups_of("voc-15-5-overlapped") == (tuple(range(1, 16)), (16, 17, 18, 19, 20))
+    assert groups_of("shapes-10-5-disjoint") == (
         tuple(range(1, 11)),
         (11, 12, 13, 14, 15),
         (16, 17, 18, 19, 20),
@@ -220,7 +228,7 @@ def test_voc_matches_a_slow_computation_index_for_index(voc_data: Path) -> None:
         mask = np.asarray(Image.open(devkit(voc_data) / "SegmentationClassAug" / f"{image_id}.png"))
         present = set(np.unique(mask).tolist()) - {0, 255}
         for name in VOC_NAMES:
-            groups = [set(g) for g in parse_name(name).groups]
+            groups = [set(g) for g in groups_of(name)]
             member = [bool(present & g) for g in groups]
             if name.endswith("disjoint"):
                 member = [m and not any(member[t + 1 :]) for t, m in enumerate(member)]

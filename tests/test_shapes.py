@@ -21,7 +21,7 @@ VOID = 255
 
 @pytest.fixture(scope="module")
 def label_maps() -> dict[Split, np.ndarray]:
-    return {split: np.asarray(pack(Shapes(), split, SIDE).label_maps) for split in SPLITS}
+    return {split: np.asarray(pack(Shapes(), SIDE).parts[split].label_maps).reshape(-1, SIDE, SIDE) for split in SPLITS}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_generation_leaves_numpys_global_generator_alone() -> None:
 
 def test_no_test_image_is_a_training_image() -> None:
     def digests(split: Split) -> set[str]:
-        maps = pack(Shapes(), split, SIDE).images
+        maps = pack(Shapes(), SIDE).parts[split].images.reshape(-1, 3, SIDE, SIDE)
         return {hashlib.sha256(image.tobytes()).hexdigest() for image in maps}
 
     train, test = digests("train"), digests("test")
@@ -74,7 +74,7 @@ def test_packed_images_are_the_generated_ones() -> None:
         image, label_map = generate(split, 17)
         assert (image.dtype, image.shape) == (np.uint8, (SIDE, SIDE, 3))
         assert (label_map.dtype, label_map.shape) == (np.uint8, (SIDE, SIDE))
-        packed_image, packed_map = pack(Shapes(), split, SIDE).read(17)
+        packed_image, packed_map = pack(Shapes(), SIDE).parts[split].read(17)
         assert np.array_equal(packed_image.transpose(1, 2, 0), image)
         assert np.array_equal(packed_map, label_map)
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +22,8 @@ from torch import Tensor
 from bench.config import resolve_config
 from bench.runner import make_template
 from benchmarks.imageset import ImageSet, Presence, Split
-from benchmarks.scenarios import ScenarioName, compute_scenario
+from benchmarks.names import ScenarioName
+from benchmarks.scenarios import compute_scenario
 from benchmarks.streams import SegmentationScenario, build_benchmark
 from strategies.method import Method
 from strategies.network import PassTally, SegmentationNetwork, build_network
@@ -56,7 +58,11 @@ class Toy(ImageSet):
     """Images of 16 x 16 pixels of noise; each class a square with a void border in a quadrant of its own."""
 
     name: ClassVar[str] = "toy"
-    class_names: ClassVar[tuple[str, ...]] = ("background", "one", "two", "three", "four", "five", "six")
+    fixed_class_names: ClassVar[tuple[str, ...] | None] = ("background", "one", "two", "three", "four", "five", "six")
+
+    @classmethod
+    def open(cls, data_root: Path | None) -> Toy:
+        return cls()
 
     def _classes(self, split: Split) -> tuple[tuple[int, ...], ...]:
         return TRAIN if split == "train" else TEST
@@ -91,7 +97,7 @@ class Toy(ImageSet):
 
 @cache
 def benchmark() -> SegmentationScenario:
-    return build_benchmark(compute_scenario(ScenarioName("toy", "3-1", "overlapped", GROUPS), Toy()))
+    return build_benchmark(compute_scenario(ScenarioName("toy", "3+1+2", "overlapped"), Toy(), GROUPS))
 
 
 def full_label_map(image_id: str) -> np.ndarray:
