@@ -1,5 +1,9 @@
-"""The error that says what is wrong with the data or the scenario that was asked for."""
+"""The errors that say in one line what is wrong with the data, and what kept it from being got."""
 
 
 class DataError(ValueError):
     """A scenario or a data set cannot be used; the message is one line: what, where, the way out."""
+
+
+class FetchError(RuntimeError):
+    """The network, the disk or an archive failed while a data set was being got; the message is one line."""

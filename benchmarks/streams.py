@@ -191,7 +191,7 @@ class SegmentationScenario(CLScenario[EagerCLStream[SegmentationExperience]]):
     def __init__(self, scenario: Scenario, streams: dict[str, list[SegmentationExperience]]) -> None:
         super().__init__([EagerCLStream(name, experiences) for name, experiences in streams.items()])
         self.scenario = scenario
-        self.n_classes = scenario.imageset.class_count
+        self.n_classes = len(scenario.class_names) - 1
         self.class_names = scenario.class_names
 
 

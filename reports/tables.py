@@ -29,6 +29,7 @@ from reports.rows import (
 
 FORMATS = ("csv", "latex", "markdown")
 NO_RUN = "no finished run"
+NOT_RECORDED = "not recorded"
 
 _GROUPS = ("old", "new", "miou", "imiou")
 _COSTS = {
@@ -40,6 +41,7 @@ _COSTS = {
 _HELD = ("memory_images", "memory_bytes", "peak_ram_bytes", "peak_gpu_bytes")
 _CONVENTIONS = {
     "future_classes": "future classes",
+    "test_images": "test images",
     "background_in_mean": "background in the mean",
     "resolution": "resolution",
     "evaluate_on": "evaluated on",
@@ -55,7 +57,8 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
 
     Columns: `scenario`; `strategy` (its label); `variant` ('' or the settings that tell runs of one label
     apart, e.g. `memory.size=20`); `seed`; `hash`; `step`; `classes` (known after the step, without the
-    background); `background_in_mean` (the run's convention); `miou`, `imiou`, `old`, `new`, `step_1` ...
+    background); the run's conventions `future_classes`, `test_images`, `background_in_mean`, `resolution`,
+    `evaluate_on`; `miou`, `imiou`, `old`, `new`, `step_1` ...
     `step_T`, `miou_without_background`, `imiou_without_background`, `old_without_background` (per cent, as in
     steps.csv, NaN where a group is not yet learned); `incoming_batches`; `seconds_per_batch`,
     `forward_per_batch`, `backward_per_batch`, `images_per_batch` (per incoming batch; NaN at step 0 and without
@@ -91,7 +94,7 @@ def _frame_columns(runs: Sequence[Run]) -> list[str]:
     last = max((len(run.spec["steps"]) for run in runs), default=1)
     return [
         *_KEY,
-        *("seed", "hash", "step", "classes", "background_in_mean", "miou", "imiou", "old", "new"),
+        *("seed", "hash", "step", "classes", *_CONVENTIONS, "miou", "imiou", "old", "new"),
         *(f"step_{number}" for number in range(1, last)),
         *("miou_without_background", "imiou_without_background", "old_without_background"),
         *("incoming_batches", *_COSTS, *_HELD, "run"),
@@ -106,6 +109,7 @@ def _run_records(run: Run, variant: str) -> Iterable[dict[str, Any]]:
             **{key: spec[key] for key in ("scenario", "strategy", "seed", "hash")},
             "variant": variant,
             "classes": sum(len(one["classes"]) for one in spec["steps"][: step + 1]),
+            **{key: spec["conventions"].get(key, NOT_RECORDED) for key in _CONVENTIONS},
             "background_in_mean": spec["conventions"].get("background_in_mean") is not False,
             **row,
             **_per_batch(step, cost),
@@ -141,7 +145,7 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
     standard deviation (ddof = 1; NaN for one seed) over seeds of the last step's `old`, `new`, `miou` and
     `imiou`, in per cent, with or without the background as each run's conventions say; and
     `seconds_per_batch`, `forward_per_batch`, `backward_per_batch`, `images_per_batch`: per incoming batch of steps
-    1..T, averaged over seeds; and the largest `memory_images`, `memory_bytes`, `peak_ram_bytes` and
+    1..T, averaged over seeds; the conventions as in `frame`; and the largest `memory_images`, `memory_bytes`, `peak_ram_bytes` and
     `peak_gpu_bytes` of any step and seed.
     """
     rows = [
@@ -150,7 +154,7 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
     ]
     spread = [f"{group}_{kind}" for group in _GROUPS for kind in ("mean", "std")]
     rows.sort(key=lambda row: (row["scenario"], row_order(row["strategy"], row["variant"])))
-    return pd.DataFrame(rows, columns=[*_KEY, "n", "seeds", *spread, *_COSTS, *_HELD])
+    return pd.DataFrame(rows, columns=[*_KEY, "n", "seeds", *spread, *_CONVENTIONS, *_COSTS, *_HELD])
 
 
 def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
@@ -160,6 +164,7 @@ def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
         values = np.array([run[column].iloc[-1] for run in runs], dtype=float)
         found[f"{column}_mean"] = values.mean()
         found[f"{column}_std"] = spread_of(values)
+    found |= {key: group[key].iloc[0] for key in _CONVENTIONS}
     for column in _COSTS:
         found[column] = float(np.mean([_weighted_by_batches(run, column) for run in runs]))
     for column in _HELD:
@@ -305,7 +310,7 @@ def _by_row(key: str, runs: Sequence[Run]) -> str:
     variant_names = _variant_names(runs)
     holders: dict[str, set[str]] = {}
     for run in runs:
-        value = run.spec["conventions"].get(key, "not recorded")
+        value = run.spec["conventions"].get(key, NOT_RECORDED)
         text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
         holders.setdefault(text, set()).add(row_name(run.spec["strategy"], variant_names[_identity(run)]))
     if len(holders) == 1:

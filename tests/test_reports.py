@@ -41,6 +41,7 @@ def spec_of(**changes: Any) -> dict[str, Any]:
         "config": {"memory": {"size": 100}, "incremental": {"lr": 0.001}, "seed": 0},
         "conventions": {
             "future_classes": "background",
+            "test_images": "known",
             "background_in_mean": True,
             "resolution": 64,
             "evaluate_on": "test",
@@ -390,7 +391,7 @@ def test_the_latex_table_word_for_word(tmp_path):
             r"\caption{Mean IoU (\%) after the last step of \texttt{voc-2-1-disjoint}; "
             r"imIoU is the mean of the mIoU after each step. "
             r"Mean $\pm$ standard deviation over seeds: n = 2, seeds 0, 1. "
-            r"Conventions: future classes \texttt{background}; background in the mean \texttt{yes}; "
+            r"Conventions: future classes \texttt{background}; test images \texttt{known}; background in the mean \texttt{yes}; "
             r"resolution \texttt{64}; evaluated on \texttt{test}. Best in bold, second underlined.}"
         ),
         r"\label{tab:voc-2-1-disjoint}",
