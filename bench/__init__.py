@@ -33,17 +33,19 @@ def run(
     out: str | Path = "runs",
     jobs: int = 1,
     overwrite: bool = False,
+    evaluate_on: str | None = None,
 ) -> Result:
     """Make every run that is not finished yet and return all of them; `.frame` is a tidy DataFrame.
 
-    `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`. With `jobs` above 1
+    `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`; `evaluate_on` is `test` (the
+    default) or `valid`, held out from the training images. With `jobs` above 1
     runs go side by side in processes of their own, so the calling script needs the usual
     `if __name__ == "__main__":`. A failed run stands in `.failures`. Raises `bench.config.RequestError` or
     `benchmarks.DataError`, both `ValueError`, before any work where the request is wrong.
     """
     from rich.console import Console
 
-    from bench.session import Request
+    from bench.planning import Request
     from bench.session import run as run_request
 
     assignments = [f"{key}={value}" for key, value in (settings or {}).items()]
@@ -61,5 +63,6 @@ def run(
         out=Path(out),
         jobs=jobs,
         overwrite=overwrite,
+        evaluate_on=evaluate_on,
     )
     return run_request(request, Console())

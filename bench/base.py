@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from bench.spec import derived_seed
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.streams import AnnotatedImages
+from reports.records import write_atomic
 from strategies.losses import BASE_LOSSES
 from strategies.network import SegmentationNetwork, build_network
 from strategies.protocol import BaseRecipe
@@ -90,9 +92,11 @@ def _optimizer(network: SegmentationNetwork, config: Config) -> torch.optim.Opti
     return torch.optim.SGD(network.parameters(), b.lr, b.momentum, weight_decay=b.weight_decay)
 
 
-def save_base(network: SegmentationNetwork, base: dict[str, Any]) -> None:
-    """Keep a base model under its hash; the file appears by one rename."""
+def save_base(network: SegmentationNetwork, base: dict[str, Any], seconds_per_update: float) -> None:
+    """Keep a base model under its hash, and beside it what an update took; each file appears by one rename."""
     final = base_file(base["hash"])
+    measured = {"network": base["inputs"]["network"]["name"], "device": base["inputs"]["device"]}
+    write_atomic(final.with_suffix(".json"), json.dumps({**measured, "seconds_per_update": seconds_per_update}))
     scratch = final.with_suffix(f".{os.getpid()}.tmp")
     torch.save({"inputs": base["inputs"], "network": network.state_dict()}, scratch)
     scratch.replace(final)

@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from bench.arguments import add_data_root, add_run_settings
+from bench.cli_reports import add_curves, add_reproduce, add_tables
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -97,8 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_strategies(commands.add_parser("strategies", help="list the strategies that are installed"))
     _add_scenarios(commands.add_parser("scenarios", help="list the scenarios of the paper's tables"))
     _add_scenario(commands.add_parser("scenario", help="show a scenario's steps, classes and image counts"))
-    _add_tables(commands.add_parser("tables", help="write tables from finished runs"))
-    _add_curves(commands.add_parser("curves", help="plot mIoU per step from finished runs"))
+    _add_data(commands.add_parser("data", help="get a data set, or check one"))
+    add_reproduce(commands.add_parser("reproduce", help="make the runs of the paper's tables that are missing"))
+    add_tables(commands.add_parser("tables", help="write tables from finished runs"))
+    add_curves(commands.add_parser("curves", help="plot mIoU per step from finished runs"))
     _add_speed(commands.add_parser("speed", help="measure what this machine does, as ratios"))
     return parser
 
@@ -107,52 +112,25 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--strategies", required=True, help='names, with parameters if wanted: "er,ours(sampling=uniform)"')
     add("--scenario", required=True, help="e.g. shapes-15-1-disjoint; `bench scenarios` lists them")
-    _add_data_root(parser)
-    add("--seeds", type=_integers, default=[0], help="e.g. 0,1,2 (default 0)")
     add("--memory", type=int, help="images in memory, the same as --set memory.size=N")
-    add("--preset", help="paper (default for voc) or small (default for shapes)")
-    add("--config", type=Path, metavar="FILE", help="YAML with settings over the preset's")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. incremental.lr=0.002")
-    add("--evaluate-on", choices=["test", "valid"], help="stream (default test); valid is held out from training")
-    add("--device", default="auto", help="auto, cpu or cuda")
-    _add_runs_folder(parser, "--out")
-    add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")
-    add("--overwrite", action="store_true", help="make finished runs again")
+    add_run_settings(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.session import Request, run
-    from bench.view import last_line
+    from bench.planning import request_of
+    from bench.session import run
+    from bench.view import say_failures
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    memory = [] if options.memory is None else [f"memory.size={options.memory}"]
-    result = run(
-        Request(
-            strategies=options.strategies,
-            scenario=options.scenario,
-            data_root=options.data_root,
-            seeds=options.seeds,
-            preset=options.preset,
-            config=options.config,
-            assignments=[*options.set, *memory],
-            device=options.device,
-            out=options.out,
-            jobs=options.jobs,
-            overwrite=options.overwrite,
-            evaluate_on=options.evaluate_on,
-        ),
-        console,
-    )
+    if options.memory is not None:
+        options.set.append(f"memory.size={options.memory}")
+    result = run(request_of(options, strategies=options.strategies, scenario=options.scenario), console)
     if result.runs:
         _show(result, options.out, console)
-    for job, failure in result.failures.items():
-        console.print(
-            f"failed: {job}: {last_line(failure)}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
-    return 1 if result.failures else 0
+    return say_failures(result.failures, console)
 
 
 def _show(result: Result, out: Path, console: Console) -> None:
@@ -215,7 +193,7 @@ def _scenarios(options: argparse.Namespace) -> int:
 
 def _add_scenario(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="e.g. voc-15-1-disjoint")
-    _add_data_root(parser)
+    add_data_root(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_scenario)
 
@@ -246,70 +224,79 @@ def _scenario(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_tables(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", nargs="*", help="`costs` or scenarios (default: all that have finished runs)")
-    _add_runs_folder(parser, "--runs")
-    parser.add_argument("--out", type=Path, default=Path("tables"), help="folder to write to (default tables)")
-    parser.add_argument(
-        "--format", type=_words, default=["csv", "latex"], help="csv,latex,markdown (default csv,latex)"
-    )
-    parser.set_defaults(command=_tables)
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_data_get(commands.add_parser("get", help="download, verify and unpack what a data root lacks"))
+    _add_data_check(commands.add_parser("check", help="say exactly what is missing or damaged"))
 
 
-def _tables(options: argparse.Namespace) -> int:
-    from reports.costs import write_costs
-    from reports.tables import FORMATS, write_tables
-
-    scenarios = [name for name in options.table if name != "costs"]
-    return _write(options, scenarios, FORMATS, write_costs if "costs" in options.table else write_tables)
-
-
-def _add_curves(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scenario", nargs="*", help="scenarios (default: all that have finished runs)")
-    _add_runs_folder(parser, "--runs")
-    parser.add_argument("--out", type=Path, default=Path("curves"), help="folder to write to (default curves)")
-    parser.add_argument("--format", type=_words, default=["png", "pdf"], help="png,pdf (default png,pdf)")
-    parser.set_defaults(command=_curves)
+def _add_data_get(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("name", help="voc (VOC 2012 and SBD) or ade (ADEChallengeData2016)")
+    add_data_root(parser)
+    add("--sources", type=Path, metavar="FILE", help="YAML, archive name: {url, checksum}, over the published ones")
+    add("--keep-archives", action="store_true", help="keep the archives in DIR/downloads once they are unpacked")
+    add("--tries", type=int, default=8, metavar="N", help="tries in a row without a new byte (default 8)")
+    parser.set_defaults(command=_data_get)
 
 
-def _curves(options: argparse.Namespace) -> int:
-    from reports.curves import FORMATS, write_curves
+def _data_get(options: argparse.Namespace) -> int:
+    from rich.console import Console
 
-    return _write(options, options.scenario, FORMATS, write_curves)
+    from bench.config import read_yaml
+    from bench.view import reading
+    from benchmarks.errors import FetchError
+    from benchmarks.obtain import obtain
+    from benchmarks.sources import with_mirrors
 
-
-def _write(
-    options: argparse.Namespace, scenarios: list[str], formats: Sequence[str], write: Callable[..., list[Path]]
-) -> int:
-    from bench.config import RequestError
-    from bench.folders import require_writable
-    from benchmarks.scenarios import parse_name
-    from reports.records import find_runs
-
-    for name in options.format:
-        if name not in formats:
-            raise RequestError(f"--format {name}: allowed are {', '.join(formats)}")
-    for name in scenarios:
-        parse_name(name)
-    if not options.format:
-        raise RequestError(f"--format is empty: allowed are {', '.join(formats)}")
-    require_writable(options.out)
-    runs = find_runs(options.runs) if options.runs.is_dir() else []
-    if not runs:
-        print(f"no finished run in {options.runs}", file=sys.stderr)
-        if not scenarios:
-            return 0
-    written = write(runs, options.out, formats=options.format, scenarios=scenarios or None)
-    for path in written:
-        print(path)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    mirrors = read_yaml(options.sources) if options.sources else {}
+    try:
+        with reading(console) as progress:
+            obtain(
+                options.name,
+                options.data_root,
+                archives=with_mirrors(mirrors, str(options.sources)),
+                keep_archives=options.keep_archives,
+                tries=options.tries,
+                note=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
+                progress=progress,
+            )
+    except FetchError as error:
+        print(f"bench: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     return 0
 
 
-def _add_speed(parser: argparse.ArgumentParser) -> None:
-    from bench.speed import MEASUREMENTS
+def _add_data_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="voc, ade or folder")
+    add_data_root(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=_data_check)
 
-    parser.add_argument("what", nargs="*", help=f"{', '.join(MEASUREMENTS)} (default: all that can be measured)")
-    _add_data_root(parser)
+
+def _data_check(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.data_check import print_report
+    from bench.view import reading
+    from benchmarks.checking import check
+
+    width = None if sys.stdout.isatty() else 120
+    console = Console(width=width)
+    with reading(Console(width=width, stderr=True) if options.json else console) as progress:
+        report = check(options.name, options.data_root, progress)
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        print_report(report, console)
+    return 1 if report.faults else 0
+
+
+def _add_speed(parser: argparse.ArgumentParser) -> None:
+    what = "update, scan, remap, loader, memory (default: all that can be measured)"
+    parser.add_argument("what", nargs="*", help=what)
+    add_data_root(parser)
     parser.set_defaults(command=_speed)
 
 
@@ -317,29 +304,3 @@ def _speed(options: argparse.Namespace) -> int:
     from bench.speed import measure
 
     return measure(options.what, options.data_root)
-
-
-def _add_data_root(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="the parent of VOCdevkit (default: BENCH_DATA_ROOT, or data_root in the user's config.yaml)",
-    )
-
-
-def _add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:
-    parser.add_argument(
-        flag, type=Path, default=Path("runs"), metavar="DIR", help="folder of run directories (default runs)"
-    )
-
-
-def _integers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers such as 0,1,2") from None
-
-
-def _words(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

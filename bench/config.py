@@ -98,6 +98,8 @@ class EvaluationConfig:
     """Whether tables and figures show the mean with the background; both are stored."""
     short_side: Annotated[int, Field(ge=16, le=4096)] | None
     """Scale the shorter side to so many pixels and take the central square; null: images as they are."""
+    pictures: Annotated[int, Field(ge=0, le=10_000)]
+    """Images, spread evenly over the last step's, whose predictions are kept after every step."""
     stream: Literal["test", "valid"]
     valid_fraction: Annotated[float, Field(ge=0, lt=1)]
     valid_seed: Annotated[int, Field(ge=0)]

@@ -120,7 +120,7 @@ def _pool(jobs: Sequence[Job], needs: Mapping[str, str], listener: Listener, wor
 
 def _start(context: Any, job: Job) -> tuple[Connection, tuple[Job, Any]]:
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(job, theirs), daemon=True)
+    process = context.Process(target=_child, args=(job, theirs))
     process.start()
     theirs.close()
     return ours, (job, process)

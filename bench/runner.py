@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bench.events import Event, Report, Throttle
 from bench.spec import derived_seed
 from benchmarks.augmentation import View
 from benchmarks.scenarios import load_scenario
-from benchmarks.streams import SegmentationScenario, build_benchmark
+from benchmarks.streams import AnnotatedImages, SegmentationScenario, build_benchmark
 from reports.metrics import mean_iou
 from reports.records import RunWriter
 from strategies.evaluation import ConfusionMeter
@@ -56,10 +57,11 @@ class BaseJob(_Common):
             experience = _benchmark(self).train_stream[0]
             classes = len(experience.classes_in_this_experience)
             device = torch.device(self.device)
+            started = time.perf_counter()
             network = train_base(
                 experience.data, classes, self.config, self.recipe, self.seed, device, self.key, report
             )
-            save_base(network, self.base)
+            save_base(network, self.base, (time.perf_counter() - started) / self.units)
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,39 @@ def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> N
     (job.folder / "error.txt").unlink(missing_ok=True)
     writer = RunWriter(job.folder)
     writer.start(job.spec)
+    stream = benchmark.streams[job.config.evaluation.stream]
+    shown = _Shown(stream[-1].data, job.config.evaluation.pictures)
+    shown.write_images(writer)
     steps = _offline_steps if method.offline else _online_steps
     for t, done, template in steps(job, benchmark, template_of, report):
-        template.eval(benchmark.streams[job.config.evaluation.stream][t])
-        writer.add_step(meter.matrix, {"step": t, **dataclasses.asdict(template.measured())})
+        started = time.perf_counter()
+        template.eval(stream[t])
+        cost = {"step": t, **dataclasses.asdict(template.measured())}
+        cost["evaluation_seconds"] = time.perf_counter() - started
+        shown.write_predictions(writer, template, t)
+        writer.add_step(meter.matrix, cost)
         miou = mean_iou(meter.matrix)
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
     writer.finish()
+
+
+class _Shown:
+    """The images whose predictions are kept: evenly spread over those of the last step."""
+
+    def __init__(self, data: AnnotatedImages, count: int) -> None:
+        self.data = data
+        self.places = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)).tolist()
+
+    def write_images(self, writer: RunWriter) -> None:
+        """Record the images and their true labels."""
+        decoded = {self.data.ids[i]: self.data.annotated(i) for i in self.places}
+        writer.add_pictures("images", {name: image.permute(1, 2, 0).numpy() for name, (image, _) in decoded.items()})
+        writer.add_pictures("truth", {name: labels.numpy() for name, (_, labels) in decoded.items()})
+
+    def write_predictions(self, writer: RunWriter, template: OnlineTemplate, step: int) -> None:
+        """Record what is predicted after a step."""
+        labels = {self.data.ids[i]: template.predicted(self.data[i][0][None])[0].numpy() for i in self.places}
+        writer.add_pictures(f"step-{step}", labels)
 
 
 TemplateOf = Callable[[SegmentationNetwork], OnlineTemplate]

@@ -1,56 +1,22 @@
-"""One `bench run`: everything is checked and planned before the first file is written, then executed."""
+"""Requests executed: the runs that are not finished are made, and all are read back."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from bench import pool
-from bench.config import (
-    Config,
-    RequestError,
-    StrategyRequest,
-    method_parameters,
-    parse_strategies,
-    resolve_config,
-)
-from bench.folders import require_writable
-from bench.spec import run_folder, run_spec
+from bench.planning import Plan, Request, prepare
 from bench.view import make_view
-from benchmarks.packing import readers
-from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_training_images, training_parts
 from reports.records import Run, read_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.runner import BaseJob, RunJob
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `bench run` was asked for."""
-
-    strategies: str | Sequence[str]
-    scenario: str
-    data_root: Path | None = None
-    seeds: Sequence[int] = (0,)
-    preset: str | None = None
-    config: Path | None = None
-    assignments: Sequence[str] = ()
-    device: str = "auto"
-    out: Path = Path("runs")
-    jobs: int | None = None
-    overwrite: bool = False
-    evaluate_on: str | None = None
-    """`test` or `valid`, over what the settings say."""
 
 
 @dataclass
@@ -68,185 +34,25 @@ class Result:
         return frame(self.runs)
 
 
-@dataclass
-class Plan:
-    """The jobs of a request: base models not yet kept, runs not yet finished, and every run's directory."""
-
-    bases: dict[str, BaseJob] = field(default_factory=dict)
-    """By hash."""
-    runs: list[RunJob] = field(default_factory=list)
-    needs: dict[str, str] = field(default_factory=dict)
-    """By a run's key the base model it waits for."""
-    folders: list[Path] = field(default_factory=list)
-    kept_bases: set[str] = field(default_factory=set)
-    """Hashes of the base models that are in the cache."""
-
-
 def run(request: Request, console: Console) -> Result:
     """Make every run of a request that is not finished; raise `RequestError` or `DataError` before any work."""
-    requests = parse_strategies(request.strategies)
-    seeds = _seeds(request.seeds)
-    name = str(parse_name(request.scenario))
-    config = resolve_config(name, request.preset, request.config, request.assignments, request.evaluate_on)
-    workers = _workers(request.jobs, config)
-    if workers > 1:
-        pool.warm_up()
-    require_writable(request.out)
-    scenario = load_scenario(request.scenario, request.data_root)
-    _note_oddities(scenario, console)
-    require_training_images(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
-    _read_images(scenario, config, console)
-    plan = make_plan(request, requests, seeds, config, scenario)
-    failures = _execute(plan, workers, console)
+    return execute(prepare(request, console), console)
+
+
+def prepare_all(requests: Sequence[Request], console: Console) -> Plan:
+    """Return the jobs of several requests together."""
+    first, *others = (prepare(request, console) for request in requests)
+    return sum(others, first)
+
+
+def execute(plan: Plan, console: Console) -> Result:
+    """Make a plan's base models and runs."""
+    failures = _make(plan, console)
     finished = [read_run(folder) for folder in plan.folders if (folder / "done").is_file()]
     return Result(finished, failures)
 
 
-def _seeds(seeds: Sequence[int]) -> list[int]:
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise RequestError(f"seeds {list(seeds)}: they are different numbers from 0 on, at least one")
-    return list(seeds)
-
-
-def _workers(jobs: int | None, config: Config) -> int:
-    if jobs is None:
-        return max(1, (os.cpu_count() or 1) // config.runtime.threads)
-    if jobs < 1:
-        raise RequestError(f"--jobs {jobs}: at least 1")
-    return jobs
-
-
-def _note_oddities(scenario: Scenario, console: Console) -> None:
-    """Say what is allowed and recorded but not as published."""
-    both = set(scenario.imageset.ids("train")) & set(scenario.imageset.ids("test"))
-    if both:
-        text = f"note: {len(both)} images are in the training and in the test list, {min(both)} among them"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    sizes = tuple(len(step.train) for step in scenario.steps)
-    if scenario.published_sizes and sizes != scenario.published_sizes:
-        text = f"note: {scenario.name} has {sizes} training images a step, published are {scenario.published_sizes}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _read_images(scenario: Scenario, config: Config, console: Console) -> None:
-    """Decode every image once, so that a damaged one stops the request here."""
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bars: dict[str, Any] = {}
-
-        def advance(text: str, done: int, total: int) -> None:
-            if text not in bars:
-                bars[text] = progress.add_task(text, total=total)
-                if not console.is_terminal:
-                    console.print(f"{text} ({total})", markup=False, highlight=False)
-            progress.update(bars[text], completed=done)
-
-        readers(
-            scenario.imageset, config.data.size or scenario.imageset.uniform_side, config.data.ram_gb * 2**30, advance
-        )
-
-
-def make_plan(
-    request: Request, requests: list[StrategyRequest], seeds: list[int], config: Config, scenario: Scenario
-) -> Plan:
-    """Return the jobs of a checked request; imports the methods."""
-    from bench.base import base_file
-    from bench.runner import RunJob
-    from strategies.registry import method_class
-
-    device = resolved_device(request.device)
-    plan = Plan()
-    for asked in requests:
-        parameters = method_parameters(asked, config)
-        method = method_class(asked.name)
-        recipe = method.recipe(parameters)
-        for seed in seeds:
-            spec = run_spec(scenario, asked, parameters, recipe, config, seed, device, method.offline)
-            folder = run_folder(request.out, spec)
-            plan.folders.append(folder)
-            if (folder / "done").is_file() and not request.overwrite:
-                continue
-            common = {
-                "scenario": str(scenario.asked),
-                "split_hash": spec["split_hash"],
-                "data_root": request.data_root,
-                "config": config,
-                "recipe": recipe,
-                "seed": seed,
-                "device": device,
-            }
-            units, weight = _work(method, parameters, config, scenario)
-            plan.runs.append(
-                RunJob(
-                    key=f"{asked.label} seed {seed}",
-                    method=asked.name,
-                    parameters=parameters,
-                    spec=spec,
-                    folder=folder,
-                    units=units,
-                    weight=weight,
-                    **common,
-                )
-            )
-            base = spec["base"]
-            if base is None:
-                continue
-            if base_file(base["hash"]).is_file():
-                plan.kept_bases.add(base["hash"])
-                continue
-            if base["hash"] not in plan.bases:
-                plan.bases[base["hash"]] = _base_job(base, common, scenario)
-            plan.needs[plan.runs[-1].key] = plan.bases[base["hash"]].key
-    return plan
-
-
-def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) -> BaseJob:
-    from bench.base import iterations
-    from bench.runner import BaseJob
-
-    config, recipe = common["config"], common["recipe"]
-    updates = iterations(config, len(_training_parts(scenario, config)[0]))
-    loss = {"cross-entropy": "CE", "sigmoid-bce": "BCE"}[recipe.loss]
-    key = f"base {recipe.head} {loss} {base['hash'][:4]} seed {common['seed']}"
-    return BaseJob(key=key, base=base, units=updates, weight=float(updates * config.base.batch_size), **common)
-
-
-def _training_parts(scenario: Scenario, config: Config) -> list[np.ndarray]:
-    return training_parts(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
-
-
-def _work(method: Any, parameters: Any, config: Config, scenario: Scenario) -> tuple[int, float]:
-    """Return a run's number of updates and its expected work, in images trained on."""
-    from bench.base import iterations
-    from bench.runner import offline_steps
-
-    parts = _training_parts(scenario, config)
-    if method.offline:
-        trained = offline_steps(parameters, len(scenario.steps))
-        unions = [set[int]().union(*(part.tolist() for part in parts[: t + 1])) for t in trained]
-        updates = sum(iterations(config, len(union)) for union in unions)
-        return updates, float(updates * config.base.batch_size)
-    batch = config.incremental.batch_size
-    updates = sum(-(-len(part) // batch) for part in parts[1:])
-    return updates, 3.0 * updates * batch
-
-
-def resolved_device(device: str) -> str:
-    """Return `cpu` or `cuda`; `auto` takes a GPU where there is one."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = ""
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-        available = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu (no GPU is available)"
-        raise RequestError(f"--device {device}: allowed are {available}")
-    return device
-
-
-def _execute(plan: Plan, workers: int, console: Console) -> dict[str, str]:
+def _make(plan: Plan, console: Console) -> dict[str, str]:
     jobs: list[BaseJob | RunJob] = [*plan.bases.values(), *plan.runs]
     jobs.sort(key=lambda job: (job.key in plan.needs, -job.weight))  # long ones first, none before what it needs
     skipped = len(plan.folders) - len(plan.runs)
@@ -255,7 +61,7 @@ def _execute(plan: Plan, workers: int, console: Console) -> dict[str, str]:
     with make_view(console, {job.key: job.weight for job in jobs}) as view:
         if plan.kept_bases:
             view.note(f"{len(plan.kept_bases)} base model(s) from the cache")
-        failures = pool.run_jobs(jobs, plan.needs, workers, view)
+        failures = pool.run_jobs(jobs, plan.needs, plan.workers, view)
     for job in plan.runs:
         if job.key in failures:
             job.folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,9 @@
 
 `update`: one update of each method against one of er, and the template against a bare PyTorch loop.
 `scan`: the class-presence scan of a data root's label maps against one pass of `numpy.unique`.
+`remap`: a label map's remapping by table against a lambda for every pixel.
+`loader`: the share of an update's time that goes into waiting for its images.
+`memory`: the peak RAM of a run on ten times the RAM budget against one on what fits.
 """
 
 from __future__ import annotations
@@ -10,10 +13,8 @@ import copy
 import os
 import platform
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench import speed_data
+
 if TYPE_CHECKING:
     from bench.config import Config
     from benchmarks.streams import AnnotatedImages, Exemplar, SegmentationExperience, SegmentationScenario
     from strategies.network import SegmentationNetwork
 
-MEASUREMENTS = ("update", "scan")
 SCENARIO = "shapes-15-1-disjoint"
 ROUNDS = 3
 FILLED = 120
@@ -41,14 +43,13 @@ def measure(what: Sequence[str], data_root: Path | None) -> int:
         if name not in MEASUREMENTS:
             raise RequestError(f"unknown measurement '{name}' (known: {', '.join(MEASUREMENTS)})")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    if "update" in what or not what:
-        update()
-    if "scan" in what or (not what and data_root is not None):
-        scan(data_root)
+    for name, measurement in MEASUREMENTS.items():
+        if name in what or (not what and (name != "scan" or data_root is not None)):
+            measurement(data_root)
     return 0
 
 
-def update() -> None:
+def update(data_root: Path | None) -> None:
     """Print milliseconds per update and ratios: methods against er, the template against a bare loop."""
     import torch
 
@@ -147,43 +148,11 @@ def _interleaved(kinds: dict[str, Callable[[], float]]) -> dict[str, float]:
     return {name: statistics.median(r[name] for r in rounds) for name in kinds}
 
 
-def scan(data_root: Path | None) -> None:
-    """Print the time of `bench scenario` from nothing and with the cache, against one `numpy.unique` pass."""
-    from PIL import Image
-
-    from benchmarks.registry import open_image_set
-    from benchmarks.scenarios import load_scenario
-    from benchmarks.voc import Voc
-
-    imageset = open_image_set("voc", data_root)
-    assert isinstance(imageset, Voc)
-    paths = imageset.mask_paths("train")
-    for path in paths:
-        path.read_bytes()  # every measurement finds the files in the system's cache
-    with tempfile.TemporaryDirectory() as folder, _environment("BENCH_CACHE", folder):
-        unique = _seconds(lambda: [np.unique(np.asarray(Image.open(path))) for path in paths])
-        cold = _seconds(lambda: load_scenario("voc-15-1-disjoint", data_root))
-        warm = _seconds(lambda: load_scenario("voc-15-1-disjoint", data_root))
-    print(f"scan: {len(paths)} training label maps (the scenario reads the test split's too)")
-    print(f"  numpy.unique pass, one core  {unique:6.2f} s")
-    print(f"  scenario from nothing        {cold:6.2f} s   {cold / unique:.2f} x numpy.unique")
-    print(f"  scenario with the cache      {warm:6.2f} s   {warm / unique:.3f} x numpy.unique")
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
+    "update": update,
+    "scan": speed_data.scan,
+    "remap": speed_data.remap,
+    "loader": speed_data.loader,
+    "memory": speed_data.memory,
+}
+"""By name; each is given the data root."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress, TaskID
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -187,9 +190,36 @@ class LineView:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def reading(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Give what shows progress: a bar per text on a terminal, elsewhere a line at first and every ten seconds."""
+    bars: dict[str, TaskID] = {}
+    said: dict[str, float] = {}
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def advance(text: str, done: int, total: int) -> None:
+            if text not in bars:
+                bars[text] = progress.add_task(text)
+            progress.update(bars[text], completed=done, total=total or None)
+            if not console.is_terminal and time.monotonic() - said.get(text, -math.inf) > 10:
+                said[text] = time.monotonic()
+                console.print(f"{text}: {done:,} of {total:,}", markup=False, highlight=False, soft_wrap=True)
+
+        yield advance
+
+
 def make_view(console: Console, weights: Mapping[str, float]) -> View:
     """Return the view that fits where the output goes."""
     return LiveView(console, weights) if console.is_terminal else LineView(console, weights)
+
+
+def say_failures(failures: Mapping[str, str], console: Console) -> int:
+    """Print which jobs failed and why; return the exit status."""
+    for job, failure in failures.items():
+        console.print(
+            f"failed: {job}: {last_line(failure)}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
+    return 1 if failures else 0
 
 
 def last_line(failure: str) -> str:

@@ -20,7 +20,8 @@ STD = (0.229, 0.224, 0.225)
 class Augmentation:
     """What is done to a training image: scale drawn from `scale`, a square crop, a flip.
 
-    `crop` is in pixels, None keeps the whole image; what the crop takes from outside the image is void.
+    `crop` is in pixels, None keeps the whole image; what the crop takes from outside the image is void. Of a scaled
+    image only what the crop keeps is computed, from the nearest whole pixels of the image.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
@@ -29,33 +30,56 @@ class Augmentation:
 
     def __call__(self, image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return image (uint8 3 x H x W) and labels (uint8 H x W), augmented by draws from `rng`."""
-        factor, down, right, mirrored = rng.random(4)
-        if self.scale != (1.0, 1.0):
-            image, labels = _scaled(image, labels, self.scale[0] + factor * (self.scale[1] - self.scale[0]))
+        drawn, down, right, mirrored = rng.random(4)
+        factor = self.scale[0] + drawn * (self.scale[1] - self.scale[0])
         if self.crop is not None:
-            image, labels = _cropped(image, labels, self.crop, down, right)
+            image, labels = _scaled_crop(image, labels, factor, self.crop, down, right)
+        elif factor != 1.0:
+            image, labels = _scaled(image, labels, factor)
         if self.flip and mirrored < 0.5:
             image, labels = image.flip(-1), labels.flip(-1)
         return image, labels
 
 
+def _scaled_crop(
+    image: Tensor, labels: Tensor, factor: float, side: int, down: float, right: float
+) -> tuple[Tensor, Tensor]:
+    """Return the square of `side` pixels at (down, right), in [0, 1), of the image scaled by `factor`."""
+    top, from_height, height = _window(labels.shape[0], factor, side, down)
+    left, from_width, width = _window(labels.shape[1], factor, side, right)
+    image = image[:, top : top + from_height, left : left + from_width]
+    labels = labels[top : top + from_height, left : left + from_width]
+    image, labels = _resized(image, labels, [height, width])
+    return _padded(image, labels, side)
+
+
+def _window(length: int, factor: float, side: int, at: float) -> tuple[int, int, int]:
+    """Return along one axis where the crop begins, its length in the image's own pixels, and in scaled ones."""
+    scaled = max(1, round(length * factor))
+    taken = min(side, scaled)
+    own = min(length, max(1, round(taken * length / scaled)))
+    return int(at * (length - own + 1)), own, taken
+
+
 def _scaled(image: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    size = [max(1, round(side * factor)) for side in labels.shape]
+    return _resized(image, labels, [max(1, round(side * factor)) for side in labels.shape])
+
+
+def _resized(image: Tensor, labels: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
+    if list(labels.shape) == size:
+        return image, labels
     image = F.resize(image, size, InterpolationMode.BILINEAR, antialias=True)
     return image, F.resize(labels[None], size, InterpolationMode.NEAREST)[0]
 
 
-def _cropped(image: Tensor, labels: Tensor, side: int, down: float, right: float) -> tuple[Tensor, Tensor]:
-    below, beside = (max(0, side - s) for s in labels.shape)
-    if below or beside:
-        mean = [round(255 * m) for m in MEAN]
-        image = torch.stack(
-            [F.pad(c[None], [0, 0, beside, below], fill=m)[0] for c, m in zip(image, mean, strict=True)]
-        )
-        labels = F.pad(labels[None], [0, 0, beside, below], fill=VOID)[0]
-    top = int(down * (labels.shape[0] - side + 1))
-    left = int(right * (labels.shape[1] - side + 1))
-    return image[:, top : top + side, left : left + side], labels[top : top + side, left : left + side]
+def _padded(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Return a square of `side` pixels; what is added below and to the right is the mean colour and void."""
+    below, beside = (side - s for s in labels.shape)
+    if not below and not beside:
+        return image, labels
+    mean = [round(255 * m) for m in MEAN]
+    image = torch.stack([F.pad(c[None], [0, 0, beside, below], fill=m)[0] for c, m in zip(image, mean, strict=True)])
+    return image, F.pad(labels[None], [0, 0, beside, below], fill=VOID)[0]
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class PackedSplit:
         start, pixels = int(self.starts[index]), height * width
         image = self.images[CHANNELS * start : CHANNELS * (start + pixels)]
         label_map = self.label_maps[start : start + pixels]
-        return image.reshape(CHANNELS, height, width), label_map.reshape(height, width)
+        return np.asarray(image.reshape(CHANNELS, height, width)), np.asarray(label_map.reshape(height, width))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _prepared(imageset: ImageSet, split: Split, index: int, size: int | None) ->
     image, label_map = imageset.read(split, index)
     if size is not None:
         image, label_map = _squeezed(image, label_map, size)
-    return image.transpose(2, 0, 1), label_map
+    return np.array(image.transpose(2, 0, 1)), np.array(label_map)
 
 
 def _check_images(imageset: ImageSet, progress: Progress | None) -> int:
@@ -148,7 +148,7 @@ def _mapped(folder: Path) -> PackedImages:
 def _mapped_split(folder: Path, split: Split) -> PackedSplit:
     sizes = np.load(folder / f"{split}-sizes.npy", allow_pickle=False)
     areas = sizes.prod(axis=1)
-    images, label_maps = (np.memmap(_pixel_file(folder, split, kind), np.uint8, "r") for kind in _KINDS)
+    images, label_maps = (np.memmap(_pixel_file(folder, split, kind), np.uint8, "c") for kind in _KINDS)
     if len(label_maps) != areas.sum() or len(images) != CHANNELS * areas.sum():
         raise ValueError(f"{folder} is damaged")
     return PackedSplit(images, label_maps, sizes, np.cumsum(areas) - areas)

@@ -51,14 +51,12 @@ class Exemplar:
 
     def load(self, augmentation: Augmentation | None, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return image (float32 3 x H x W, normalised) and annotation (int64 H x W), augmented anew."""
-        image, labels = self.data.again(self.index)
-        if augmentation is not None:
-            image, labels = augmentation(image, labels, rng)
+        image, labels = self.data.sample(self.index, augmentation, rng, again=True)
         return normalised(image), labels.long()
 
     def bytes(self) -> int:
         """Return the size of the image and its annotation as uint8."""
-        return sum(part.nbytes for part in self.data.again(self.index))
+        return sum(part.nbytes for part in self.data.annotated(self.index))
 
 
 class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
@@ -90,20 +88,29 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self._places)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        image, labels = self.annotated(index)
+        image, labels = self.sample(index, None, None)
         return normalised(image), labels.long(), self.step
 
     def annotated(self, index: int) -> tuple[Tensor, Tensor]:
         """Return image `index` (uint8 3 x H x W) and its annotation (uint8 H x W)."""
-        return self._tensors(self._pixels.read(int(self._places[index])))
+        image, labels = self.sample(index, None, None, again=True)
+        return image.clone(), labels
 
-    def again(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return the same as `annotated`, for an image that is likely to be read again and again."""
-        return self._tensors(self._pixels.again(int(self._places[index])))
+    def sample(
+        self, index: int, augmentation: Augmentation | None, rng: np.random.Generator | None, *, again: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return image and annotation like `annotated`, augmented; `again` tells that it will be read again.
 
-    def _tensors(self, decoded: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
-        image, labels = torch.from_numpy(np.array(decoded[0])), torch.from_numpy(self._table[decoded[1]])
-        return self._view(image, labels) if self._view else (image, labels)
+        The image may share its memory with what is kept: it must not be changed in place.
+        """
+        read = self._pixels.again if again else self._pixels.read
+        image, labels = (torch.from_numpy(part) for part in read(int(self._places[index])))
+        if augmentation is not None:
+            assert rng is not None
+            image, labels = augmentation(image, labels, rng)
+        if self._view is not None:
+            image, labels = self._view(image, labels)
+        return image, torch.from_numpy(self._table[labels.numpy()])
 
     def exemplar(self, index: int) -> Exemplar:
         """Return the reference by which a memory keeps image `index`."""
@@ -146,10 +153,8 @@ class _Picks(Dataset[tuple[Tensor, Tensor, int, int]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int, int]:
         index = int(self.order[position])
-        image, labels = self.data.annotated(index)
-        if self.augmentation is not None:
-            image, labels = self.augmentation(image, labels, np.random.default_rng([*self.seed, position]))
-        return image, labels, self.data.step, index
+        rng = np.random.default_rng([*self.seed, position])
+        return *self.data.sample(index, self.augmentation, rng), self.data.step, index
 
 
 def collate(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:

@@ -1,10 +1,14 @@
-"""One table, written as LaTeX or as Markdown."""
+"""One table, written as LaTeX, as Markdown or as HTML."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from itertools import accumulate
+
+MINUS = "\N{MINUS SIGN}"
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -23,6 +27,9 @@ _LATEX = {
     '"': "''",
     "`": "{`}",
     "±": r"$\pm$",
+    MINUS: r"$-$",
+    "✓": r"$\surd$",
+    "✗": r"$\times$",
     # At a row's start LaTeX would take a bare bracket for the optional argument of the \\ before it.
     "[": "{[}",
     "]": "{]}",
@@ -30,58 +37,205 @@ _LATEX = {
 _MARKDOWN = "\\`*_|<>[]#~"
 
 
+_BETWEEN_BLOCKS = r"\addlinespace"
+# A mean's deviation stands below it, nearer than the next row.
+_BELOW = r" \\[-0.9ex]"
+
+
 @dataclass(frozen=True)
 class Cell:
-    """A text, or a mean and its standard deviation ('' for none); `rank` 1 is the column's best, 0 none."""
+    """A text, or a mean and its standard deviation ('' for none); `rank` 1 is the column's best, 0 none.
+
+    `span` is the number of columns it takes.
+    """
 
     text: str
     std: str = ""
     rank: int = 0
+    span: int = 1
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table before it is written: plain text everywhere, code between backticks in the caption."""
+    """A table before it is written: plain text everywhere, code between backticks in the caption.
+
+    `headings` are rows of cells above the header, whose spans add up to its length. A `wide` table is drawn no
+    wider than the line in LaTeX, its deviations below the means. The first `stub` columns name the rows;
+    `block` rows at a time belong together.
+    """
 
     label: str
     header: list[str]
     rows: list[list[Cell]]
     gap: str
     caption: str
+    headings: list[list[Cell]] = field(default_factory=list)
+    wide: bool = False
+    stub: int = 1
+    block: int = 1
+
+
+def ranks(texts: Sequence[str]) -> list[int]:
+    """Return each printed number's rank in its column, 1 for the largest; equal ones share it, a gap has 0."""
+    numbers = [_number(text) for text in texts]
+    best = sorted({number for number in numbers if number is not None}, reverse=True)
+    return [0 if number is None else best.index(number) + 1 for number in numbers]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+# ---------------------------------------------------------------- LaTeX
 
 
 def latex(table: Table) -> str:
-    """Return a complete `table` environment, which needs the package booktabs."""
-    body = [" & ".join(_latex_cell(cell) for cell in row) for row in table.rows]
-    gap = rf"\multicolumn{{{len(table.header)}}}{{c}}{{{_latex_text(table.gap)}}}"
+    """Return a complete `table` environment, which needs the packages booktabs and, if wide, graphicx."""
+    gap = rf"\multicolumn{{{len(table.header)}}}{{c}}{{{_latex_text(table.gap)}}} \\"
     lines = [
+        *([r"% needs \usepackage{booktabs} and \usepackage{graphicx}"] if table.wide else []),
         r"\begin{table}",
         r"\centering",
+        *([r"\setlength{\belowcaptionskip}{1ex}"] if table.wide else []),
         rf"\caption{{{_with_code(table.caption, _latex_text, _latex_code)}}}",
         rf"\label{{{table.label}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+        *([r"\setlength{\tabcolsep}{3pt}", _FIT] if table.wide else []),
+        rf"\begin{{tabular}}{{{_latex_columns(table)}}}",
         r"\toprule",
+        *(line for row in table.headings for line in _latex_heading(row)),
         " & ".join(map(_latex_text, table.header)) + r" \\",
         r"\midrule",
-        *(rf"{row} \\" for row in body or [gap]),
+        *(_latex_rows(table) or [gap]),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + ("}" if table.wide else ""),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
 
+# Never wider than the line, and never drawn larger than it is.
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+
+
+def _latex_columns(table: Table) -> str:
+    names, numbers = ("l", "c") if table.wide else ("l", "r")
+    return names * table.stub + numbers * (len(table.header) - table.stub)
+
+
+def _latex_heading(row: Sequence[Cell]) -> list[str]:
+    """A row of headings, and a rule under each of them that has a text."""
+    ends = list(accumulate(cell.span for cell in row))
+    cells = [
+        rf"\multicolumn{{{cell.span}}}{{c}}{{{_latex_text(cell.text)}}}" if cell.text else "&" * (cell.span - 1)
+        for cell in row
+    ]
+    rules = [rf"\cmidrule(lr){{{end - cell.span + 1}-{end}}}" for cell, end in zip(row, ends, strict=True) if cell.text]
+    return [" & ".join(cells) + r" \\", " ".join(rules)]
+
+
+def _latex_rows(table: Table) -> list[str]:
+    lines: list[str] = []
+    for number, row in enumerate(table.rows):
+        if number and table.block > 1 and number % table.block == 0:
+            lines.append(_BETWEEN_BLOCKS)
+        lines += _latex_row(row, table.wide)
+    return lines
+
+
+def _latex_row(row: Sequence[Cell], below: bool) -> list[str]:
+    if not below or not any(cell.std for cell in row):
+        return [" & ".join(_latex_cell(cell) for cell in row) + r" \\"]
+    means = " & ".join(_latex_cell(replace(cell, std="")) for cell in row)
+    stds = " & ".join(rf"{{\tiny $\pm$ {cell.std}}}" if cell.std else "" for cell in row)
+    return [means + _BELOW, stds + r" \\"]
+
+
+# ---------------------------------------------------------------- Markdown
+
+
 def markdown(table: Table) -> str:
-    """Return the caption and a pipe table, its second best in HTML's `<u>` for want of a Markdown mark."""
+    """Return the caption and a pipe table, its second best in HTML's `<u>` for want of a Markdown mark.
+
+    A pipe table has one row of headers: each column's headings stand before its header.
+    """
     gap = [Cell(table.gap), *[Cell("")] * (len(table.header) - 1)]
     lines = [
         _with_code(table.caption, _markdown_text, _markdown_code),
         "",
-        _pipes([_markdown_text(text) for text in table.header]),
-        _pipes([":--", *["--:"] * (len(table.header) - 1)]),
-        *(_pipes([_markdown_cell(cell) for cell in row]) for row in table.rows or [gap]),
+        _pipes([_markdown_text(text) for text in full_header(table)]),
+        _pipes([":--"] * table.stub + ["--:"] * (len(table.header) - table.stub)),
+        *(_pipes(_markdown_row(row)) for row in table.rows or [gap]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def full_header(table: Table) -> list[str]:
+    """Return one name per column: its headings from the top, then its header."""
+    above = [[cell.text for cell in row for _ in range(cell.span)] for row in table.headings]
+    above = [["" if place < table.stub else text for place, text in enumerate(row)] for row in above]
+    return [" ".join(filter(None, texts)) for texts in zip(*above, table.header, strict=True)]
+
+
+def _markdown_row(row: Sequence[Cell]) -> list[str]:
+    return [text for cell in row for text in (_markdown_cell(cell), *[""] * (cell.span - 1))]
+
+
+# ---------------------------------------------------------------- HTML
+
+
+def html(table: Table) -> str:
+    """Return a `<table>` element, its caption in it: a fragment for a page that has its own style."""
+    body = table.rows or [[Cell(table.gap, span=len(table.header))]]
+    lines = [
+        f'<table id="{escape(table.label)}">',
+        f"<caption>{_with_code(table.caption, _html_text, _html_code)}</caption>",
+        "<thead>",
+        *(_html_row([_html_head(cell, "colgroup") for cell in row]) for row in table.headings),
+        _html_row([_html_head(Cell(text), "col") for text in table.header]),
+        "</thead>",
+        "<tbody>",
+        *(_html_row([_html_cell(cell, number < table.stub) for number, cell in enumerate(row)]) for row in body),
+        "</tbody>",
+        "</table>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _html_row(cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _html_head(cell: Cell, scope: str) -> str:
+    if not cell.text:
+        return f"<td{_html_span(cell)}></td>"
+    return f'<th scope="{scope}"{_html_span(cell)}>{_html_text(cell.text)}</th>'
+
+
+def _html_cell(cell: Cell, names_row: bool) -> str:
+    text = _html_text(cell.text)
+    if names_row:
+        return f'<th scope="row"{_html_span(cell)}>{text}</th>'
+    marked = {1: f"<strong>{text}</strong>", 2: f"<u>{text}</u>"}.get(cell.rank, text)
+    std = f" <small>± {_html_text(cell.std)}</small>" if cell.std else ""
+    return f"<td{_html_span(cell)}>{marked}{std}</td>"
+
+
+def _html_span(cell: Cell) -> str:
+    return f' colspan="{cell.span}"' if cell.span > 1 else ""
+
+
+def _html_text(text: str) -> str:
+    return escape(_one_line(text))
+
+
+def _html_code(text: str) -> str:
+    return f"<code>{_html_text(text)}</code>"
+
+
+# ---------------------------------------------------------------- texts
 
 
 def _one_line(text: str) -> str:
@@ -99,7 +253,8 @@ def _latex_code(text: str) -> str:
 def _latex_cell(cell: Cell) -> str:
     text = _latex_text(cell.text)
     marked = {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank, text)
-    return rf"{marked} $\pm$ {cell.std}" if cell.std else marked
+    whole = rf"{marked} $\pm$ {cell.std}" if cell.std else marked
+    return rf"\multicolumn{{{cell.span}}}{{l}}{{{whole}}}" if cell.span > 1 else whole
 
 
 def _markdown_text(text: str) -> str:

@@ -5,6 +5,7 @@
         confusion/step-<t>.csv  pixels, rows the truth, columns the prediction, header the class names
         steps.csv               a row per step: mIoU of all classes and of the groups, in per cent
         costs.csv               a row per step: batches, passes, seconds
+        predictions/            of a few images: images/ID.png, truth/ID.png, step-<t>/ID.png (labels in learning order)
         done                    written last; a directory without it is unfinished
 
 Equal runs give equal `spec.yaml`, `steps.csv` and confusion matrices, byte for byte; times are in `costs.csv`
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
+from PIL import Image
 
 from reports.metrics import mean_iou
 
@@ -321,6 +323,18 @@ class RunWriter:
         header = self._spec["class_names"][: len(counts)]
         write_atomic(_confusion_path(self.path, step), _csv_text([header, *counts.tolist()]))
         self._write_rows()
+
+    def add_pictures(self, kind: str, pictures: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        """Record pictures by image id below `predictions/KIND`: RGB (H, W, 3), or labels (H, W) in learning order.
+
+        `kind` is `images`, `truth` or `step-<t>`.
+        """
+        folder = self.path / "predictions" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        for image_id, pixels in pictures.items():
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            write_atomic_bytes(folder / f"{image_id}.png", buffer.getvalue())
 
     def finish(self) -> None:
         """Mark the run as finished; ValueError if its last step was not recorded."""

@@ -145,8 +145,8 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
     standard deviation (ddof = 1; NaN for one seed) over seeds of the last step's `old`, `new`, `miou` and
     `imiou`, in per cent, with or without the background as each run's conventions say; and
     `seconds_per_batch`, `forward_per_batch`, `backward_per_batch`, `images_per_batch`: per incoming batch of steps
-    1..T, averaged over seeds; the conventions as in `frame`; and the largest `memory_images`, `memory_bytes`, `peak_ram_bytes` and
-    `peak_gpu_bytes` of any step and seed.
+    1..T, averaged over seeds; the conventions as in `frame`; and the largest `memory_images`, `memory_bytes`,
+    `peak_ram_bytes` and `peak_gpu_bytes` of any step and seed.
     """
     rows = [
         {**dict(zip(_KEY, key, strict=True)), **_over_seeds(group)}

@@ -21,7 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from strategies.losses import own_classes
 from strategies.memory import Exemplar
 from strategies.method import Method
-from strategies.network import SegmentationNetwork
+from strategies.network import SegmentationNetwork, evaluation_mode
 from strategies.protocol import OnlineProtocol
 
 
@@ -260,6 +260,14 @@ class OnlineTemplate(SupervisedTemplate):
         self.cost.images = tally.images - images
         self.mbatch = []
         self._require_forgotten()
+
+    def predicted(self, images: Tensor) -> Tensor:
+        """Return the labels uint8 (B, H, W) that the method predicts for images float32 (B, 3, H, W)."""
+        self.mbatch = [images.to(self.device)]
+        with torch.no_grad(), evaluation_mode(self.network):
+            labels = self.method.predict(self).argmax(1)
+        self.mbatch = []
+        return labels.to("cpu", torch.uint8)
 
     def measured(self) -> StepCost:
         """Return the last step's cost with what is held now."""

@@ -16,7 +16,8 @@ import bench
 from bench import pool
 from bench.base import base_file
 from bench.events import Event
-from bench.session import Request, Result, run
+from bench.planning import Request
+from bench.session import Result, run
 from reports.metrics import mean_iou
 from reports.records import find_runs, read_run
 from reports.tables import frame

@@ -1,0 +1,64 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Add `--data-root`."""
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="the parent of VOCdevkit or ADEChallengeData2016, or a folder of your own images "
+        "(default: BENCH_DATA_ROOT, or data_root in the user's config.yaml)",
+    )
+
+
+def add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:
+    """Add the folder of run directories under the name of `flag`."""
+    parser.add_argument(
+        flag, type=Path, default=Path("runs"), metavar="DIR", help="folder of run directories (default runs)"
+    )
+
+
+def add_run_settings(parser: argparse.ArgumentParser) -> None:
+    """Add what determines how runs are made, whatever they are runs of."""
+    add = parser.add_argument
+    add_data_root(parser)
+    add("--seeds", type=integers, default=[0], help="e.g. 0,1,2 (default 0)")
+    add("--preset", help="paper (default for voc, ade, folder) or small (default for shapes, scenes)")
+    add("--config", type=Path, metavar="FILE", help="YAML with settings over the preset's")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. incremental.lr=0.002")
+    add("--evaluate-on", choices=["test", "valid"], help="stream (default test); valid is held out from training")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    add_runs_folder(parser, "--out")
+    add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")
+    add("--overwrite", action="store_true", help="make finished runs again")
+
+
+def integers(text: str) -> list[int]:
+    """Parse `0,1,2`."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers such as 0,1,2") from None
+
+
+def words(text: str) -> list[str]:
+    """Parse `csv,latex`."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def require_formats(asked: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `RequestError` for an empty list of formats and for an unknown one."""
+    from bench.config import RequestError
+
+    for name in asked:
+        if name not in known:
+            raise RequestError(f"--format {name}: allowed are {', '.join(known)}")
+    if not asked:
+        raise RequestError(f"--format is empty: allowed are {', '.join(known)}")

@@ -1,0 +1,136 @@
+"""The commands that make results out of run directories: reproduce, tables, curves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.arguments import add_run_settings, add_runs_folder, require_formats, words
+
+if TYPE_CHECKING:
+    from reports.records import Run
+
+SETS = ("voc", "ade", "shapes", "scenes")
+ON = "voc or ade: Tables 1, 2 on VOC and 3, 4 on ADE20K; shapes or scenes: the same on the embedded sets"
+NUMBERS = ("1", "2", "3", "4")
+
+
+def add_reproduce(parser: argparse.ArgumentParser) -> None:
+    """Add `bench reproduce`."""
+    add = parser.add_argument
+    add("table", nargs="+", type=int, choices=[1, 2, 3, 4], help="numbers of the paper's tables")
+    add("--on", default="voc", choices=SETS, help=f"{ON} (default voc)")
+    add_run_settings(parser)
+    add("--tables", type=Path, default=Path("tables"), metavar="DIR", help="folder for the tables (default tables)")
+    add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
+    add("--dry-run", action="store_true", help="say what is finished, what is missing and what it will cost")
+    parser.set_defaults(command=_reproduce)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.folders import require_writable
+    from bench.planning import request_of
+    from bench.reproduce import reproduce
+    from bench.view import say_failures
+    from reports.numbered import FORMATS
+
+    require_formats(options.format, FORMATS)
+    require_writable(options.tables)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    common = request_of(options, strategies=[], scenario="")
+    tables = list(dict.fromkeys(options.table))
+    result = reproduce(tables, options.on, common, options.tables, options.format, options.dry_run, console)
+    return say_failures(result.failures, console)
+
+
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """Add `bench tables`."""
+    add = parser.add_argument
+    add("table", nargs="*", help="1 2 3 4 as in the paper, costs, statistics, published, or scenarios (default: all)")
+    add_runs_folder(parser, "--runs")
+    add("--on", choices=SETS, help=f"{ON} (default: what there are runs of)")
+    add("--compare", action="store_true", help="set the paper's numbers and the differences beside ours")
+    add("--out", type=Path, default=Path("tables"), help="folder to write to (default tables)")
+    add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
+    parser.set_defaults(command=_tables)
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from benchmarks.names import parse_name
+    from reports import costs, numbered, paper, statistics, tables
+
+    special = {*NUMBERS, "costs", "statistics", "published"}
+    numbers = [int(name) for name in options.table if name in NUMBERS]
+    scenarios = [name for name in options.table if name not in special]
+    for name in scenarios:
+        parse_name(name)
+    if options.compare and not numbers:
+        from bench.config import RequestError
+
+        raise RequestError("--compare is for the paper's tables: name some of 1 2 3 4")
+    for formats, asked in ((tables.FORMATS, scenarios or not options.table), (numbered.FORMATS, True)):
+        if asked:
+            require_formats(options.format, formats)
+
+    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+        written: list[Path] = []
+        if numbers:
+            written += numbered.write_numbered(numbers, runs, out, formats, options.on, options.compare)
+        if "costs" in options.table:
+            written += costs.write_costs(runs, out, formats, scenarios or None)
+        elif scenarios or not options.table:
+            written += tables.write_tables(runs, out, formats, scenarios or None)
+        if "statistics" in options.table:
+            written += statistics.write_statistics(runs, out, formats)
+        if "published" in options.table:
+            written.append(paper.write_disagreements(out))
+        return written
+
+    return _write(options, write, gaps=bool(options.table))
+
+
+def add_curves(parser: argparse.ArgumentParser) -> None:
+    """Add `bench curves`."""
+    add = parser.add_argument
+    add("scenario", nargs="*", help="scenarios (default: all that have finished runs)")
+    add_runs_folder(parser, "--runs")
+    add("--out", type=Path, default=Path("curves"), help="folder to write to (default curves)")
+    add("--format", type=words, default=["png", "pdf"], help="png,pdf (default png,pdf)")
+    parser.set_defaults(command=_curves)
+
+
+def _curves(options: argparse.Namespace) -> int:
+    from benchmarks.names import parse_name
+    from reports.curves import FORMATS, write_curves
+
+    require_formats(options.format, FORMATS)
+    for name in options.scenario:
+        parse_name(name)
+
+    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+        return write_curves(runs, out, formats=formats, scenarios=options.scenario or None)
+
+    return _write(options, write, gaps=bool(options.scenario))
+
+
+def _write(
+    options: argparse.Namespace, write: Callable[[list[Run], Path, Sequence[str]], list[Path]], gaps: bool
+) -> int:
+    """Write from the finished runs; without any, nothing or what was asked for by name with its gaps marked."""
+    from bench.folders import require_writable
+    from reports.records import find_runs
+
+    require_writable(options.out)
+    runs = find_runs(options.runs) if options.runs.is_dir() else []
+    if not runs:
+        print(f"no finished run in {options.runs}", file=sys.stderr)
+        if not gaps:
+            return 0
+    for path in write(runs, options.out, options.format):
+        print(path)
+    return 0

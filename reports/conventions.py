@@ -1,0 +1,39 @@
+"""Whether runs were measured by one convention, on one split of one data set: only then are they one table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from reports.records import RecordError, Run, run_order
+
+UNKNOWN = "not recorded"
+_NAMED = 5
+
+
+def require_one_convention(runs: Sequence[Run]) -> None:
+    """Raise RecordError, one line, if the runs do not share what makes their numbers comparable.
+
+    That is every key of the spec's `conventions` over all runs, and over the runs of one scenario the split
+    (`split_hash`) and the data's fingerprint. The line names what differs and the runs that are in the minority.
+    """
+    ordered = sorted(runs, key=run_order)
+    for key in sorted({key for run in ordered for key in run.spec["conventions"]}):
+        _require_one(f"convention {key}", ordered, [run.spec["conventions"].get(key, UNKNOWN) for run in ordered])
+    for scenario in dict.fromkeys(run.spec["scenario"] for run in ordered):
+        own = [run for run in ordered if run.spec["scenario"] == scenario]
+        _require_one(f"{scenario}: split_hash", own, [run.spec.get("split_hash", UNKNOWN) for run in own])
+        prints = [run.spec.get("data", {}).get("fingerprint", UNKNOWN) for run in own]
+        _require_one(f"{scenario}: data fingerprint", own, prints)
+
+
+def _require_one(what: str, runs: Sequence[Run], values: Sequence[Any]) -> None:
+    texts = [str(value) for value in values]
+    counts = Counter(texts)
+    if len(counts) < 2:
+        return
+    usual = min(counts, key=lambda text: (-counts[text], text))
+    odd = [f"{text} in {run.path}" for run, text in zip(runs, texts, strict=True) if text != usual]
+    rest = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+    raise RecordError(f"{what} is {usual} in {counts[usual]} of {len(runs)} runs, but {', '.join(odd[:_NAMED])}{rest}")

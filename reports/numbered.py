@@ -1,0 +1,372 @@
+"""The paper's numbered tables from finished runs: Tables 1-4 in the paper's layout, and tidy."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reports.conventions import require_one_convention
+from reports.grids import Block, Grid, NeededRun, Row, grid, memory_of, needed
+from reports.markup import MINUS, Cell, Table, full_header, html, latex, markdown, ranks
+from reports.paper import published_value
+from reports.records import RecordError, Run, run_order, write_atomic
+from reports.rows import common_seeds, count_text, embedded_note, seeds_text, variants
+
+FORMATS = ("csv", "latex", "markdown", "html")
+GAP = "--"
+
+_CONVENTIONS = ("future_classes", "background_in_mean", "resolution", "evaluate_on")
+_TIDY = ("table", "scenario", "strategy", "memory", "column", "mean", "std", "n", "seeds", "published", "difference")
+_MARKUP: dict[str, tuple[str, Callable[[Table], str]]] = {
+    "latex": (".tex", latex),
+    "markdown": (".md", markdown),
+    "html": (".html", html),
+}
+# How the paper's contradictions (`reports.paper.disagreements`) read its imIoU.
+_IMIOU_NOTE = "Here imIoU counts step 0; the paper's tables together suggest that theirs leaves it out."
+
+
+def write_numbered(
+    tables: Sequence[int],
+    runs: Sequence[Run],
+    out: Path,
+    formats: Sequence[str] = FORMATS,
+    on: str | None = None,
+    compare: bool = False,
+) -> list[Path]:
+    """Write the paper's tables of these numbers from finished runs into the folder `out`; return the files, in order.
+
+    `formats` are of `csv` (`table-1.csv` in the paper's layout and `table-1-tidy.csv`: a row per number, with its
+    seeds and conventions), `latex` (`.tex`, needs booktabs and graphicx), `markdown` (`.md`) and `html` (a fragment).
+    `on`: as for `reports.grids.grid`; by default the real sets where there are runs of them, else the embedded ones.
+    A run's numbers are those after its last step, the background in them or not as its conventions say. What has no
+    run is a marked gap. `compare` sets the paper's numbers and the differences (ours - the paper's) beside ours.
+
+    Raises ValueError for an unknown table, format or data set; RecordError, one line, if runs of different settings
+    would fill one cell, if the runs of a table differ in their conventions (`require_one_convention`), or if numbers
+    on embedded data were to be compared.
+    """
+    for unknown in set(formats) - set(FORMATS):
+        raise ValueError(f"table format {unknown!r}: allowed are {', '.join(FORMATS)}")
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for table in tables:
+        chosen = grid(table, on or _set_of(table, runs))
+        for name, text in _texts(chosen, runs, formats, compare):
+            write_atomic(out / name, text)
+            written.append(out / name)
+    return written
+
+
+def _set_of(table: int, runs: Sequence[Run]) -> str:
+    """The real set's kind unless only the embedded one has runs that this table needs."""
+    having = {run.spec["scenario"] for run in runs}
+    for on in ("voc", "shapes"):
+        if having & {need.scenario for need in needed(table, on)}:
+            return on
+    return "voc"
+
+
+def _texts(chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: bool) -> Iterable[tuple[str, str]]:
+    """Each file's name and content."""
+    if compare and chosen.embedded:
+        raise RecordError(
+            f"table {chosen.table}: numbers on the embedded data set {chosen.dataset} are not comparable with the "
+            "paper's; compare runs on voc or ade"
+        )
+    rows = _filled(chosen, runs)
+    table = _table(chosen, rows, compare)
+    stem = f"table-{chosen.table}"
+    for name in formats:
+        if name == "csv":
+            yield f"{stem}.csv", _csv([full_header(table), *map(_plain, table.rows)])
+            yield f"{stem}-tidy.csv", _csv(_tidy(chosen, rows, compare))
+        else:
+            suffix, text = _MARKUP[name]
+            yield f"{stem}{suffix}", text(table)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class _Number:
+    """One number of a table: a column's value of every seed, in per cent; none where there is no run."""
+
+    need: NeededRun
+    row: Row
+    block: Block
+    column: str
+    by_seed: Mapping[int, float]
+    conventions: Mapping[str, Any]
+    published: float | None
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.by_seed.values()))) if self.by_seed else math.nan
+
+    @property
+    def std(self) -> float:
+        """The sample standard deviation (ddof = 1), NaN below two seeds."""
+        return float(np.std(list(self.by_seed.values()), ddof=1)) if len(self.by_seed) > 1 else math.nan
+
+    @property
+    def seeds(self) -> str:
+        return seeds_text(self.by_seed)
+
+    @property
+    def difference(self) -> float:
+        return math.nan if self.published is None else self.mean - self.published
+
+
+def _filled(chosen: Grid, runs: Sequence[Run]) -> list[list[_Number]]:
+    """The numbers of every row, from left to right."""
+    by_need: dict[NeededRun, list[Run]] = {need: [] for need in needed(chosen.table, chosen.dataset)}
+    for run in sorted(runs, key=run_order):
+        need = NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
+        if need in by_need:
+            by_need[need].append(run)
+    for need, own in by_need.items():
+        _require_one_setting(need, own)
+    require_one_convention([run for own in by_need.values() for run in own])
+    return [
+        [
+            number
+            for block in chosen.layout.blocks
+            for number in _numbers(chosen, row, block, by_need[chosen.cell(row, block)])
+        ]
+        for row in chosen.layout.rows
+    ]
+
+
+def _require_one_setting(need: NeededRun, runs: Sequence[Run]) -> None:
+    """Refuse runs that would be averaged in one cell although their settings differ, or that are one run twice."""
+    where = f"{need.scenario}, {need.strategy}, memory {need.memory}"
+    names = variants(runs)
+    if len(names) > 1:
+        first = {name: next(run.path for run in runs if run.spec["hash"] == name) for name in names}
+        kinds = " and ".join(f"{first[name]} ({text})" for name, text in names.items())
+        raise RecordError(
+            f"{where}: {kinds} differ in a setting and would fill one cell; give a folder with one of them"
+        )
+    seen: dict[int, Path] = {}
+    for run in runs:
+        if run.spec["seed"] in seen:
+            raise RecordError(
+                f"{seen[run.spec['seed']]} and {run.path}: the same run twice, its seed would count double"
+            )
+        seen[run.spec["seed"]] = run.path
+
+
+def _numbers(chosen: Grid, row: Row, block: Block, runs: Sequence[Run]) -> Iterable[_Number]:
+    need = chosen.cell(row, block)
+    for column, _ in block.columns:
+        yield _Number(
+            need=need,
+            row=row,
+            block=block,
+            column=column,
+            by_seed={run.spec["seed"]: _value(run, column) for run in runs},
+            conventions=runs[0].spec["conventions"] if runs else {},
+            published=None
+            if chosen.embedded
+            else published_value(chosen.table, need.scenario, need.memory, need.strategy, column),
+        )
+
+
+def _value(run: Run, column: str) -> float:
+    """A column after the last step, with or without the background as the run's conventions say."""
+    last = run.steps[-1]
+    without = f"{column}_without_background"
+    if run.spec["conventions"].get("background_in_mean") is False and without in last:
+        column = without
+    if column not in last:
+        raise RecordError(f"{run.path / 'steps.csv'}: no column {column}, which scenario {run.spec['scenario']} has")
+    return last[column]
+
+
+# ---------------------------------------------------------------- CSV
+
+
+def _tidy(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> Iterable[list[object]]:
+    """The header and a line per number, row after row; a convention beyond the usual ones gets a column too."""
+    numbers = [number for row in rows for number in row]
+    others = {key for number in numbers for key in number.conventions}.difference(_CONVENTIONS)
+    conventions = [*_CONVENTIONS, *sorted(others)]
+    yield [*_TIDY, *conventions]
+    for number in numbers:
+        published = number.published if compare else None
+        yield [
+            chosen.table,
+            *(number.need.scenario, number.need.strategy, number.need.memory, number.column),
+            _exact(number.mean),
+            _exact(number.std),
+            len(number.by_seed),
+            number.seeds,
+            "" if published is None else f"{published:.2f}",
+            _exact(number.difference) if compare else "",
+            *(number.conventions.get(key, "") for key in conventions),
+        ]
+
+
+def _exact(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _plain(row: Sequence[Cell]) -> list[str]:
+    """A row's texts for CSV, with an ASCII minus."""
+    return [text for cell in row for text in (cell.text.replace(MINUS, "-"), *[""] * (cell.span - 1))]
+
+
+def _csv(lines: Iterable[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
+    return buffer.getvalue()
+
+
+# ---------------------------------------------------------------- layout
+
+
+def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> Table:
+    layout = chosen.layout
+    stub = len(layout.stub)
+    return Table(
+        label=f"tab:{chosen.table}-{chosen.dataset}{'-compared' if compare else ''}",
+        header=[*layout.stub, *(_header(text, rows) for block in layout.blocks for _, text in block.columns)],
+        rows=_cells(chosen, rows, compare),
+        gap=GAP,
+        caption=" ".join(_caption(chosen, rows, compare)),
+        headings=_headings(layout.blocks, Cell(layout.stub_heading, span=stub)),
+        wide=True,
+        stub=stub,
+        block=3 if compare else 1,
+    )
+
+
+def _header(text: str, rows: Sequence[Sequence[_Number]]) -> str:
+    """`0-15`, or `1-15` where the background is not in the mean."""
+    without = any(number.conventions.get("background_in_mean") is False for row in rows for number in row)
+    return f"1-{text.removeprefix('0-')}" if without and text.startswith("0-") else text
+
+
+def _headings(blocks: Sequence[Block], left: Cell) -> list[list[Cell]]:
+    """The rows above the header, equal neighbours joined."""
+    return [[left, *_joined(blocks, level)] for level in range(len(blocks[0].headings))]
+
+
+def _joined(blocks: Sequence[Block], level: int) -> list[Cell]:
+    cells: list[Cell] = []
+    before: tuple[str, ...] = ()
+    for block in blocks:
+        span = len(block.columns)
+        if block.headings[: level + 1] == before:
+            span += cells.pop().span
+        before = block.headings[: level + 1]
+        cells.append(Cell(block.headings[level], span=span))
+    return cells
+
+
+def _cells(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> list[list[Cell]]:
+    columns = [_column(numbers) for numbers in zip(*rows, strict=True)]
+    lines: list[list[Cell]] = []
+    for place, (row, numbers) in enumerate(zip(chosen.layout.rows, rows, strict=True)):
+        lines.append([*map(Cell, row.names), *(column[place] for column in columns)])
+        if compare:
+            lines += _comparison(row, numbers)
+    return lines
+
+
+def _column(numbers: Sequence[_Number]) -> list[Cell]:
+    """One column's cells; best and second by the mean as printed, equal means equally good."""
+    texts = [_rounded(number.mean) for number in numbers]
+    stds = ["" if math.isnan(number.std) else f"{number.std:.2f}" for number in numbers]
+    return [Cell(*each) for each in zip(texts, stds, ranks(texts), strict=True)]
+
+
+def _comparison(row: Row, numbers: Sequence[_Number]) -> list[list[Cell]]:
+    """The paper's numbers and what ours are above them."""
+    span = len(row.names)
+    name = f"{row.names[0]} " if span == 1 else ""
+    published = [math.nan if number.published is None else number.published for number in numbers]
+    return [
+        [Cell(f"{name}published", span=span), *(Cell(_rounded(value)) for value in published)],
+        [Cell(f"{name}difference", span=span), *(Cell(_signed(number.difference)) for number in numbers)],
+    ]
+
+
+def _rounded(value: float) -> str:
+    return GAP if math.isnan(value) else f"{value:.2f}"
+
+
+def _signed(value: float) -> str:
+    if math.isnan(value):
+        return GAP
+    text = f"{abs(value):.2f}"
+    return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
+
+
+# ---------------------------------------------------------------- captions (code between backticks)
+
+
+def _caption(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> list[str]:
+    note = embedded_note(chosen.dataset)
+    on = f"`{chosen.dataset}`{f' ({note})' if note else ''}"
+    sentences = [f"The paper's Table {chosen.table} on {on}: {chosen.layout.title}."]
+    sizes = {block.memory for block in chosen.layout.blocks}
+    if len(sizes) == 1:
+        sentences.append(f"Memory: {sizes.pop()} images.")
+    if any("*" in name for row in chosen.layout.rows for name in row.names):
+        sentences.append("*: a method without a memory of its own, applied to incoming and memory images alike.")
+    measured = [number for row in rows for number in row if number.by_seed]
+    if len(measured) < sum(map(len, rows)):
+        sentences.append(f"`{GAP}`: no finished run.")
+    if measured:
+        sentences += _facts(measured)
+    if compare:
+        sentences.append("Rows `published`: the paper's numbers; rows `difference`: ours minus the paper's.")
+        if any(number.column == "imiou" for row in rows for number in row):
+            sentences.append(_IMIOU_NOTE)
+    return sentences
+
+
+def _facts(measured: Sequence[_Number]) -> list[str]:
+    """Over which seeds the measured numbers are means, by which conventions, and how the best are marked."""
+    common = common_seeds([number.seeds for number in measured])
+    kind = "Mean and standard deviation over seeds" if any(len(n.by_seed) > 1 for n in measured) else "One seed"
+    others = _other_seeds(measured, common)
+    apart = f", but {'; '.join(others)}" if others else ""
+    conventions = measured[0].conventions
+    told = "; ".join(f"{key.replace('_', ' ')} `{_told(conventions[key])}`" for key in sorted(conventions))
+    return [f"{kind}: {count_text(common)}{apart}.", f"Conventions: {told}.", "Best in bold, second underlined."]
+
+
+def _other_seeds(measured: Sequence[_Number], common: str) -> list[str]:
+    """What to say of the cells with other seeds: of a whole block of columns at once, else row by row."""
+    told: list[str] = []
+    for block in dict.fromkeys(number.block for number in measured):
+        own = {number.row: number.seeds for number in measured if number.block == block}
+        usual = common_seeds(own.values())
+        if usual != common:
+            told.append(_with_seeds("", block, usual))
+        rows = {row: seeds for row, seeds in own.items() if seeds != usual}
+        told += [_with_seeds(_row_name(row), block, seeds) for row, seeds in rows.items()]
+    return told
+
+
+def _with_seeds(row: str, block: Block, seeds: str) -> str:
+    return " ".join(filter(None, [row, *block.headings, f"({count_text(seeds)})"]))
+
+
+def _row_name(row: Row) -> str:
+    return row.names[0] if len(row.names) == 1 else f"`{row.strategy}`"
+
+
+def _told(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

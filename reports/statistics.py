@@ -1,0 +1,274 @@
+"""Paired differences between strategies over common seeds, and mean ranks over scenarios."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from reports.conventions import require_one_convention
+from reports.grids import memory_of
+from reports.markup import MINUS, Cell, Table, html, latex, markdown
+from reports.records import Run, write_atomic
+from reports.rows import EMBEDDED, REFERENCES, embedded_note, file_stem, method_of, row_name, row_order, seeds_text
+from reports.tables import NO_RUN, frame, headline, scenarios_of, spread_of
+
+FORMATS = ("csv", "latex", "markdown", "html")
+COLUMNS = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU"}
+CONFIDENCE = 0.95
+
+_DIFFERENCES = [
+    *("scenario", "strategy", "variant", "reference", "column"),
+    *("n", "seeds", "all_seeds", "difference", "low", "high"),
+]
+_RANKS = ["data", "column", "strategy", "mean_rank", "scenarios", "over", "seeds", "all_seeds"]
+_MARKUP: dict[str, tuple[str, Callable[[Table], str]]] = {
+    "latex": (".tex", latex),
+    "markdown": (".md", markdown),
+    "html": (".html", html),
+}
+
+Seeds = dict[int, float]
+
+
+def paired_differences(steps: pd.DataFrame, reference: str = "ours") -> pd.DataFrame:
+    """Return every strategy's difference to `reference` after the last step, over the seeds that both have.
+
+    `steps` is what `reports.tables.frame` returns. Each row is compared with the reference's row of the same
+    scenario and variant. Columns: `scenario`, `strategy`, `variant`, `reference`; `column` (old, new, miou, imiou);
+    `n` and `seeds` (the common ones); `all_seeds` (False if either has a seed that the other lacks, which is then
+    left out); `difference` (strategy - reference, in points, the mean over the seeds' differences); `low` and `high`,
+    its 95 % confidence interval by Student's t: NaN for n < 2. Without a common seed n is 0 and the numbers are NaN.
+    """
+    values = _last_values(steps)
+    records = []
+    for (scenario, strategy, variant, column), own in values.items():
+        if strategy != reference:
+            other = values.get((scenario, reference, variant, column), {})
+            key = dict(zip(_DIFFERENCES, (scenario, strategy, variant, reference, column), strict=False))
+            records.append({**key, **_paired(own, other)})
+    return pd.DataFrame(records, columns=_DIFFERENCES)
+
+
+def ranks(steps: pd.DataFrame) -> pd.DataFrame:
+    """Return every method's mean rank over the scenarios that all methods have, 1 the best.
+
+    `steps` is what `reports.tables.frame` returns. Methods are labels without parameters; the references finetune and
+    joint are not ranked. In a scenario methods are ranked by their means over the seeds that all of them have, equal
+    means sharing the mean of their ranks; a scenario without a common seed is left out. Columns: `data` (published
+    or embedded, never mixed); `column` (old, new, miou, imiou); `strategy` (with its variant); `mean_rank`;
+    `scenarios` (their number) and `over` (their names); `seeds` (each scenario's, separated by `;` where they
+    differ); `all_seeds` (False if a seed that only some of the methods have was left out, or if the scenarios'
+    seeds differ).
+    """
+    values = {key: own for key, own in _last_values(steps).items() if _is_ranked(key[1])}
+    records = [
+        record
+        for data in ("published", "embedded")
+        for column in COLUMNS
+        for record in _mean_ranks(data, column, _by_scenario(values, data, column))
+    ]
+    return pd.DataFrame(records, columns=_RANKS)
+
+
+def write_statistics(runs: Sequence[Run], out: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write the paired differences to ours and the mean ranks into the folder `out`; return the files, in order.
+
+    For every memory size there is in the runs: `differences-memory-<size>.*` and `ranks-memory-<size>.*`. Raises
+    ValueError for an unknown format, RecordError if the runs of a scenario differ in their conventions.
+    """
+    for unknown in set(formats) - set(FORMATS):
+        raise ValueError(f"statistics format {unknown!r}: allowed are {', '.join(FORMATS)}")
+    for scenario in scenarios_of(runs):
+        require_one_convention([run for run in runs if run.spec["scenario"] == scenario])
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for memory in sorted({memory_of(run) for run in runs}, key=lambda size: (size is None, size)):
+        steps = frame([run for run in runs if memory_of(run) == memory])
+        for name, text in _texts(steps, memory, formats):
+            write_atomic(out / name, text)
+            written.append(out / name)
+    return written
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def _last_values(steps: pd.DataFrame) -> dict[tuple[str, str, str, str], Seeds]:
+    """By scenario, strategy, variant and column, in the tables' order: each seed's value after the last step."""
+    rows = headline(steps).sort_values("step").groupby(["scenario", "strategy", "variant", "seed"]).tail(1)
+    values: dict[tuple[str, str, str, str], Seeds] = {}
+    for row in rows.to_dict("records"):
+        for column in COLUMNS:
+            own = values.setdefault((row["scenario"], row["strategy"], row["variant"], column), {})
+            if not math.isnan(row[column]):
+                own[int(row["seed"])] = float(row[column])
+    return {key: values[key] for key in sorted(values, key=_order)}
+
+
+def _order(key: tuple[str, str, str, str]) -> tuple[Any, ...]:
+    scenario, strategy, variant, column = key
+    return scenario, row_order(strategy, variant), list(COLUMNS).index(column)
+
+
+def _paired(own: Seeds, other: Seeds) -> dict[str, Any]:
+    common = sorted(set(own) & set(other))
+    differences = np.array([own[seed] - other[seed] for seed in common], dtype=float)
+    mean = float(differences.mean()) if common else math.nan
+    half = _half_interval(differences)
+    return {
+        "n": len(common),
+        "seeds": seeds_text(common),
+        "all_seeds": set(own) == set(other),
+        "difference": mean,
+        "low": mean - half,
+        "high": mean + half,
+    }
+
+
+def _half_interval(values: npt.NDArray[np.float64]) -> float:
+    """Half the width of the mean's confidence interval, NaN below two values."""
+    if len(values) < 2:
+        return math.nan
+    from scipy import stats
+
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    return float(quantile * spread_of(values) / math.sqrt(len(values)))
+
+
+def _is_ranked(strategy: str) -> bool:
+    return strategy == method_of(strategy) and strategy not in REFERENCES
+
+
+def _by_scenario(values: dict[tuple[str, str, str, str], Seeds], data: str, column: str) -> dict[str, dict[str, Seeds]]:
+    """By scenario and method: each seed's value, of the scenarios on published or on embedded data."""
+    found: dict[str, dict[str, Seeds]] = {}
+    for (scenario, strategy, variant, each), own in values.items():
+        kind = "embedded" if embedded_note(scenario) else "published"
+        if each == column and kind == data:
+            found.setdefault(scenario, {})[row_name(strategy, variant)] = own
+    return found
+
+
+def _mean_ranks(data: str, column: str, found: dict[str, dict[str, Seeds]]) -> Iterable[dict[str, Any]]:
+    methods = list(dict.fromkeys(method for rows in found.values() for method in rows))
+    common = {
+        scenario: sorted(set.intersection(*map(set, rows.values())))
+        for scenario, rows in found.items()
+        if len(rows) == len(methods)
+    }
+    common = {scenario: seeds for scenario, seeds in common.items() if seeds}
+    if not common:
+        return
+    means = pd.DataFrame(
+        {
+            name: {method: np.mean([found[name][method][s] for s in common[name]]) for method in methods}
+            for name in common
+        }
+    )
+    mean_rank = means.rank(ascending=False, method="average").mean(axis="columns")
+    lists = list(dict.fromkeys(seeds_text(seeds) for seeds in common.values()))
+    complete = all(sorted(own) == common[name] for name in common for own in found[name].values())
+    for method in sorted(methods, key=lambda method: (mean_rank[method], methods.index(method))):
+        yield {
+            "data": data,
+            "column": column,
+            "strategy": method,
+            "mean_rank": float(mean_rank[method]),
+            "scenarios": len(common),
+            "over": " ".join(common),
+            "seeds": "; ".join(lists),
+            "all_seeds": complete and len(lists) == 1,
+        }
+
+
+# ---------------------------------------------------------------- files
+
+
+def _texts(steps: pd.DataFrame, memory: Any, formats: Sequence[str]) -> Iterable[tuple[str, str]]:
+    differences, mean_ranks = paired_differences(steps), ranks(steps)
+    tables = {
+        "differences": (differences, _difference_tables(differences, memory)),
+        "ranks": (mean_ranks, _rank_tables(mean_ranks, memory)),
+    }
+    for name, (rows, drawn) in tables.items():
+        stem = f"{name}-memory-{memory}"
+        for kind in formats:
+            if kind == "csv":
+                yield f"{stem}.csv", rows.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+            else:
+                suffix, text = _MARKUP[kind]
+                yield f"{stem}{suffix}", "\n".join(map(text, drawn))
+
+
+def _difference_tables(rows: pd.DataFrame, memory: Any) -> list[Table]:
+    return [_difference_table(str(name), own, memory) for name, own in rows.groupby("scenario", sort=False)]
+
+
+def _difference_table(scenario: str, rows: pd.DataFrame, memory: Any) -> Table:
+    note = embedded_note(scenario)
+    lines = []
+    for (strategy, variant), own in rows.groupby(["strategy", "variant"], sort=False):
+        by_column = {row["column"]: row for row in own.to_dict("records")}
+        seeds = by_column["miou"]["seeds"].replace(" ", ", ") or "--"
+        star = "" if by_column["miou"]["all_seeds"] else "*"
+        cells = [_interval(by_column[column]) for column in COLUMNS]
+        lines.append([Cell(row_name(str(strategy), str(variant))), Cell(f"{seeds}{star}"), *cells])
+    return Table(
+        label=f"tab:{file_stem(scenario)}-differences-{memory}",
+        header=["Methods", "seeds", *COLUMNS.values()],
+        rows=lines,
+        gap=NO_RUN,
+        caption=(
+            f"Paired differences to `{rows['reference'].iloc[0]}` on `{scenario}`{f' ({note})' if note else ''} with "
+            f"memory {memory}, in points of mean IoU: mean over the common seeds and its 95 % confidence interval "
+            "(Student's t). *: a seed that only one of the two has is left out."
+        ),
+        wide=True,
+        stub=2,
+    )
+
+
+def _interval(row: dict[Any, Any]) -> Cell:
+    if math.isnan(row["difference"]):
+        return Cell("--")
+    interval = "" if math.isnan(row["low"]) else f" [{_signed(row['low'])}, {_signed(row['high'])}]"
+    return Cell(f"{_signed(row['difference'])}{interval}")
+
+
+def _signed(value: float) -> str:
+    text = f"{value:.2f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def _rank_tables(rows: pd.DataFrame, memory: Any) -> list[Table]:
+    return [_rank_table(str(data), own, memory) for data, own in rows.groupby("data", sort=False)]
+
+
+def _rank_table(data: str, rows: pd.DataFrame, memory: Any) -> Table:
+    wide = rows.pivot(index="strategy", columns="column", values="mean_rank")
+    order = sorted(wide.index, key=lambda method: (wide["miou"].fillna(math.inf)[method], row_order(method, "")))
+    first = rows[rows["column"] == "miou"].iloc[0]
+    note = f" on the embedded data sets {' and '.join(EMBEDDED)}, not VOC/ADE results" if data == "embedded" else ""
+    flag = "" if first["all_seeds"] else " Not all methods and scenarios have these seeds alone."
+    return Table(
+        label=f"tab:ranks-{data}-{memory}",
+        header=["Methods", *COLUMNS.values()],
+        rows=[[Cell(method), *(_rank(wide, method, column) for column in COLUMNS)] for method in order],
+        gap=NO_RUN,
+        caption=(
+            f"Mean rank (1 is the best){note} with memory {memory} over {first['scenarios']} scenarios: "
+            f"{', '.join(f'`{name}`' for name in first['over'].split())}; means over seeds {first['seeds']}.{flag}"
+        ),
+        wide=True,
+    )
+
+
+def _rank(wide: pd.DataFrame, method: str, column: str) -> Cell:
+    value = wide[column].get(method, math.nan) if column in wide else math.nan
+    return Cell("--" if math.isnan(value) else f"{value:.2f}")

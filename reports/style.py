@@ -1,0 +1,189 @@
+"""How figures look: each method's colour, marker and name, the same in all of them; and how a figure is written."""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports.records import write_atomic_bytes
+from reports.rows import REFERENCES, embedded_note, method_of, row_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+
+FORMATS = ("png", "pdf", "svg")
+NOT_LEARNED = "#B4B4B4"
+"""The colour of hatching: a class that is not yet learned."""
+
+LineStyle = str | tuple[int, tuple[int, ...]]
+RowKey = tuple[str, str]
+"""A row's strategy label and its variant."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A method's colour, its marker (matplotlib's letter) and the name in print."""
+
+    colour: str
+    marker: str
+    name: str
+
+
+# Petroff, Accessible Color Sequences for Data Visualization (arXiv:2107.02270): ten colours chosen to stay apart under
+# the three colour blindnesses. Its light grey is left to methods from other packages, black takes its place. Markers
+# tell the methods apart in grey print too.
+METHOD_STYLES: dict[str, Look] = {
+    "finetune": Look("#717581", "X", "Finetune"),
+    "er": Look("#3f90da", "o", "ER"),
+    "lwf-mc": Look("#ffa90e", "s", "LwF.MC"),
+    "icarl": Look("#a96b59", "^", "iCaRL"),
+    "agem": Look("#b9ac70", "v", "A-GEM"),
+    "mir": Look("#92dadd", "D", "MIR"),
+    "mib": Look("#832db6", "P", "MiB"),
+    "coriseg": Look("#e76300", "p", "CoRiSeg"),
+    "ours": Look("#bd1f01", "*", "Ours"),
+    "joint": Look("#000000", "h", "Joint"),
+}
+_FOREIGN_COLOUR, _FOREIGN_MARKERS = "#94a4a2", "<>d8H"
+SOLID: LineStyle = "-"
+_VARIANT_LINES: tuple[LineStyle, ...] = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))
+
+# Without the date and the version, equal runs give equal files.
+_METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+_SETTINGS: dict[str, Any] = {
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "figures",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "hatch.color": NOT_LEARNED,
+    "hatch.linewidth": 0.6,
+    "savefig.dpi": 200,
+}
+
+
+# ---------------------------------------------------------------- methods
+
+
+def look_of(method: str) -> Look:
+    """Return a method's look; one from another package has its own name, and a marker that the name determines."""
+    marker = _FOREIGN_MARKERS[zlib.crc32(method.encode()) % len(_FOREIGN_MARKERS)]
+    return METHOD_STYLES.get(method, Look(_FOREIGN_COLOUR, marker, method))
+
+
+def display_name(strategy: str, variant: str = "") -> str:
+    """Return a row's name in print: `Ours (head=linear) [memory.size=20]`."""
+    method = method_of(strategy)
+    parameters = strategy.removeprefix(method)
+    return row_name(f"{look_of(method).name} {parameters}".rstrip(), variant)
+
+
+def line_styles(rows: Iterable[RowKey]) -> dict[RowKey, LineStyle]:
+    """Return each row's line: solid for the first of a method without parameters, another for each of its kin."""
+    found: dict[RowKey, LineStyle] = {}
+    solid: set[str] = set()
+    others: dict[str, Iterator[LineStyle]] = {}
+    for strategy, variant in rows:
+        method = method_of(strategy)
+        if strategy == method and method not in solid:
+            solid.add(method)
+            found[strategy, variant] = SOLID
+        else:
+            found[strategy, variant] = next(others.setdefault(method, cycle(_VARIANT_LINES)))
+    return found
+
+
+def emphasis(method: str) -> tuple[float, int]:
+    """Return a line's width in points and its place in the drawing order: `ours` stands out, references recede."""
+    if method == "ours":
+        return 2.4, 5
+    return (1.2, 3) if method in REFERENCES else (1.5, 4)
+
+
+# ---------------------------------------------------------------- parts of a figure
+
+
+def figure_title(scenario: str, *lines: str) -> str:
+    """Return a title: the scenario, the note that its data set is an embedded one, and the lines that say something."""
+    return "\n".join(filter(None, [scenario, embedded_note(scenario).replace("`", ""), *lines]))
+
+
+def draw_gap(axes: Axes, text: str) -> None:
+    """Say in empty axes what is missing."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+
+
+def add_legend(figure: Figure, handles: Mapping[str, Any], title: str = "") -> None:
+    """Put one legend below all axes of a constrained figure, in as many columns as its longest name allows.
+
+    `handles` are the artists by name. The figure grows by the room that the legend takes.
+    """
+    columns = max(1, min(5, int(14.4 * figure.get_figwidth()) // (max(map(len, handles)) + 7)))
+    lines = math.ceil(len(handles) / columns) + bool(title)
+    figure.set_figheight(figure.get_figheight() + 0.2 * lines)
+    legend = figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        title=title,
+        title_fontsize=9,
+    )
+    plain_text(legend)
+
+
+def plain_text(legend: Legend) -> None:
+    """Take a legend's names literally: `$` and `_` are no mathematics."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+# ---------------------------------------------------------------- files
+
+
+def require_formats(formats: Iterable[str]) -> None:
+    """Raise ValueError for a format that figures are not written in."""
+    for unknown in sorted(set(formats) - set(FORMATS)):
+        raise ValueError(f"figure format {unknown!r}: allowed are {', '.join(FORMATS)}")
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw with this package's settings alone: the user's own matplotlibrc must not change the files."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", _SETTINGS]):
+        yield
+
+
+def write_figure(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
+    """Write `STEM.FORMAT` for each format and return the files; to be called within `house_style`.
+
+    Equal figures give equal files. Text in PDF is TrueType, in SVG it stays text.
+    """
+    written = []
+    for name in formats:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=name, metadata=_METADATA[name])
+        path = stem.with_name(f"{stem.name}.{name}")
+        write_atomic_bytes(path, buffer.getvalue())
+        written.append(path)
+    return written
