@@ -96,7 +96,7 @@ def _pool(jobs: Sequence[Job], needs: Mapping[str, str], listener: Listener, wor
                     waiting.remove(job)
                     running.update([_start(context, job)])
                     listener.start(job.key)
-            for ready_end in wait(list(running)):
+            for ready_end in wait(list(running)) if running else ():
                 assert isinstance(ready_end, Connection)
                 job, process = running[ready_end]
                 try:

@@ -27,6 +27,8 @@ TRIES = 8
 """Tries in a row without a new byte after which a download is given up: half a minute of waiting."""
 FIRST_WAIT = 0.25
 """Seconds before the second try; each further wait is twice as long."""
+DOUBLINGS = 8
+"""How often the wait grows: to about a minute."""
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as cut."""
 CHUNK = 1 << 16
@@ -143,9 +145,9 @@ def _fetch(part: _Part, tries: int, note: Note, progress: Progress) -> None:
             most = max(most, part.size)
             if failed >= tries:
                 raise FetchError(
-                    f"{name}: {error} ({part.archive.url}); {part.size:,} bytes are kept, the same command goes on there"
+                    f"{name}: {error} ({part.archive.url}); {part.size:,} bytes are kept for the next try"
                 ) from error
-            wait = FIRST_WAIT * 2**failed
+            wait = FIRST_WAIT * 2 ** min(failed, DOUBLINGS)
             note(f"{name}: {error}; next try in {wait:g} s")
             time.sleep(wait)
 
@@ -164,7 +166,7 @@ def _receive(part: _Part, progress: Progress) -> None:
         if error.code in TRANSIENT:
             raise _CutError(f"the server answers {error.code} {error.reason}") from error
         raise FetchError(f"{part.archive.name}: {part.archive.url} answers {error.code} {error.reason}") from error
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, UnicodeError) as error:  # the last for a host that cannot be a name
         raise _CutError(f"no connection ({_reason(error)})") from error
     with response:
         if response.status != 206 or not have:
@@ -224,6 +226,7 @@ def _append(part: _Part, response: HTTPResponse, have: int, progress: Progress) 
     with disk_errors(folder), part.path.open("ab") as file:
         for chunk in _chunks(response, rest):
             file.write(chunk)
+            file.flush()
             size += len(chunk)
             progress(f"downloading {name}", size, total)
     if rest is not None and size < total:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -23,6 +23,8 @@ class FiledImageSet(ImageSet):
     """Images below a data root; only the label maps and lists are needed until an image is read."""
 
     root: Path
+    read_list: Callable[[Path], tuple[str, ...]] = field(default=read_ids, repr=False, compare=False)
+    """Returns the ids in a list file; by default it raises `DataError` at the first fault."""
 
     published_counts: ClassVar[Mapping[Split, int]] = {}
     """Images per split as published."""
@@ -30,16 +32,25 @@ class FiledImageSet(ImageSet):
     @classmethod
     def open(cls, data_root: Path | None) -> ImageSet:
         """Return the image set below a data root; raise `DataError` where it does not lie there."""
+        return cls.located(data_root)
+
+    @classmethod
+    def located(cls, data_root: Path | None, read_list: Callable[[Path], tuple[str, ...]] = read_ids) -> FiledImageSet:
+        """Return the image set below a data root, none of its files read; raise `DataError` without its folders."""
         if data_root is None:
             raise DataError(f"{cls.name} needs --data-root DIR (or BENCH_DATA_ROOT), the folder its files lie under")
         root = data_root.expanduser()
         if not root.is_dir():
             raise DataError(f"{cls.name}: the data root {root} is not a folder")
-        return cls(root)
+        return cls(root, read_list)
 
     @abstractmethod
     def image_path(self, split: Split, image_id: str) -> Path:
         """Return where the photograph of an image lies."""
+
+    def photographs(self, split: Split, image_id: str) -> list[Path]:
+        """Return the files that have an image's id, or where its one file should lie."""
+        return [self.image_path(split, image_id)]
 
     @abstractmethod
     def mask_path(self, split: Split, image_id: str) -> Path:
@@ -60,7 +71,7 @@ class FiledImageSet(ImageSet):
     @cached_property
     def _ids(self) -> dict[Split, tuple[str, ...]]:
         files = {split: self.list_file(split) for split in SPLITS}
-        return {split: read_ids(file) if file else self.ids_without_list(split) for split, file in files.items()}
+        return {split: self.read_list(file) if file else self.ids_without_list(split) for split, file in files.items()}
 
     def mask_paths(self, split: Split) -> list[Path]:
         """Return the label maps of a split in the order of its list."""

@@ -12,7 +12,7 @@ the same wherever the folder lies, and for the images that stay also when others
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import ClassVar
 from benchmarks.errors import DataError
 from benchmarks.filed import FiledImageSet
 from benchmarks.files import read_lines
-from benchmarks.imageset import Split
+from benchmarks.imageset import ImageSet, Split
 
 LISTS: Mapping[Split, str] = {"train": "train.txt", "test": "val.txt"}
 TEST_SHARE = 0.2
@@ -38,25 +38,42 @@ class Folder(FiledImageSet):
         for part in ("images", "masks"):
             if not (self.root / part).is_dir():
                 raise DataError(f"folder: no folder {self.root / part}; --data-root has images/, masks/, classes.txt")
-        listed = [(self.root / name).is_file() for name in LISTS.values()]
-        if any(listed) and not all(listed):
-            there, absent = (self.root / n for n, _ in sorted(zip(LISTS.values(), listed, strict=True), key=_absent))
+
+    @classmethod
+    def open(cls, data_root: Path | None) -> ImageSet:
+        """Return the image set below a data root; raise `DataError` where a list or the class names are at fault."""
+        imageset = cls.located(data_root)
+        assert isinstance(imageset, Folder)
+        absent = imageset.absent_list
+        if absent:
+            [there] = {imageset.root / name for name in LISTS.values()} - {absent}
             raise DataError(f"folder: {there} is there but not {absent}; give both lists or neither")
-        _ = self.class_names
+        _ = imageset.class_names
+        return imageset
+
+    @property
+    def absent_list(self) -> Path | None:
+        """The list that is not there although the other one is."""
+        absent = [self.root / name for name in LISTS.values() if not (self.root / name).is_file()]
+        return absent[0] if len(absent) == 1 else None
+
+    @property
+    def class_file(self) -> Path:
+        """The file that names the classes."""
+        return self.root / "classes.txt"
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         """Names by label, the background first, from `classes.txt`."""
-        file = self.root / "classes.txt"
-        names = read_lines(file)
-        if names and names[0].lower() == "background":
-            names = names[1:]
-        if not 2 <= len(names) <= MOST_CLASSES:
-            raise DataError(f"folder: {file} names {len(names)} classes; 2 to {MOST_CLASSES} are allowed")
-        for name in names:
-            if names.count(name) > 1 or name.lower() == "background":
-                raise DataError(f"folder: {file} names '{name}' more than once, or not first")
+        names = self.read_class_names()
+        for fault in class_name_faults(names):
+            raise DataError(f"folder: {self.class_file} {fault}")
         return ("background", *names)
+
+    def read_class_names(self) -> list[str]:
+        """Return the names of the classes 1, 2, ... as they are; raise `DataError` where the file is unreadable."""
+        names = read_lines(self.class_file)
+        return names[1:] if names and names[0].lower() == "background" else names
 
     def list_file(self, split: Split) -> Path | None:
         """Return `train.txt` or `val.txt` where they are there."""
@@ -76,24 +93,35 @@ class Folder(FiledImageSet):
 
     def image_path(self, split: Split, image_id: str) -> Path:
         """Return where the photograph of an image lies, whatever its format; where it should, if there is none."""
-        return self._photographs.get(image_id, self.root / "images" / f"{image_id}.*")
+        path, *others = self.photographs(split, image_id)
+        if others:
+            raise DataError(f"folder: {path} and {others[0]} have one id; an image has one photograph")
+        return path
+
+    def photographs(self, split: Split, image_id: str) -> list[Path]:
+        """Return the files that have an image's id, or where its one file should lie."""
+        return self._photographs.get(image_id, [self.root / "images" / f"{image_id}.*"])
 
     @cached_property
-    def _photographs(self) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+    def _photographs(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
         for path in sorted((self.root / "images").iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.stem in found:
-                raise DataError(f"folder: {found[path.stem]} and {path} have one id; an image has one photograph")
-            found[path.stem] = path
+            if not path.name.startswith("."):
+                found.setdefault(path.stem, []).append(path)
         return found
+
+
+def class_name_faults(names: Sequence[str]) -> list[str]:
+    """Return what is wrong with the names of the classes 1, 2, ..., each as the end of a sentence."""
+    faults = []
+    if not 2 <= len(names) <= MOST_CLASSES:
+        faults.append(f"names {len(names)} classes; 2 to {MOST_CLASSES} are allowed")
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1 or name.lower() == "background":
+            faults.append(f"names '{name}' more than once, or not first")
+    return faults
 
 
 def _split_of(image_id: str) -> Split:
     first = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:4], "big")
     return "test" if first < TEST_SHARE * 2**32 else "train"
-
-
-def _absent(listed: tuple[str, bool]) -> bool:
-    return not listed[1]

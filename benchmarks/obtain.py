@@ -18,7 +18,7 @@ from benchmarks.download import TRIES, Note, Progress, disk_errors, download
 from benchmarks.errors import DataError, FetchError
 from benchmarks.files import read_ids, read_mask
 from benchmarks.sources import ADE, PUBLISHED, SBD, VOC, Archive
-from benchmarks.unpack import place, scratch_folder, unpack
+from benchmarks.unpack import clear_scratch, place, scratch_folder, unpack
 from benchmarks.voc import SBD_FOLDERS, Voc
 
 VOC_FOLDER = "VOCdevkit/VOC2012"
@@ -46,8 +46,20 @@ class _Job:
         download(self.archives[published.name], path, self.tries, self.note, self.progress)
         with scratch_folder(target) as scratch, disk_errors(self.root):
             yield unpack(path, folder, scratch, self.progress)
-        if not self.keep_archives:
-            path.unlink()
+            if not self.keep_archives:
+                path.unlink()
+
+
+@dataclass(frozen=True)
+class _DataSet:
+    """How a data set is got."""
+
+    get: Callable[[_Job], None]
+    lacks: Callable[[Path], str | None]
+    """Return a file that is missing below a data root; None where all are there."""
+    archives: tuple[Archive, ...]
+    made: tuple[str, ...]
+    """What is made in a scratch folder beside it."""
 
 
 def obtain(
@@ -66,19 +78,21 @@ def obtain(
     network, the disk or an archive failed. Either way, and after a kill, every folder of the data set is absent or
     usable, and the next call goes on with what is there.
     """
-    if name not in STEPS:
-        raise DataError(f"there is nothing to get for '{name}' (allowed: {', '.join(STEPS)})")
+    if name not in DATA_SETS:
+        raise DataError(f"there is nothing to get for '{name}' (allowed: {', '.join(DATA_SETS)})")
     if data_root is None:
         raise DataError(f"{name} needs --data-root DIR (or BENCH_DATA_ROOT), the folder to get it into")
     if tries < 1:
         raise DataError(f"--tries {tries}: at least 1")
     root = data_root.expanduser()
-    get, lacks = STEPS[name]
-    if lacks(root) is None:
+    data_set = DATA_SETS[name]
+    if data_set.lacks(root) is None:
+        _clear(root, data_set)
         note(f"{name} is complete in {root}: nothing to get")
         return
     with _alone_in(root):
-        get(_Job(root, archives, keep_archives, tries, note, progress))
+        data_set.get(_Job(root, archives, keep_archives, tries, note, progress))
+        _clear(root, data_set)
     note(f"{name} is complete in {root} now")
 
 
@@ -97,9 +111,18 @@ def _alone_in(root: Path) -> Iterator[None]:
         _lock(handle, root)
         yield
     finally:
-        with suppress(OSError):  # it holds what the next call goes on with
-            downloads.rmdir()
         os.close(handle)
+
+
+def _clear(root: Path, data_set: _DataSet) -> None:
+    """Remove what a process that was killed while it tidied up has left of a complete data set."""
+    for folder in data_set.made:
+        clear_scratch(root / folder)
+    with suppress(OSError):
+        for archive in data_set.archives:
+            for leftover in ("part", "part.json"):
+                (root / "downloads" / f"{archive.name}.{leftover}").unlink(missing_ok=True)
+        (root / "downloads").rmdir()  # unless archives are kept in it
 
 
 def _lock(handle: int, root: Path) -> None:
@@ -299,8 +322,9 @@ def _ade_lacks(root: Path) -> str | None:
     return None
 
 
-STEPS: dict[str, tuple[Callable[[_Job], None], Callable[[Path], str | None]]] = {
-    "voc": (_get_voc, _voc_lacks),
-    "ade": (_get_ade, _ade_lacks),
+DATA_SETS = {
+    "voc": _DataSet(
+        _get_voc, _voc_lacks, (VOC, SBD), (VOC_FOLDER, f"{VOC_FOLDER}/{AUGMENTED}", f"downloads/{SBD.name}")
+    ),
+    "ade": _DataSet(_get_ade, _ade_lacks, (ADE,), (ADE_FOLDER,)),
 }
-"""How each data set is got, and what tells which file of it is missing."""

@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -38,20 +39,63 @@ AHEAD = 8
 """Images a core that are decoded before they are asked for."""
 
 
-@dataclass(frozen=True)
-class PackedSplit:
-    """A split's images, label maps (both flat uint8, one after the other) and sizes (int64 N x 2: H, W)."""
+class Reader(ABC):
+    """How a split's pixels are read."""
 
-    images: np.ndarray
-    label_maps: np.ndarray
-    sizes: np.ndarray
-    starts: np.ndarray
-    """Pixels before each image, int64 (N,)."""
+    kept: ClassVar[bool]
+    """Whether the decoded images lie in memory."""
+
+    @abstractmethod
+    def read(self, index: int) -> Decoded:
+        """Return an image and its label map."""
+
+    def again(self, index: int) -> Decoded:
+        """Return the same, for an image that is likely to be read again and again."""
+        return self.read(index)
+
+
+@dataclass(frozen=True)
+class PackedSplit(Reader):
+    """A split's images and label maps (both flat uint8, one after the other), mapped from a folder of the cache."""
+
+    folder: Path
+    split: Split
+
+    kept: ClassVar[bool] = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedSplit, (self.folder, self.split)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Height and width of each image, int64 (N, 2)."""
+        return np.asarray(np.load(self.folder / f"{self.split}-sizes.npy", allow_pickle=False))
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        areas = self.sizes.prod(axis=1)
+        return np.asarray(np.cumsum(areas) - areas)
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """All images."""
+        return self._mapped("images", CHANNELS)
+
+    @cached_property
+    def label_maps(self) -> np.ndarray:
+        """All label maps."""
+        return self._mapped("label-maps", 1)
+
+    def _mapped(self, kind: str, channels: int) -> np.ndarray:
+        pixels = np.memmap(_pixel_file(self.folder, self.split, kind), np.uint8, "c")
+        if len(pixels) != channels * self.sizes.prod(axis=1).sum():
+            raise ValueError(f"{self.folder} is damaged")
+        return pixels
 
     def read(self, index: int) -> Decoded:
-        """Return image (3, H, W) and label map (H, W) `index`."""
+        """Return image (3, H, W) and label map (H, W) `index`; they are not to be changed in place."""
         height, width = self.sizes[index].tolist()
-        start, pixels = int(self.starts[index]), height * width
+        start, pixels = int(self._starts[index]), height * width
         image = self.images[CHANNELS * start : CHANNELS * (start + pixels)]
         label_map = self.label_maps[start : start + pixels]
         return np.asarray(image.reshape(CHANNELS, height, width)), np.asarray(label_map.reshape(height, width))
@@ -65,13 +109,30 @@ class PackedImages:
 
 
 @dataclass(frozen=True)
-class Reader:
-    """How a split's pixels are read: `read` from anywhere, `again` what is likely to be read again and again."""
+class DecodingReader(Reader):
+    """Decodes an image whenever it is read; `again` remembers the last `room` images."""
 
-    read: Callable[[int], Decoded]
-    again: Callable[[int], Decoded]
-    kept: bool = True
-    """Whether the decoded images lie in memory."""
+    imageset: ImageSet
+    split: Split
+    size: int | None
+    room: int
+
+    kept: ClassVar[bool] = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DecodingReader, (self.imageset, self.split, self.size, self.room)
+
+    def read(self, index: int) -> Decoded:
+        """Return image (3, H, W) and label map (H, W) `index`."""
+        return _prepared(self.imageset, self.split, index, self.size)
+
+    def again(self, index: int) -> Decoded:
+        """Return the same, from memory where it was read lately."""
+        return self._remembered(index)
+
+    @cached_property
+    def _remembered(self) -> Callable[[int], Decoded]:
+        return lru_cache(self.room)(self.read)
 
 
 def readers(
@@ -86,19 +147,11 @@ def readers(
     count = sum(len(imageset.ids(split)) for split in SPLITS)
     total = BYTES_PER_PIXEL * (size * size * count if size else _check_images(imageset, progress))
     if total <= ram_budget:
-        packed = pack(imageset, size, progress)
-        return {split: Reader(part.read, part.read) for split, part in packed.parts.items()}
+        return dict(pack(imageset, size, progress).parts)
     if size:
         _check_images(imageset, progress)
     room = max(1, int(ram_budget * count / total))
-    return {split: _decoding_reader(imageset, split, size, room) for split in SPLITS}
-
-
-def _decoding_reader(imageset: ImageSet, split: Split, size: int | None, room: int) -> Reader:
-    def read(index: int) -> Decoded:
-        return _prepared(imageset, split, index, size)
-
-    return Reader(read, lru_cache(room)(read), kept=False)
+    return {split: DecodingReader(imageset, split, size, room) for split in SPLITS}
 
 
 def _prepared(imageset: ImageSet, split: Split, index: int, size: int | None) -> Decoded:
@@ -142,19 +195,11 @@ def _key(imageset: ImageSet, size: int | None = None) -> str:
 
 
 def _mapped(folder: Path) -> PackedImages:
-    return PackedImages({split: _mapped_split(folder, split) for split in SPLITS})
-
-
-def _mapped_split(folder: Path, split: Split) -> PackedSplit:
-    sizes = np.load(folder / f"{split}-sizes.npy", allow_pickle=False)
-    areas = sizes.prod(axis=1)
-    images, label_maps = (np.memmap(_pixel_file(folder, split, kind), np.uint8, "c") for kind in _KINDS)
-    if len(label_maps) != areas.sum() or len(images) != CHANNELS * areas.sum():
-        raise ValueError(f"{folder} is damaged")
-    return PackedSplit(images, label_maps, sizes, np.cumsum(areas) - areas)
-
-
-_KINDS = ("images", "label-maps")
+    """Map both splits; raise OSError or ValueError where a file is missing or damaged."""
+    parts = {split: PackedSplit(folder, split) for split in SPLITS}
+    for part in parts.values():
+        _ = part.images, part.label_maps
+    return PackedImages(parts)
 
 
 def _pixel_file(folder: Path, split: Split, kind: str) -> Path:

@@ -9,10 +9,11 @@ from benchmarks.ade20k import Ade20k
 from benchmarks.errors import DataError
 from benchmarks.folder import Folder
 from benchmarks.imageset import ImageSet
+from benchmarks.scenes import Scenes
 from benchmarks.shapes import Shapes
 from benchmarks.voc import Voc
 
-IMAGE_SETS: dict[str, type[ImageSet]] = {kind.name: kind for kind in (Voc, Ade20k, Shapes, Folder)}
+IMAGE_SETS: dict[str, type[ImageSet]] = {kind.name: kind for kind in (Voc, Ade20k, Shapes, Scenes, Folder)}
 
 
 def image_set_class(name: str) -> type[ImageSet]:

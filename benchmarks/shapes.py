@@ -67,7 +67,7 @@ class Shapes(GeneratedImageSet):
 def generate(split: Split, index: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return image `index` of a split: uint8 (64, 64, 3) and its full label map, uint8 (64, 64)."""
     rng = np.random.RandomState([seed, 0 if split == "train" else 1, index])
-    image = _clutter(rng)
+    image = clutter(rng)
     label_map = np.full((SIDE, SIDE), BACKGROUND, dtype=np.uint8)
     for _ in range(rng.randint(0, 3)):
         _paint_distractor(rng, image)
@@ -106,7 +106,7 @@ def _tail_class(rng: np.random.RandomState) -> int:
             return int(c)
 
 
-def _clutter(rng: np.random.RandomState) -> np.ndarray:
+def clutter(rng: np.random.RandomState) -> np.ndarray:
     """Low-frequency colour noise as int64 (64, 64, 3), by integer bilinear interpolation."""
     cells = 6
     corners = rng.randint(50, 190, (cells + 1, cells + 1, 3))
@@ -126,7 +126,7 @@ def _local(rng: np.random.RandomState, radius: float) -> tuple[np.ndarray, np.nd
     return (cos * dx + sin * dy) / radius, (cos * dy - sin * dx) / radius
 
 
-def _silhouette(kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def silhouette(kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Return bool (64, 64): the inside of an outline in the coordinates of `_local`."""
     r2 = u * u + v * v
     au, av = np.abs(u), np.abs(v)
@@ -154,7 +154,7 @@ def _silhouette(kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.asarray(inside)
 
 
-def _texture(kind: str, rng: np.random.RandomState, u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
+def texture(kind: str, rng: np.random.RandomState, u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
     """Return what a texture adds to an object's colour, int64 (64, 64), in the object's own coordinates."""
     period = rng.randint(50, 66) / 10
     a = np.floor(u * radius / period * 2 + rng.randint(100) / 50).astype(np.int64)
@@ -174,9 +174,9 @@ def _paint_object(rng: np.random.RandomState, image: np.ndarray, label_map: np.n
     name = CLASS_NAMES[c].split(" ")
     radius = rng.randint(95, 175) / 10
     u, v = _local(rng, radius)
-    inside = _silhouette(name[2], u, v)
+    inside = silhouette(name[2], u, v)
     colour = np.asarray(HUES[name[1]]) + rng.randint(-22, 23, 3)
-    pattern = _texture(name[0], rng, u, v, radius)
+    pattern = texture(name[0], rng, u, v, radius)
     if rng.randint(100) < 25:
         inside &= _occluder(rng)
     image[inside] = (colour + pattern[..., None])[inside]

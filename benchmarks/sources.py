@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.errors import DataError
@@ -46,7 +47,7 @@ PUBLISHED: Mapping[str, Archive] = {archive.name: archive for archive in (VOC, S
 _CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 
 
-def with_mirrors(mirrors: Mapping[object, object], where: str) -> dict[str, Archive]:
+def with_mirrors(mirrors: Mapping[Any, object], where: str) -> dict[str, Archive]:
     """Return the archives by name, with the mirrors' `url` and `checksum` over the published ones.
 
     `mirrors` has a mapping of `url`, `checksum` or both per archive name; raise `DataError`, naming `where` they

@@ -8,6 +8,7 @@ step t with every class known by then.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,10 +132,12 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         """
         workers = workers if self._pixels.kept else max(1, workers)
         picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed))
+        workers = min(workers, os.cpu_count() or 1)
         return DataLoader(
             picks,
             batch_size=batch_size,
-            num_workers=min(workers, os.cpu_count() or 1),
+            num_workers=workers,
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             collate_fn=collate,
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from benchmarks.download import Progress, disk_errors, require_space
+from benchmarks.download import CHUNK, Progress, disk_errors, require_space
 from benchmarks.errors import DataError, FetchError
 
 DAMAGED = (
@@ -73,15 +73,24 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 
     It has the same name every time, so that what a killed process left is cleared away.
     """
-    resolved = target.resolve()
-    scratch = resolved.with_name(f".{resolved.name}.unfinished")
-    shutil.rmtree(scratch, ignore_errors=True)
-    with disk_errors(resolved.parent):
+    clear_scratch(target)
+    scratch = _scratch_of(target)
+    with disk_errors(scratch.parent):
         scratch.mkdir(parents=True)
     try:
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        clear_scratch(target)
+
+
+def clear_scratch(target: Path) -> None:
+    """Remove what an unfinished `scratch_folder` of `target` has left."""
+    shutil.rmtree(_scratch_of(target), ignore_errors=True)
+
+
+def _scratch_of(target: Path) -> Path:
+    resolved = target.resolve()
+    return resolved.with_name(f".{resolved.name}.unfinished")
 
 
 @contextmanager
@@ -115,10 +124,12 @@ def _leads_to(member: tarfile.TarInfo) -> str | None:
 
 
 def _require_end(tar: tarfile.TarFile) -> None:
-    """Refuse an archive that ends right behind an entry, without the empty block that closes one."""
+    """Refuse an archive that is cut right behind an entry, before the empty block that closes one, or behind it."""
     assert tar.fileobj is not None
     if tar.fileobj.tell() < tar.offset + tarfile.BLOCKSIZE:
         raise EOFError("its end is missing")
+    while tar.fileobj.read(CHUNK):  # gzip's checksum comes last
+        pass
 
 
 def _zip_members(path: Path) -> list[Member]:

@@ -18,7 +18,6 @@ from typing import ClassVar
 
 from benchmarks.errors import DataError
 from benchmarks.filed import FiledImageSet
-from benchmarks.files import read_ids
 from benchmarks.imageset import Split
 
 SBD_FOLDERS = ("sbd", "SBD", "benchmark_RELEASE/dataset", ".")
@@ -79,7 +78,7 @@ class Voc(FiledImageSet):
 
     def ids_without_list(self, split: Split) -> tuple[str, ...]:
         """Return every image that has a label map, less the validation list: the published 10,582."""
-        train = tuple(sorted(self._annotated_ids() - set(read_ids(self._list("val")))))
+        train = tuple(sorted(self._annotated_ids() - set(self.read_list(self._list("val")))))
         if not train:
             where = self._devkit / "SegmentationClassAug" if self._has_augmented else self._sbd
             raise DataError(f"voc: no label map in {where} beside those of the validation list")
@@ -89,7 +88,7 @@ class Voc(FiledImageSet):
         if self._has_augmented:
             return {p.stem for p in (self._devkit / "SegmentationClassAug").glob("*.png")}
         assert self._sbd is not None
-        return {p.stem for p in (self._sbd / "cls").glob("*.mat")} | set(read_ids(self._list("train")))
+        return {p.stem for p in (self._sbd / "cls").glob("*.mat")} | set(self.read_list(self._list("train")))
 
     def mask_path(self, split: Split, image_id: str) -> Path:
         """Return where the label map of an image lies; VOC's own takes precedence over SBD's."""

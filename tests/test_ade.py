@@ -50,6 +50,23 @@ def test_real_images_show_the_right_classes_by_name(ade_root: Path) -> None:
         assert {ade.class_names[c] for c in np.unique(label_map) if c} == shown[i]
 
 
+@pytest.mark.parametrize("split", ["100-50", "100-10", "50-50"])
+def test_scenes_give_every_image_with_a_class_to_exactly_one_step(split: str) -> None:
+    """The embedded set that stands in for ADE20K; its base step depends on the base classes alone."""
+    scenario = load_scenario(f"scenes-{split}-disjoint")
+    presence = scenario.imageset.class_presence("train")
+    given = np.concatenate([step.train for step in scenario.steps])
+    assert sorted(given.tolist()) == np.flatnonzero(presence.any(axis=1)).tolist()
+    for step in scenario.steps:
+        assert presence[step.train][:, list(step.classes)].any(axis=1).all()
+
+
+def test_base_step_of_100_10_is_that_of_100_50() -> None:
+    first, second = (load_scenario(f"scenes-{split}-disjoint") for split in ("100-50", "100-10"))
+    assert first.train_sha256(0) == second.train_sha256(0)
+    assert sum(len(step.train) for step in second.steps[1:]) == len(first.steps[1].train)
+
+
 def test_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="bench data get ade"):
         load_scenario("ade-100-50-disjoint", tmp_path)

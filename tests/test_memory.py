@@ -264,11 +264,14 @@ def two_steps() -> tuple[AnnotatedImages, AnnotatedImages]:
     presence = np.zeros((1, 10), dtype=bool)
     presence[0, [4, 7, 9]] = True
 
-    def pixels(place: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((3, 2, 3), dtype=np.uint8), label_map
+    class Pixels(Reader):
+        kept = True
+
+        def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            return np.zeros((3, 2, 3), dtype=np.uint8), label_map
 
     def listed(step: int, positions: dict[int, int]) -> AnnotatedImages:
-        return AnnotatedImages(Reader(pixels, pixels), np.array([0]), ["image"], presence, step, positions)
+        return AnnotatedImages(Pixels(), np.array([0]), ["image"], presence, step, positions)
 
     return listed(0, {4: 1, 7: 2}), listed(1, {9: 3})
 

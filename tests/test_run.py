@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from voc_root import make_voc_root
 import bench
 from bench import pool
 from bench.base import base_file
-from bench.events import Event
+from bench.events import Event, Report
 from bench.planning import Request
 from bench.session import Result, run
+from bench.view import LineView
 from reports.metrics import mean_iou
 from reports.records import find_runs, read_run
 from reports.tables import frame
@@ -110,6 +112,7 @@ def test_numbers_do_not_depend_on_jobs(first: tuple[Result, Path], root: Path, t
     _, out = first
     script = f"""
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_run import quick_run
@@ -295,3 +298,47 @@ def test_a_live_view_shows_each_run_and_the_time_left() -> None:
     for shown in ("step 2 training", "3/7", "0.500", "61.2"):
         assert shown in row
     assert "waiting" in next(line for line in text.splitlines() if "mib seed 0" in line)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A job whose process or code fails."""
+
+    key: str
+
+    def execute(self, report: Report) -> None:
+        raise RuntimeError(f"{self.key} fails")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_that_need_a_failed_one_fail_and_nothing_waits_forever(workers: int) -> None:
+    """The last jobs left may all be such."""
+    view = LineView(Console(quiet=True), dict.fromkeys("abcd", 1.0))
+    failures = pool.run_jobs([Failing(key) for key in "abcd"], {"c": "a", "d": "a"}, workers, view)
+    assert sorted(failures) == list("abcd")
+    assert failures["d"] == failures["c"] == "a, which it needs, failed"
+    assert failures["b"].endswith("RuntimeError: b fails\n")
+
+
+def test_images_decoded_by_workers_give_the_run_that_images_in_memory_give(tiny_voc: Path, tmp_path: Path) -> None:
+    """Side by side in processes of their own, which have workers of their own."""
+    settings = {"data.size": "null", "data.crop": 32, "data.scale": "[0.5,1.5]", "evaluation.batch_size": 1}
+    settings |= {"base.epochs": 1, "memory.size": 20, "evaluation.short_side": 32}
+    found = []
+    for ram, jobs, workers in ((4.0, 1, 0), (0.0, 2, 2)):
+        assignments = [f"{k}={v}" for k, v in {**settings, "data.ram_gb": ram, "data.workers": workers}.items()]
+        request = Request(
+            strategies="er",
+            scenario="voc-19-1-disjoint",
+            data_root=tiny_voc,
+            preset="small",
+            assignments=assignments,
+            out=tmp_path / str(jobs),
+            jobs=jobs,
+        )
+        result = run(request, Console(quiet=True))
+        assert not result.failures
+        [made] = result.runs
+        found.append({path.name: path.read_text() for path in made.path.rglob("*.csv") if path.name != "costs.csv"})
+        base_file(made.spec["base"]["hash"]).unlink()
+    assert found[0] == found[1]
