@@ -25,7 +25,7 @@ class Ade20k(FiledImageSet):
     """ADE20K below a data root."""
 
     name: ClassVar[str] = "ade"
-    dense: ClassVar[bool] = True
+    disjoint_rule: ClassVar[str] = "ade"
     fixed_class_names: ClassVar[tuple[str, ...] | None] = (
         "background", "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass",
         "cabinet", "sidewalk", "person", "earth", "door", "table", "mountain", "plant", "curtain", "chair", "car",

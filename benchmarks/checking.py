@@ -450,6 +450,6 @@ def _step_sizes(imageset: FiledImageSet, pixels: np.ndarray) -> Iterator[StepSiz
     for rest, published in imageset.published_sizes.items():
         name = parse_name(f"{imageset.name}-{rest}")
         groups = class_groups(name, imageset.class_names)
-        rule = overlapped if name.setup == "overlapped" else RULES["ade" if imageset.dense else "voc"]
+        rule = overlapped if name.setup == "overlapped" else RULES[imageset.disjoint_rule]
         steps = rule(pixels[:, : imageset.class_count + 1] > 0, groups)
         yield StepSizes(str(name), published, tuple(len(step) for step in steps))

@@ -39,8 +39,8 @@ class ImageSet(ABC):
     name: ClassVar[str]
     fixed_class_names: ClassVar[tuple[str, ...] | None] = None
     """Names by label, the background first; None where each root has classes of its own."""
-    dense: ClassVar[bool] = False
-    """Whether nearly every image mixes classes of several steps: the disjoint setup then shares images out."""
+    disjoint_rule: ClassVar[str] = "voc"
+    """How the disjoint setup divides the images, of `benchmarks.division.RULES`."""
     embedded: ClassVar[bool] = False
     """Whether the images are generated here: such results are no results on a published data set."""
     published_sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {}

@@ -116,7 +116,7 @@ def compute_scenario(name: ScenarioName, imageset: ImageSet, groups: Groups | No
     groups = groups or class_groups(name, imageset.class_names)
     index_digest = None
     if name.index_files is None:
-        rule = overlapped if name.setup == "overlapped" else RULES[name.rule or _own_rule(imageset)]
+        rule = overlapped if name.setup == "overlapped" else RULES[name.rule or imageset.disjoint_rule]
         train = rule(imageset.class_presence("train"), groups)
     else:
         train = _listed_images(name, imageset, len(groups))
@@ -129,13 +129,9 @@ def compute_scenario(name: ScenarioName, imageset: ImageSet, groups: Groups | No
             hint = _WAY_OUT if kind == "training" and _divided_by_last_class(name, imageset) else ""
             classes = ", ".join(map(str, step.classes[:5])) + (", ..." if len(step.classes) > 5 else "")
             raise DataError(f"scenario '{name}': step {t} (classes {classes}) has no {kind} image{hint}")
-    rule_told = name.rule if name.rule != _own_rule(imageset) else None
+    rule_told = name.rule if name.rule != imageset.disjoint_rule else None
     canonical = canonical_name(name, groups, imageset.class_count, index_digest, rule_told)
     return Scenario(canonical, name, imageset, steps)
-
-
-def _own_rule(imageset: ImageSet) -> str:
-    return "ade" if imageset.dense else "voc"
 
 
 def _listed_images(name: ScenarioName, imageset: ImageSet, steps: int) -> list[np.ndarray]:
@@ -156,7 +152,7 @@ _WAY_OUT = "; where every image shows a later class too, rule=ade shares the ima
 
 
 def _divided_by_last_class(name: ScenarioName, imageset: ImageSet) -> bool:
-    return name.setup != "overlapped" and name.index_files is None and (name.rule or _own_rule(imageset)) == "voc"
+    return name.setup != "overlapped" and name.index_files is None and (name.rule or imageset.disjoint_rule) == "voc"
 
 
 def held_out(count: int, fraction: float, seed: int = 0) -> np.ndarray:

@@ -82,7 +82,7 @@ class Scenes(GeneratedImageSet):
     """4,000 training and 500 test images of 64 x 64 pixels, made from a seed on the first use."""
 
     name: ClassVar[str] = "scenes"
-    dense: ClassVar[bool] = True
+    disjoint_rule: ClassVar[str] = "ade"
     fixed_class_names: ClassVar[tuple[str, ...] | None] = CLASS_NAMES
     uniform_side: ClassVar[int | None] = SIDE
     sizes: ClassVar[Mapping[Split, int]] = SIZES

@@ -366,12 +366,10 @@ def test_a_label_that_is_no_class(run_voc: Refuse, tiny_voc: Path, number: int, 
     assert f"2007_{number:06d}" in said
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16", "1"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_a_mask_that_holds_no_indices(run_voc: Refuse, tiny_voc: Path, mode: str) -> None:
     path = mask_of(tiny_voc, 7)
-    mask = Image.open(path)
-    image = Image.fromarray(np.asarray(mask).astype(np.uint16)) if mode == "I;16" else mask.convert(mode)
-    image.save(path)
+    Image.open(path).convert(mode).save(path)
     assert str(path) in run_voc()
 
 

@@ -1,0 +1,125 @@
+"""The conventions of an evaluation: which images, which pixels, at which resolution; each in every results row."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torchvision.transforms.v2 import functional as F
+
+from bench.config import RequestError, resolve_config
+from bench.planning import Request
+from bench.session import Result, run
+from benchmarks import load_benchmark
+from benchmarks.augmentation import View
+from reports.metrics import class_iou
+from reports.tables import frame, write_tables
+
+NAME = "voc-19-1-disjoint"
+CHOSEN = {
+    "evaluation.future_classes": ("ignore", "future_classes", "ignore"),
+    "evaluation.images": ("all", "test_images", "all"),
+    "evaluation.background_in_mean": ("false", "background_in_mean", False),
+    "evaluation.short_side": (32, "resolution", "short side 32, centre crop"),
+}
+
+
+def test_all_test_images_are_tested_at_every_step_when_asked(tiny_voc: Path) -> None:
+    whole = load_benchmark("voc-15-1-disjoint", tiny_voc, tested="all", valid_fraction=0.2)
+    ids = whole.scenario.imageset.ids("test")
+    assert all(experience.data.ids == ids for experience in whole.test_stream)
+    assert len({experience.data.ids for experience in whole.valid_stream}) == 1
+    known = load_benchmark("voc-15-1-disjoint", tiny_voc)
+    assert len(known.test_stream[0].data) < len(ids)
+
+
+def test_view_scales_the_shorter_side_and_takes_the_central_square(tiny_voc: Path) -> None:
+    image, labels = load_benchmark(NAME, tiny_voc).test_stream[1].data.annotated(3)
+    seen, seen_labels = load_benchmark(NAME, tiny_voc, view=View(24)).test_stream[1].data.annotated(3)
+    assert seen.shape == (3, 24, 24) and seen_labels.shape == (24, 24)
+    height, width = labels.shape
+    assert height < width
+    size = [24, round(width * 24 / height)]
+    left = round((size[1] - 24) / 2)
+    expected = F.resize(image, size, antialias=True)[:, :, left : left + 24]
+    assert (expected.float() - seen.float()).abs().max() <= 1
+    nearest = F.resize(labels[None], size, F.InterpolationMode.NEAREST)[0][:, left : left + 24]
+    assert torch.equal(nearest, seen_labels)
+
+
+def test_view_leaves_training_alone(tiny_voc: Path) -> None:
+    image, _ = load_benchmark(NAME, tiny_voc, view=View(24)).train_stream[0].data.annotated(3)
+    assert image.shape[1:] != (24, 24)
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory, voc_template: Path) -> Path:
+    return voc_template
+
+
+def quick(voc: Path, out: Path, *assignments: str, evaluate_on: str | None = None) -> Result:
+    settings = ["base.epochs=1", "memory.size=20", "data.size=null", "data.crop=32", "evaluation.batch_size=1"]
+    request = Request(
+        strategies="er",
+        scenario=NAME,
+        data_root=voc,
+        preset="small",
+        assignments=[*settings, *assignments],
+        out=out,
+        jobs=1,
+        evaluate_on=evaluate_on,
+    )
+    result = run(request, Console(quiet=True))
+    assert not result.failures
+    return result
+
+
+@pytest.fixture(scope="module")
+def default(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return quick(voc, tmp_path_factory.mktemp("default"))
+
+
+@pytest.mark.parametrize("setting", CHOSEN)
+def test_what_was_chosen_is_in_every_results_row(setting: str, voc: Path, default: Result, tmp_path: Path) -> None:
+    value, column, shown = CHOSEN[setting]
+    result = quick(voc, tmp_path, f"{setting}={value}")
+    assert (result.frame[column] == shown).all()
+    assert (default.frame[column] != shown).all()
+    [csv] = [path for path in write_tables(result.runs, tmp_path, ("csv",)) if path.suffix == ".csv"]
+    header, row = (line.split(",") for line in csv.read_text().replace('"', "").splitlines()[:2])
+    assert str(shown).split(",")[0] == row[header.index(column)]
+    assert result.runs[0].spec["hash"] != default.runs[0].spec["hash"]
+
+
+def test_both_means_are_stored_and_the_chosen_one_is_shown(voc: Path, default: Result, tmp_path: Path) -> None:
+    result = quick(voc, tmp_path, "evaluation.background_in_mean=false")
+    for runs in (result.runs, default.runs):
+        last = runs[0].confusions[-1]
+        iou = class_iou(last)
+        assert runs[0].steps[-1]["miou"] == pytest.approx(100 * np.nanmean(iou), abs=1e-3)
+        assert runs[0].steps[-1]["miou_without_background"] == pytest.approx(100 * np.nanmean(iou[1:]), abs=1e-3)
+    assert result.runs[0].steps == default.runs[0].steps
+    shown = frame(result.runs)
+    assert not shown["background_in_mean"].any()
+
+
+def test_valid_stream_is_held_out_and_recorded(voc: Path, default: Result, tmp_path: Path) -> None:
+    [made] = quick(voc, tmp_path, evaluate_on="valid").runs
+    assert made.spec["config"]["evaluation"]["valid_fraction"] == 0.1
+    assert made.spec["conventions"]["evaluate_on"] == "valid"
+    assert made.spec["base"]["hash"] != default.runs[0].spec["base"]["hash"], "its images are other ones"
+    assert made.confusions[-1].sum() < default.runs[0].confusions[-1].sum()
+
+
+def test_valid_fraction_and_seed_that_are_set_hold() -> None:
+    config = resolve_config(NAME, "small", None, ["evaluation.valid_fraction=0.3", "evaluation.valid_seed=5"], "valid")
+    assert (config.evaluation.stream, config.evaluation.valid_fraction) == ("valid", 0.3)
+    assert config.evaluation.valid_seed == 5
+    with pytest.raises(RequestError, match="valid_fraction above 0"):
+        resolve_config(NAME, "small", None, ["evaluation.stream=valid"])
+
+
+def test_squeezed_images_are_not_cropped_as_well() -> None:
+    with pytest.raises(RequestError, match="short_side is for images as they are"):
+        resolve_config(NAME, "small", None, ["evaluation.short_side=32"])

@@ -1,0 +1,102 @@
+"""Decoded images: the same pixels kept in memory or decoded when read, whatever a process needs to read them."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import load_benchmark
+from benchmarks.augmentation import Augmentation
+from benchmarks.cache import cache_folder
+from benchmarks.errors import DataError
+from benchmarks.imageset import SPLITS
+from benchmarks.packing import BYTES_PER_PIXEL, DecodingReader, PackedSplit, readers
+from benchmarks.voc import Voc
+
+NAME = "voc-15-5-overlapped"
+
+
+def decoded_bytes(voc: Voc) -> int:
+    return sum(BYTES_PER_PIXEL * voc.read(split, i)[1].size for split in SPLITS for i in range(len(voc.ids(split))))
+
+
+@pytest.mark.parametrize("size", [None, 32])
+def test_pixels_are_the_same_kept_and_decoded(tiny_voc: Path, size: int | None) -> None:
+    voc = Voc(tiny_voc)
+    kept, decoded = (readers(voc, size, budget) for budget in (1e12, 0.0))
+    for split in SPLITS:
+        assert kept[split].kept and not decoded[split].kept
+        for i in range(len(voc.ids(split))):
+            for one, other in zip(kept[split].read(i), decoded[split].again(i), strict=True):
+                assert one.dtype == np.uint8 and np.array_equal(one, other)
+
+
+def test_native_pixels_are_the_files(tiny_voc: Path) -> None:
+    voc = Voc(tiny_voc)
+    image, label_map = readers(voc)["test"].read(7)
+    whole, labels = voc.read("test", 7)
+    assert np.array_equal(image, whole.transpose(2, 0, 1)) and np.array_equal(label_map, labels)
+
+
+def test_budget_is_the_decoded_size_of_both_splits(tiny_voc: Path) -> None:
+    voc = Voc(tiny_voc)
+    total = decoded_bytes(voc)
+    assert isinstance(readers(voc, ram_budget=total)["train"], PackedSplit)
+    assert isinstance(readers(voc, ram_budget=total - 1)["train"], DecodingReader)
+
+
+def test_what_is_read_again_is_remembered_within_the_budget(tiny_voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voc = Voc(tiny_voc)
+    reader = readers(voc, ram_budget=decoded_bytes(voc) / 16)["train"]  # ten images of 160
+    met: list[int] = []
+    whole = Voc.read
+    monkeypatch.setattr(Voc, "read", lambda self, split, i: met.append(i) or whole(self, split, i))
+    for i in [*range(9), *range(9)]:
+        reader.again(i)
+    assert met == list(range(9))
+    for i in range(30):
+        reader.again(i)
+    reader.again(0)
+    assert met.count(0) == 2
+
+
+@pytest.mark.parametrize("budget", [1e12, 0.0])
+def test_reader_survives_the_way_to_another_process_without_its_pixels(tiny_voc: Path, budget: float) -> None:
+    reader = readers(Voc(tiny_voc), 32, budget)["train"]
+    before = reader.again(3)
+    content = pickle.dumps(reader)
+    assert len(content) < 20_000
+    for one, other in zip(before, pickle.loads(content).read(3), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_kept_and_decoded_by_any_number_of_workers(tiny_voc: Path, workers: int) -> None:
+    batches = []
+    for budget in (1e12, 0.0):
+        data = load_benchmark(NAME, tiny_voc, ram_budget=budget).train_stream[1].data
+        loader = data.batches(4, None, Augmentation((0.5, 2.0), 24), (7,), workers)
+        assert loader.num_workers == max(workers, 0 if budget else 1)
+        batches.append([[part.tolist() for part in batch] for batch in loader])
+    assert batches[0] == batches[1]
+
+
+def test_damaged_pack_is_made_again(tiny_voc: Path) -> None:
+    voc = Voc(tiny_voc)
+    before = [part.copy() for part in readers(voc, 32)["train"].read(0)]
+    for file in cache_folder("packed").glob("voc-*/train-images.u8"):
+        file.write_bytes(file.read_bytes()[:-1])
+    for one, other in zip(before, readers(voc, 32)["train"].read(0), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("budget", [1e12, 0.0])
+@pytest.mark.parametrize("size", [None, 32])
+def test_a_damaged_photograph_is_found_before_anything_is_trained(
+    tiny_voc: Path, budget: float, size: int | None
+) -> None:
+    photograph = Voc(tiny_voc).image_paths("test")[-1]
+    photograph.write_bytes(photograph.read_bytes()[:200])
+    with pytest.raises(DataError, match=photograph.name):
+        load_benchmark(NAME, tiny_voc, size=size, ram_budget=budget)
