@@ -27,7 +27,7 @@ class LittleSet(ImageSet):
 
     @classmethod
     def open(cls, data_root: Path | None) -> ImageSet:
-        raise NotImplementedError
+        raise AssertionError("it is made from tables, not from a folder")
 
     @property
     def class_names(self) -> tuple[str, ...]:
