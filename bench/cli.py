@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bench.arguments import add_data_root, add_run_settings
-from bench.cli_reports import add_curves, add_reproduce, add_tables
+from bench.cli_reports import add_curves, add_pictures, add_reproduce, add_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands.add_parser("data", help="get a data set, or check one"))
     add_reproduce(commands.add_parser("reproduce", help="make the runs of the paper's tables that are missing"))
     add_tables(commands.add_parser("tables", help="write tables from finished runs"))
-    add_curves(commands.add_parser("curves", help="plot mIoU per step from finished runs"))
+    add_curves(commands.add_parser("curves", help="plot finished runs: Figure 3, mIoU, forgetting, classes, cost"))
+    add_pictures(commands.add_parser("pictures", help="show images, truth and predictions over the steps: Figure 4"))
     _add_speed(commands.add_parser("speed", help="measure what this machine does, as ratios"))
     return parser
 
@@ -137,12 +138,17 @@ def _show(result: Result, out: Path, console: Console) -> None:
     """Print the table of this command's runs, and write the tables and curves of all runs in the folder."""
     from bench.summary import results_table
     from reports.curves import write_curves
-    from reports.records import find_runs
+    from reports.records import RecordError, find_runs
     from reports.tables import write_tables
 
     console.print(results_table(result.frame))
     runs = find_runs(out / result.runs[0].spec["scenario"])
-    written = [*write_tables(runs, out / "tables"), *write_curves(runs, out / "curves")]
+    written: list[Path] = []
+    try:
+        written = [*write_tables(runs, out / "tables"), *write_curves(runs, out / "curves", ("png", "pdf"))]
+    except RecordError as error:
+        note = f"note: no table or curves of all runs in {out}: {error}"
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for path in [*(run.path for run in result.runs), *written]:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 

@@ -94,28 +94,76 @@ def _tables(options: argparse.Namespace) -> int:
     return _write(options, write, gaps=bool(options.table))
 
 
+FIGURES = ("curves", "forgetting", "classes", "cost")
+
+
 def add_curves(parser: argparse.ArgumentParser) -> None:
     """Add `bench curves`."""
     add = parser.add_argument
-    add("scenario", nargs="*", help="scenarios (default: all that have finished runs)")
+    add("what", nargs="*", help=f"3 (Figure 3), {', '.join(FIGURES)}, or scenarios (default: all of each)")
     add_runs_folder(parser, "--runs")
+    add("--on", choices=SETS, help="of Figure 3: voc or ade the real sets, shapes or scenes the embedded ones")
     add("--out", type=Path, default=Path("curves"), help="folder to write to (default curves)")
-    add("--format", type=words, default=["png", "pdf"], help="png,pdf (default png,pdf)")
+    add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
     parser.set_defaults(command=_curves)
 
 
 def _curves(options: argparse.Namespace) -> int:
     from benchmarks.names import parse_name
-    from reports.curves import FORMATS, write_curves
+    from reports import curves, figures
+    from reports.style import FORMATS
 
     require_formats(options.format, FORMATS)
+    scenarios = [name for name in options.what if name not in (*FIGURES, "3")]
+    for name in scenarios:
+        parse_name(name)
+    per_scenario = {
+        "curves": curves.write_curves,
+        "forgetting": figures.write_forgetting,
+        "classes": figures.write_class_heatmap,
+        "cost": figures.write_cost_accuracy,
+    }
+    asked = [name for name in FIGURES if name in options.what]
+    figure3 = "3" in options.what or not options.what
+
+    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+        written = curves.write_figure3(runs, out, options.on, formats) if figure3 else []
+        for name in asked or (() if options.what == ["3"] else FIGURES):
+            written += per_scenario[name](runs, out, formats, scenarios or None)
+        return written
+
+    return _write(options, write, gaps=bool(options.what))
+
+
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """Add `bench pictures`."""
+    add = parser.add_argument
+    add("scenario", nargs="*", help="scenarios (default: all that have finished runs with predictions)")
+    add_runs_folder(parser, "--runs")
+    add("--ids", type=words, help="image ids (default: those on which the methods disagree most)")
+    add("--count", type=int, default=4, help="how many images without --ids (default 4)")
+    add("--out", type=Path, default=Path("pictures"), help="folder to write to (default pictures)")
+    add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
+    parser.set_defaults(command=_pictures)
+
+
+def _pictures(options: argparse.Namespace) -> int:
+    from bench.config import RequestError
+    from benchmarks.names import parse_name
+    from reports.pictures import write_pictures
+    from reports.style import FORMATS
+
+    require_formats(options.format, FORMATS)
+    if options.count < 1:
+        raise RequestError(f"--count {options.count}: at least 1")
     for name in options.scenario:
         parse_name(name)
 
     def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
-        return write_curves(runs, out, formats=formats, scenarios=options.scenario or None)
+        chosen = [run for run in runs if not options.scenario or run.spec["scenario"] in options.scenario]
+        return write_pictures(chosen, out, options.ids, options.count, formats)
 
-    return _write(options, write, gaps=bool(options.scenario))
+    return _write(options, write, gaps=False)
 
 
 def _write(

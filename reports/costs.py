@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reports.conventions import require_one_convention
 from reports.markup import Cell, Table, latex, markdown
 from reports.records import Run, write_atomic
 from reports.rows import embedded_note, file_stem, row_name
@@ -34,8 +35,11 @@ def write_costs(
 ) -> list[Path]:
     """Write each scenario's cost table `<scenario>-costs.*` into the folder `out` and return the files, in order.
 
-    The CSV holds the summary's columns as they are; LaTeX and Markdown are rounded and name their units.
+    The CSV holds the summary's columns as they are; LaTeX and Markdown are rounded and name their units. Raises
+    RecordError if the runs of a scenario differ in their conventions (`require_one_convention`).
     """
+    for scenario in scenarios_of(runs):
+        require_one_convention([run for run in runs if run.spec["scenario"] == scenario])
     rows = summary(frame(runs))
     out.mkdir(parents=True, exist_ok=True)
     written = []

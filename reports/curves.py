@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from matplotlib.ticker import FixedLocator
 from reports.conventions import require_one_convention
 from reports.grids import MEMORY, ON, REAL, memory_of
 from reports.records import Run
-from reports.rows import common_seeds, count_text, file_stem, method_of, own_seeds, row_order, seeds_text
+from reports.rows import common_seeds, count_text, file_stem, method_of, row_order, seeds_text
 from reports.style import (
     FORMATS,
     LineStyle,
@@ -33,7 +35,16 @@ from reports.style import (
 )
 from reports.tables import NO_RUN, frame, headline, scenarios_of, spread_of
 
-__all__ = ["FIGURE_3", "FORMATS", "draw_rows", "rows_of", "write_curves", "write_figure3"]
+__all__ = [
+    "FIGURE_3",
+    "FORMATS",
+    "draw_rows",
+    "rows_of",
+    "runs_by_memory",
+    "seeds_note",
+    "write_curves",
+    "write_figure3",
+]
 
 FIGURE_3 = (
     ("voc", "shapes", "15-1-disjoint"),
@@ -46,6 +57,9 @@ FIGURE_3 = (
 The paper's caption has VOC at the left and ADE20K at the right and names no split: these are Tables 1 and 3's splits
 of more than one incremental step.
 """
+
+Rows = Mapping[RowKey, pd.DataFrame]
+"""The rows of `frame` by strategy and variant, in the tables' order."""
 
 
 # ---------------------------------------------------------------- a figure per scenario
@@ -60,54 +74,102 @@ def write_curves(
     """Write each scenario's figure, mIoU against the classes learned, and return the files, in order.
 
     The files lie in the folder `out`. A line is the mean over a row's seeds, its band one standard deviation
-    (n > 1). `scenarios` are those of the runs by default; one without a finished run gets a figure that says
-    so. Equal runs give equal files. Raises ValueError for a format other than `png`, `pdf` and `svg`, RecordError if
-    the runs of a scenario differ in their conventions.
+    (n > 1); runs whose memories differ in size have a panel for each. `scenarios` are those of the runs by default;
+    one without a finished run gets a figure that says so. Equal runs give equal files. Raises ValueError for a format
+    other than `png`, `pdf` and `svg`, RecordError if the runs of a scenario differ in their conventions.
     """
     require_formats(formats)
-    steps = headline(frame(runs))
     out.mkdir(parents=True, exist_ok=True)
     written = []
     with house_style():
         for scenario in scenarios_of(runs) if scenarios is None else scenarios:
-            require_one_convention([run for run in runs if run.spec["scenario"] == scenario])
-            figure = _figure(scenario, steps[steps["scenario"] == scenario])
-            written += write_figure(figure, out / file_stem(scenario), formats)
+            own = [run for run in runs if run.spec["scenario"] == scenario]
+            require_one_convention(own)
+            written += write_figure(_by_memory(scenario, own), out / file_stem(scenario), formats)
     return written
 
 
-def _figure(scenario: str, steps: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel("classes learned")
-    axes.set_ylabel("mIoU (%)")
-    if steps.empty:
-        draw_gap(axes, NO_RUN)
-        axes.set_title(figure_title(scenario), parse_math=False)
-        return figure
-    rows = rows_of(steps)
-    handles = draw_rows(axes, rows, "miou", line_styles(rows))
+def _by_memory(scenario: str, runs: Sequence[Run]) -> Figure:
+    by_memory = runs_by_memory(runs)
+    if len(by_memory) < 2:
+        return _panels([(figure_title(scenario), _rows_of_runs(runs))], columns=1, size=(6.4, 4.2))
+    panels = [(figure_title(scenario, f"memory {size}"), _rows_of_runs(own)) for size, own in by_memory.items()]
+    return _panels(panels, columns=min(len(panels), 3), size=(3.6, 2.8), sharey=True)
+
+
+def runs_by_memory(runs: Sequence[Run]) -> dict[Any, list[Run]]:
+    """Return the runs by their memory's size in images, smallest first, None (not recorded) last."""
+    sizes = sorted({memory_of(run) for run in runs}, key=lambda size: (size is None, size))
+    return {size: [run for run in runs if memory_of(run) == size] for size in sizes}
+
+
+def _rows_of_runs(runs: Sequence[Run]) -> Rows:
+    return rows_of(headline(frame(runs)))
+
+
+# ---------------------------------------------------------------- panels
+
+
+def _panels(
+    panels: Sequence[tuple[str, Rows]], columns: int, size: tuple[float, float], sharey: bool = False
+) -> Figure:
+    """Draw panels of a title and rows, each `size` inches, and one legend for all of them."""
+    count = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * count), layout="constrained")
+    keys = sorted({key for _, rows in panels for key in rows}, key=lambda key: row_order(*key))
+    lines = line_styles(keys)
+    places = list(figure.subplots(count, columns, squeeze=False, sharey=sharey).flat)
+    handles: dict[RowKey, object] = {}
+    for axes, (title, rows) in zip(places, panels, strict=False):
+        axes.set_xlabel("classes learned")
+        axes.set_ylabel("mIoU (%)")
+        handles |= draw_rows(axes, rows, "miou", lines) if rows else draw_gap(axes, NO_RUN)
+        axes.set_title("\n".join(filter(None, [title, seeds_note(rows, size[0])])), fontsize=9, parse_math=False)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    if handles:
+        several = any(row["seed"].nunique() > 1 for _, rows in panels for row in rows.values())
+        title = "mean over seeds, band: one standard deviation" if several else ""
+        add_legend(figure, {display_name(*key): handles[key] for key in keys}, title)
+    return figure
+
+
+def seeds_note(rows: Rows, width: float) -> str:
+    """Return the seeds that most rows have and what the others have, in lines for `width` inches; '' without a row."""
+    if not rows:
+        return ""
     seeds = {key: seeds_text(set(row["seed"])) for key, row in rows.items()}
     common = common_seeds(seeds.values())
-    add_legend(figure, {display_name(*key) + own_seeds(seeds[key], common): handles[key] for key in rows})
-    several = any(len(each.split()) > 1 for each in seeds.values())
-    subtitle = f"mean, band: one standard deviation ({count_text(common)})" if several else count_text(common)
-    axes.set_title(figure_title(scenario, subtitle), parse_math=False)
-    return figure
+    odd = {key: own for key, own in seeds.items() if own != common}
+    text = "; ".join([count_text(common), *_others(odd, common)])
+    # A number stays beside its letter.
+    return textwrap.fill(text.replace(" = ", "\0=\0"), int(13 * width)).replace("\0", " ")
+
+
+def _others(odd: Mapping[RowKey, str], common: str) -> list[str]:
+    """What the rows with other seeds have: each by name, or the range where names would fill the figure."""
+    counts = sorted({len(seeds.split()) for seeds in odd.values()})
+    if len(odd) <= 3:
+        return [f"{display_name(*key)}: {_other(seeds, common)}" for key, seeds in odd.items()]
+    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return [f"n = {span} for {len(odd)} others"]
+
+
+def _other(seeds: str, common: str) -> str:
+    count, rest = count_text(seeds).split(", ", 1)
+    return rest if len(seeds.split()) == len(common.split()) else count
 
 
 # ---------------------------------------------------------------- lines
 
 
-def rows_of(steps: pd.DataFrame) -> dict[RowKey, pd.DataFrame]:
+def rows_of(steps: pd.DataFrame) -> Rows:
     """Return the rows of `frame` by strategy and variant, in the tables' order."""
     keys = sorted(set(zip(steps["strategy"], steps["variant"], strict=True)), key=lambda key: row_order(*key))
     return {key: steps[(steps["strategy"] == key[0]) & (steps["variant"] == key[1])] for key in keys}
 
 
-def draw_rows(
-    axes: Axes, rows: Mapping[RowKey, pd.DataFrame], column: str, lines: Mapping[RowKey, LineStyle]
-) -> dict[RowKey, object]:
+def draw_rows(axes: Axes, rows: Rows, column: str, lines: Mapping[RowKey, LineStyle]) -> dict[RowKey, object]:
     """Draw a column against the classes learned, mean and deviation over seeds; return each row's line.
 
     NaN is left out. The axis is marked at every step's number of classes.
@@ -124,7 +186,7 @@ def _draw_row(axes: Axes, row: pd.DataFrame, column: str, line: LineStyle, key: 
     learned = np.array([classes for classes, _ in by_classes], dtype=float)
     mean = np.array([values.mean() for _, values in by_classes])
     std = np.nan_to_num([spread_of(values) for _, values in by_classes])
-    look, (width, order) = look_of(method_of(key[0])), emphasis(method_of(key[0]))
+    look, (width, order) = look_of(method_of(key[0])), emphasis(key[0])
     size = 9 if look.marker == "*" else 6
     (handle,) = axes.plot(
         *(learned, mean),
@@ -158,16 +220,15 @@ def write_figure3(
     conventions.
     """
     require_formats(formats)
-    scenarios = _panels(runs, on)
-    drawn = [run for scenario in scenarios for run in _drawn(runs, scenario)]
-    require_one_convention(drawn)
-    steps = headline(frame(drawn))
+    drawn = {scenario: _drawn(runs, scenario) for scenario in _scenarios(runs, on)}
+    require_one_convention([run for own in drawn.values() for run in own])
+    panels = [(figure_title(scenario), _rows_of_runs(own)) for scenario, own in drawn.items()]
     out.mkdir(parents=True, exist_ok=True)
     with house_style():
-        return write_figure(_figure3(scenarios, steps), out / "figure3", formats)
+        return write_figure(_panels(panels, columns=2, size=(3.6, 2.8)), out / "figure3", formats)
 
 
-def _panels(runs: Sequence[Run], on: str | None) -> list[str]:
+def _scenarios(runs: Sequence[Run], on: str | None) -> list[str]:
     if on is not None and on not in ON:
         raise ValueError(f"data set {on!r}: allowed are {', '.join(ON)}")
     real = [f"{dataset}-{split}" for dataset, _, split in FIGURE_3]
@@ -180,34 +241,3 @@ def _drawn(runs: Sequence[Run], scenario: str) -> list[Run]:
     own = [run for run in runs if run.spec["scenario"] == scenario]
     plain = [run for run in own if run.spec["strategy"] == method_of(run.spec["strategy"])]
     return [run for run in plain if memory_of(run) == MEMORY] or plain
-
-
-def _figure3(scenarios: Sequence[str], steps: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(7.2, 5.6), layout="constrained")
-    panels = {name: rows_of(steps[steps["scenario"] == name]) for name in scenarios}
-    keys = sorted({key for rows in panels.values() for key in rows}, key=lambda key: row_order(*key))
-    lines = line_styles(keys)
-    handles: dict[RowKey, object] = {}
-    for axes, (scenario, rows) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-        axes.set_xlabel("classes learned")
-        axes.set_ylabel("mIoU (%)")
-        if rows:
-            handles |= draw_rows(axes, rows, "miou", lines)
-        else:
-            draw_gap(axes, NO_RUN)
-        axes.set_title(figure_title(scenario, _counts(rows)), fontsize=9, parse_math=False)
-    if handles:
-        several = any(len(set(row["seed"])) > 1 for rows in panels.values() for row in rows.values())
-        title = "mean over n seeds, band: one standard deviation" if several else ""
-        add_legend(figure, {display_name(*key): handles[key] for key in keys}, title)
-    return figure
-
-
-def _counts(rows: Mapping[RowKey, pd.DataFrame]) -> str:
-    """The number of seeds that most rows have, and of every row that has another."""
-    counts = {display_name(*key): len(set(row["seed"])) for key, row in rows.items()}
-    if not counts:
-        return ""
-    usual = max(counts.values(), key=lambda count: (list(counts.values()).count(count), count))
-    odd = [f"{name} {count}" for name, count in counts.items() if count != usual]
-    return textwrap.fill(", ".join([f"n = {usual}", *odd]), 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from reports.rows import REFERENCES, embedded_note, method_of, row_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.legend import Legend
 
 FORMATS = ("png", "pdf", "svg")
 NOT_LEARNED = "#B4B4B4"
@@ -107,11 +107,11 @@ def line_styles(rows: Iterable[RowKey]) -> dict[RowKey, LineStyle]:
     return found
 
 
-def emphasis(method: str) -> tuple[float, int]:
+def emphasis(strategy: str) -> tuple[float, int]:
     """Return a line's width in points and its place in the drawing order: `ours` stands out, references recede."""
-    if method == "ours":
-        return 2.4, 5
-    return (1.2, 3) if method in REFERENCES else (1.5, 4)
+    if method_of(strategy) == "ours":
+        return (2.4 if strategy == "ours" else 1.5), 5
+    return (1.2, 3) if method_of(strategy) in REFERENCES else (1.5, 4)
 
 
 # ---------------------------------------------------------------- parts of a figure
@@ -122,11 +122,22 @@ def figure_title(scenario: str, *lines: str) -> str:
     return "\n".join(filter(None, [scenario, embedded_note(scenario).replace("`", ""), *lines]))
 
 
-def draw_gap(axes: Axes, text: str) -> None:
-    """Say in empty axes what is missing."""
+def wrapped_name(name: str, characters: int) -> str:
+    """Return a row's name in lines of about so many characters, broken where settings begin."""
+    lines = [""]
+    for part in name.replace("(", " (").replace(",", ", ").replace("[", " [").split():
+        if lines[-1] and len(lines[-1]) + len(part) >= characters:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {part}".strip()
+    return "\n".join(lines)
+
+
+def draw_gap(axes: Axes, text: str) -> dict[RowKey, object]:
+    """Say in empty axes what is missing; return that no row has an artist."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+    return {}
 
 
 def add_legend(figure: Figure, handles: Mapping[str, Any], title: str = "") -> None:
@@ -134,24 +145,21 @@ def add_legend(figure: Figure, handles: Mapping[str, Any], title: str = "") -> N
 
     `handles` are the artists by name. The figure grows by the room that the legend takes.
     """
-    columns = max(1, min(5, int(14.4 * figure.get_figwidth()) // (max(map(len, handles)) + 7)))
-    lines = math.ceil(len(handles) / columns) + bool(title)
-    figure.set_figheight(figure.get_figheight() + 0.2 * lines)
+    width, longest = figure.get_figwidth(), max(map(len, handles))
+    size = 9 if longest < 10 * width else 7
+    columns = max(1, min(5, int(14.4 * width) // (longest + 7)))
+    names = [textwrap.fill(name, int(110 / size * width), break_on_hyphens=False) for name in handles]
+    lines = max(name.count("\n") + 1 for name in names) * math.ceil(len(names) / columns) + bool(title)
+    figure.set_figheight(figure.get_figheight() + 0.022 * size * lines)
     legend = figure.legend(
-        list(handles.values()),
-        list(handles),
+        *(list(handles.values()), names),
         loc="outside lower center",
         ncols=columns,
         frameon=False,
-        fontsize=9,
+        fontsize=size,
         title=title,
         title_fontsize=9,
     )
-    plain_text(legend)
-
-
-def plain_text(legend: Legend) -> None:
-    """Take a legend's names literally: `$` and `_` are no mathematics."""
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -179,6 +187,10 @@ def write_figure(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Pat
 
     Equal figures give equal files. Text in PDF is TrueType, in SVG it stays text.
     """
+    if figure.get_layout_engine() is not None:
+        # The layout is the same in every format: it is found once.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     written = []
     for name in formats:
         buffer = io.BytesIO()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.conventions import require_one_convention
 from reports.markup import Cell, Table, latex, markdown
 from reports.records import RecordError, Run, run_order, write_atomic
 from reports.rows import (
@@ -198,7 +199,7 @@ def write_tables(
     `formats` are of `csv` (`<scenario>.csv`: the summary), `latex` (`.tex`: a `table` that needs booktabs)
     and `markdown` (`.md`). `scenarios` are those of the runs by default; one without a finished run gets a
     table with a marked gap. Raises ValueError for an unknown format, RecordError if the runs of one scenario
-    differ in its classes.
+    differ in its classes, or in their conventions (`require_one_convention`).
     """
     writers: dict[str, tuple[str, Callable[[str, pd.DataFrame, Sequence[Run]], str]]] = {
         "csv": (".csv", lambda scenario, rows, _: _csv(scenario, rows)),
@@ -212,6 +213,7 @@ def write_tables(
     written = []
     for scenario in scenarios_of(runs) if scenarios is None else scenarios:
         own = [run for run in runs if run.spec["scenario"] == scenario]
+        require_one_convention(own)
         for suffix, text in (writers[name] for name in formats):
             path = out / f"{file_stem(scenario)}{suffix}"
             write_atomic(path, text(scenario, rows[rows["scenario"] == scenario], own))
@@ -291,10 +293,8 @@ def _caption(scenario: str, common: str, rows: pd.DataFrame, runs: Sequence[Run]
     kind = "Mean ± standard deviation over seeds" if (rows["n"] > 1).any() else "One seed"
     own = " unless a row says otherwise" if set(rows["seeds"]) != {common} else ""
     sentences.append(f"{kind}: {count_text(common)}{own}.")
-    facts = [f"{words} {_by_row(key, runs)}" for key, words in _CONVENTIONS.items()]
+    facts = [f"{words} {_shown(key, runs)}" for key, words in _CONVENTIONS.items()]
     sentences.append(f"Conventions: {'; '.join(facts)}.")
-    if _splits_differ(runs):
-        sentences.append("The rows were not all run on the same split of the data.")
     references = sorted({method_of(strategy) for strategy in rows["strategy"]} & set(REFERENCES))
     apart = f", the references {' and '.join(references)} apart" if references else ""
     sentences.append(f"Best in bold, second underlined{apart}.")
@@ -305,24 +305,7 @@ def _code(text: object) -> str:
     return "`" + str(text).replace("`", "'") + "`"
 
 
-def _by_row(key: str, runs: Sequence[Run]) -> str:
-    """One convention's value; where the runs differ, each value with the rows it holds for."""
-    variant_names = _variant_names(runs)
-    holders: dict[str, set[str]] = {}
-    for run in runs:
-        value = run.spec["conventions"].get(key, NOT_RECORDED)
-        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-        holders.setdefault(text, set()).add(row_name(run.spec["strategy"], variant_names[_identity(run)]))
-    if len(holders) == 1:
-        return _code(*holders)
-    return ", ".join(
-        f"{_code(text)} ({', '.join(map(_code, sorted(names)))})" for text, names in sorted(holders.items())
-    )
-
-
-def _splits_differ(runs: Sequence[Run]) -> bool:
-    """Whether one seed's runs have different splits: a split may depend on the seed, not on the strategy."""
-    splits: dict[int, set[str]] = {}
-    for run in runs:
-        splits.setdefault(run.spec["seed"], set()).add(str(run.spec.get("split_hash")))
-    return any(len(each) > 1 for each in splits.values())
+def _shown(key: str, runs: Sequence[Run]) -> str:
+    """One convention's value, the same in all runs of a table."""
+    value = runs[0].spec["conventions"].get(key, NOT_RECORDED)
+    return _code({True: "yes", False: "no"}[value] if isinstance(value, bool) else value)

@@ -19,7 +19,7 @@ FORMATS = ("jpg", "png", "bmp", "tif", "webp")
 
 
 def make_folder(root: Path, images: int = 66, lists: bool = True, side: int = 24) -> Path:
-    """Image i shows class 1 + i % 11 in a quarter of its pixels, in formats that take turns; a sixth are test images."""
+    """Image i shows class 1 + i % 11 in a quarter of its pixels, in formats that take turns; a sixth of them test."""
     for part in ("images", "masks"):
         (root / part).mkdir(parents=True)
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in NAMES))

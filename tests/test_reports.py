@@ -390,8 +390,9 @@ def test_the_latex_table_word_for_word(tmp_path):
             r"\caption{Mean IoU (\%) after the last step of \texttt{voc-2-1-disjoint}; "
             r"imIoU is the mean of the mIoU after each step. "
             r"Mean $\pm$ standard deviation over seeds: n = 2, seeds 0, 1. "
-            r"Conventions: future classes \texttt{background}; test images \texttt{known}; background in the mean \texttt{yes}; "
-            r"resolution \texttt{64}; evaluated on \texttt{test}. Best in bold, second underlined.}"
+            r"Conventions: future classes \texttt{background}; test images \texttt{known}; "
+            r"background in the mean \texttt{yes}; resolution \texttt{64}; "
+            r"evaluated on \texttt{test}. Best in bold, second underlined.}"
         ),
         r"\label{tab:voc-2-1-disjoint}",
         r"\begin{tabular}{lrrrr}",
@@ -476,12 +477,24 @@ def test_the_embedded_data_sets_are_never_called_voc_or_ade(tmp_path, name):
     assert rf"embedded data set \texttt{{{name}}}, not VOC/ADE results" in latex
 
 
-def test_conventions_that_differ_are_told_row_by_row(tmp_path):
-    other = {**spec_of()["conventions"], "future_classes": "ignore"}
-    write_run(tmp_path, strategy="er")
-    write_run(tmp_path, strategy="mib", conventions=other)
-    text = tex(find_runs(tmp_path), tmp_path / "out")
-    assert r"future classes \texttt{background} (\texttt{er}), \texttt{ignore} (\texttt{mib});" in text
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"conventions": {**spec_of()["conventions"], "future_classes": "ignore"}}, "convention future_classes"),
+        ({"conventions": {**spec_of()["conventions"], "background_in_mean": False}}, "convention background_in_mean"),
+        ({"conventions": {**spec_of()["conventions"], "resolution": "native"}}, "convention resolution"),
+        ({"split_hash": "shorter"}, "split_hash"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("write", [write_tables, write_costs, write_curves])
+def test_runs_by_several_conventions_are_refused_and_the_odd_one_is_named(tmp_path, other, said, write):
+    for strategy in ("er", "ours"):
+        write_run(tmp_path, strategy=strategy)
+    odd = write_run(tmp_path, strategy="mib", **other)
+    with pytest.raises(RecordError, match=said) as error:
+        write(find_runs(tmp_path), tmp_path / "out")
+    assert str(odd) in str(error.value) and "er/" not in str(error.value)
 
 
 def test_a_mean_without_the_background_is_what_the_caption_says(tmp_path):
@@ -490,14 +503,6 @@ def test_a_mean_without_the_background_is_what_the_caption_says(tmp_path):
     assert r"background in the mean \texttt{no}" in text and "Methods & 1-2 & 3 & all" in text
     numbers = ["55.56", "20.00", "37.78", "43.89"]
     assert body(text) == [" & ".join(["er", *(rf"\textbf{{{number}}}" for number in numbers)]) + r" \\"]
-
-
-def test_rows_on_different_splits_are_pointed_out(tmp_path):
-    write_run(tmp_path, strategy="er")
-    same = tex(find_runs(tmp_path), tmp_path / "out")
-    write_run(tmp_path, strategy="mib", split_hash="shorter")
-    different = tex(find_runs(tmp_path), tmp_path / "out")
-    assert "same split" not in same and "not all run on the same split of the data" in different
 
 
 def test_runs_whose_steps_differ_do_not_share_a_table(tmp_path):
