@@ -123,6 +123,7 @@ def run_folder(out: Path, spec: dict[str, Any]) -> Path:
     return out.joinpath(spec["scenario"], spec["strategy"], f"{spec['hash']}-seed{spec['seed']}")
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

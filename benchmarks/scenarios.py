@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,13 @@ class Scenario:
 
     def train_sha256(self, step: int) -> str:
         """SHA-256 of the step's training ids, one per line, each line ended, in stream order."""
-        return _digest(self.imageset.ids("train"), self.steps[step].train)
+        return self._train_digests[step]
 
-    @property
+    @cached_property
+    def _train_digests(self) -> list[str]:
+        return [_digest(self.imageset.ids("train"), step.train) for step in self.steps]
+
+    @cached_property
     def split_hash(self) -> str:
         """SHA-256 over all steps' classes, training ids and test ids, and over what is annotated."""
         content = hashlib.sha256(b"all seen classes are annotated\n" if self.annotates_all_seen else b"")

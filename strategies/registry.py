@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -17,6 +18,7 @@ class BrokenStrategyError(ValueError):
     """A package declares the strategy, but importing it fails."""
 
 
+@cache
 def strategy_entry_points() -> dict[str, EntryPoint]:
     """Return what installed packages declare, by name, from their metadata alone."""
     return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)}
