@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from voc_root import make_voc_root
 
+pytest_plugins = ["small_archives"]
+
 VOC_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
