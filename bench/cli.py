@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bench.arguments import add_data_root, add_run_settings
-from bench.cli_reports import add_curves, add_pictures, add_reproduce, add_tables
+from bench.cli_reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tables(commands.add_parser("tables", help="write tables from finished runs"))
     add_curves(commands.add_parser("curves", help="plot finished runs: Figure 3, mIoU, forgetting, classes, cost"))
     add_pictures(commands.add_parser("pictures", help="show images, truth and predictions over the steps: Figure 4"))
+    add_report(commands.add_parser("report", help="write one HTML page with everything that finished runs tell"))
     _add_speed(commands.add_parser("speed", help="measure what this machine does, as ratios"))
     return parser
 

@@ -166,6 +166,32 @@ def _pictures(options: argparse.Namespace) -> int:
     return _write(options, write, gaps=False)
 
 
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add `bench report`."""
+    add = parser.add_argument
+    add_runs_folder(parser, "--runs")
+    add("--title", help="the page's title (default: made of the scenarios)")
+    add("--out", type=Path, default=Path("report.html"), metavar="FILE", help="file to write (default report.html)")
+    parser.set_defaults(command=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bench.config import RequestError
+    from bench.folders import require_writable
+    from reports.page import write_page
+    from reports.records import find_runs
+
+    if options.out.is_dir():
+        raise RequestError(f"--out {options.out}: a folder; it is the file to write, such as report.html")
+    require_writable(options.out.parent)
+    runs = find_runs(options.runs) if options.runs.is_dir() else []
+    if runs:
+        print(write_page(runs, options.out, options.title))
+    else:
+        print(f"no finished run in {options.runs}", file=sys.stderr)
+    return 0
+
+
 def _write(
     options: argparse.Namespace, write: Callable[[list[Run], Path, Sequence[str]], list[Path]], gaps: bool
 ) -> int:
