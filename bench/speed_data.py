@@ -110,19 +110,18 @@ def _updates(base: AnnotatedImages, step: AnnotatedImages, updates: int = 40) ->
 
 
 def memory(data_root: Path | None) -> None:
-    """Print the peak RAM of a run on images that fit in the RAM budget, and on ten times as many."""
+    """Print the peak RAM of a run on images that fit in the RAM budget, on ten times as many, and on these all kept."""
     budget, size = 24 * 2**20, (320, 240)
-    fitting = int(budget / (size[0] * size[1] * 4))
-    print(f"memory: one run each on images of {size[0]} x {size[1]} with a RAM budget of {budget // 2**20} MiB")
+    decoded = size[0] * size[1] * 4
+    fitting = budget // decoded
+    print(f"memory: one run each on images of {size[0]} x {size[1]}")
     with tempfile.TemporaryDirectory() as folder, _environment("BENCH_CACHE", f"{folder}/cache"):
-        peaks = {}
-        for count in (fitting, 10 * fitting):
-            root = painted_folder(Path(folder) / str(count), count, size)
-            peaks[count] = _peak_ram(root, Path(folder) / f"runs-{count}", budget)
-    for count, peak in peaks.items():
-        decoded = count * size[0] * size[1] * 4 / 2**20
-        ratio = peak / peaks[fitting]
-        print(f"  {count:5} images, {decoded:5.0f} MiB decoded: peak RAM {peak / 2**20:5.0f} MiB, {ratio:.2f} x")
+        few, many = (painted_folder(Path(folder) / str(count), count, size) for count in (fitting, 10 * fitting))
+        kinds = {(fitting, budget): few, (10 * fitting, budget): many, (10 * fitting, 20 * budget): many}
+        peaks = {kind: _peak_ram(root, Path(folder) / f"runs-{kind}", kind[1]) for kind, root in kinds.items()}
+    for (count, allowed), peak in peaks.items():
+        held = f"{count:4} images, {count * decoded / 2**20:4.0f} MiB decoded, budget {allowed / 2**20:4.0f} MiB"
+        print(f"  {held}: peak RAM {peak / 2**20:5.0f} MiB, {peak / peaks[fitting, budget]:.2f} x")
 
 
 def _peak_ram(root: Path, out: Path, budget: int) -> float:
