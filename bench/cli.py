@@ -222,8 +222,7 @@ def _scenario(options: argparse.Namespace) -> int:
         if published:
             note = "as published" if published[t] == step["train_images"] else f"published: {published[t]}"
         print(f"step {t}: {step['train_images']:>6} training, {step['test_images']:>5} test images  {note}".rstrip())
-        foreign = scenario.images_without_own_class(t)
-        if foreign:
+        if foreign := scenario.images_without_own_class[t]:
             print(f"        {foreign} of the training images show none of the step's classes")
         print(f"        classes {', '.join(f'{c} {names[c]}' for c in step['classes'])}")
         print(f"        train_sha256 {step['train_sha256']}")

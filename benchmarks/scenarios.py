@@ -84,10 +84,13 @@ class Scenario:
         """Training images per step as published, where they are."""
         return self.imageset.published_sizes.get(self.name.partition("-")[2])
 
-    def images_without_own_class(self, step: int) -> int:
-        """Return how many of a step's training images show none of its classes (index files may list such)."""
-        presence = self.imageset.class_presence("train")[self.steps[step].train]
-        return int((~presence[:, list(self.steps[step].classes)].any(axis=1)).sum())
+    @cached_property
+    def images_without_own_class(self) -> list[int]:
+        """How many of each step's training images show none of its classes: index files may list such."""
+        if self.asked.index_files is None:
+            return [0] * len(self.steps)
+        presence = self.imageset.class_presence("train")
+        return [int((~presence[step.train][:, list(step.classes)].any(axis=1)).sum()) for step in self.steps]
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `bench scenario --json` prints."""

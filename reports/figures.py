@@ -327,12 +327,26 @@ def write_cost_accuracy(
 
 
 def _cost_figure(scenario: str, runs: Sequence[Run]) -> Figure:
-    rows = summary(frame(runs))
+    """A panel for each size of the memory."""
+    by_memory = runs_by_memory(runs)
+    panels = {size: rows for size, own in by_memory.items() if (rows := summary(frame(own)))["seconds_per_batch"].any()}
+    if not panels:
+        return _gap(scenario, "no run has a cost per incoming batch" if runs else NO_RUN)
+    figure = Figure(figsize=(6.4, 4.4 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)  # it measures text
+    places = dict(zip(panels, figure.subplots(len(panels), squeeze=False)[:, 0], strict=True))
+    for size, axes in places.items():
+        title = figure_title(scenario, f"memory {size}") if len(by_memory) > 1 else figure_title(scenario)
+        _draw_costs(axes, panels[size], title, seeds_note(rows_of(frame(by_memory[size])), 6.4))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # nothing moves any more
+    for size, axes in places.items():
+        _label_points(axes, panels[size][panels[size]["seconds_per_batch"] > 0])
+    return figure
+
+
+def _draw_costs(axes: Axes, rows: pd.DataFrame, title: str, seeds: str) -> None:
     costly = rows[rows["seconds_per_batch"] > 0]
-    if costly.empty:
-        return _gap(scenario, NO_RUN if rows.empty else "no run has a cost per incoming batch")
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.add_subplot()
     for row in costly.to_dict("records"):
         _draw_point(axes, row)
     seconds = costly["seconds_per_batch"]
@@ -347,10 +361,8 @@ def _cost_figure(scenario: str, runs: Sequence[Run]) -> Figure:
     axes.set_xlabel(f"seconds per incoming batch{' (logarithmic)' if logarithmic else ''}")
     axes.set_ylabel("mIoU after the last step (%)")
     bars = "bar: one standard deviation" if (costly["n"] > 1).any() else ""
-    note = ", ".join(filter(None, [bars, seeds_note(rows_of(frame(runs)), 6.4)]))
-    axes.set_title(figure_title(scenario, note, _left_out(rows, costly)), fontsize=9, parse_math=False)
-    _label_points(figure, axes, costly)
-    return figure
+    lines = filter(None, [title, ", ".join(filter(None, [bars, seeds])), _left_out(rows, costly)])
+    axes.set_title("\n".join(lines), fontsize=9, parse_math=False)
 
 
 def _draw_point(axes: Axes, row: dict[Any, Any]) -> None:
@@ -378,11 +390,8 @@ _PLACES = [(gap, x, y) for gap in (7, 16, 28, 42, 60, 90) for x, y in _DIRECTION
 """Where a label may stand: its distance from its point, in points of type, and the direction."""
 
 
-def _label_points(figure: Figure, axes: Axes, rows: pd.DataFrame) -> None:
+def _label_points(axes: Axes, rows: pd.DataFrame) -> None:
     """Label every point beside it, so that no label covers another one, a point or its bar."""
-    FigureCanvasAgg(figure)  # it measures text
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # nothing moves any more
     points = rows.to_dict("records")
     taken = [_box_of_point(axes, row) for row in points]
     for row in points:
@@ -404,7 +413,7 @@ def _label_points(figure: Figure, axes: Axes, rows: pd.DataFrame) -> None:
         box = _free_place(axes, axes.transData.transform(place), (size.width, size.height), taken)
         taken.append(box)
         middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
-        text.xyann = tuple((middle - axes.transData.transform(place)) * 72 / figure.dpi)
+        text.xyann = tuple((middle - axes.transData.transform(place)) * 72 / axes.figure.dpi)
 
 
 def _box_of_point(axes: Axes, row: dict[Any, Any]) -> Bbox:
