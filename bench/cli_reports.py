@@ -141,6 +141,7 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
     add("scenario", nargs="*", help="scenarios (default: all that have finished runs with predictions)")
     add_runs_folder(parser, "--runs")
     add("--ids", type=words, help="image ids (default: those on which the methods disagree most)")
+    add("--memory", type=int, metavar="N", help="runs with a memory of N images alone (default: of any size)")
     add("--count", type=int, default=4, help="how many images without --ids (default 4)")
     add("--out", type=Path, default=Path("pictures"), help="folder to write to (default pictures)")
     add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
@@ -150,6 +151,7 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
 def _pictures(options: argparse.Namespace) -> int:
     from bench.config import RequestError
     from benchmarks.names import parse_name
+    from reports.grids import memory_of
     from reports.pictures import write_pictures
     from reports.style import FORMATS
 
@@ -160,7 +162,12 @@ def _pictures(options: argparse.Namespace) -> int:
         parse_name(name)
 
     def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
-        chosen = [run for run in runs if not options.scenario or run.spec["scenario"] in options.scenario]
+        chosen = [
+            run
+            for run in runs
+            if (not options.scenario or run.spec["scenario"] in options.scenario)
+            and options.memory in (None, memory_of(run))
+        ]
         return write_pictures(chosen, out, options.ids, options.count, formats)
 
     return _write(options, write, gaps=False)
