@@ -32,11 +32,13 @@ def run(
     device: str = "auto",
     out: str | Path = "runs",
     jobs: int = 1,
-    overwrite: bool = False,
+    overwrite: str | bool = "never",
     evaluate_on: str | None = None,
 ) -> Result:
     """Make every run that is not finished yet and return all of them; `.frame` is a tidy DataFrame.
 
+    Unfinished runs go on from their last checkpoint; `overwrite="failed"` starts these again, `"always"` (or True)
+    all.
     `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`; `evaluate_on` is `test` (the
     default) or `valid`, held out from the training images. With `jobs` above 1
     runs go side by side in processes of their own, so the calling script needs the usual

@@ -37,7 +37,15 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu or cuda")
     add_runs_folder(parser, "--out")
     add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")
-    add("--overwrite", action="store_true", help="make finished runs again")
+    add(
+        "--overwrite",
+        nargs="?",
+        const="always",
+        default="never",
+        choices=["never", "failed", "always"],
+        help="never (default): unfinished runs go on, finished ones stay; failed: unfinished ones start again; "
+        "always, or no value: all start again",
+    )
 
 
 def integers(text: str) -> list[int]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from bench.checkpoint import Checkpoint, CheckpointError
 from bench.config import Config
 from bench.events import Event, Report, Throttle
 from bench.spec import derived_seed
@@ -21,11 +24,20 @@ from reports.records import write_atomic
 from strategies.losses import BASE_LOSSES
 from strategies.network import SegmentationNetwork, build_network
 from strategies.protocol import BaseRecipe
+from strategies.randomness import generator_states, set_generator_states
+
+CHECKPOINT_SECONDS = 30.0
+"""An epoch's end writes a checkpoint if the last one is at least so old."""
 
 
 def base_file(base_hash: str) -> Path:
     """Return where the base model of a hash is kept."""
     return cache_folder("bases") / f"{base_hash}.pt"
+
+
+def base_checkpoint(base_hash: str) -> Checkpoint:
+    """Return the checkpoint of the training of a base model."""
+    return Checkpoint(base_file(base_hash).with_suffix(".ckpt"), {"base": base_hash})
 
 
 def augmentation(config: Config) -> Augmentation:
@@ -45,6 +57,34 @@ def iterations(config: Config, images: int) -> int:
     return config.base.epochs * math.ceil(images / config.base.batch_size)
 
 
+@dataclass
+class BaseTraining:
+    """A base training between two epochs; `seconds` were spent on the `epochs` behind it."""
+
+    network: SegmentationNetwork
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    epochs: int = 0
+    seconds: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next epoch goes on from, as plain data and tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generators": generator_states(self.device),
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned, in a training started alike."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epochs, self.seconds = state["epochs"], state["seconds"]
+        set_generator_states(state["generators"], self.device)
+
+
 def train_base(
     data: AnnotatedImages,
     classes: int,
@@ -54,13 +94,31 @@ def train_base(
     device: torch.device,
     job: str,
     report: Report,
-) -> SegmentationNetwork:
-    """Train a base model (METHODS, Protocol) and return it in eval mode."""
-    torch.manual_seed(derived_seed("base", seed, "initialisation"))
-    network = new_network(config, recipe, classes, config.network.pretrained).to(device).train()
-    optimizer = _optimizer(network, config)
-    total, done, throttle = iterations(config, len(data)), 0, Throttle()
-    for epoch in range(config.base.epochs):
+    checkpoint: Checkpoint,
+) -> BaseTraining:
+    """Train a base model (METHODS, Protocol) and return the training, its network in eval mode.
+
+    The training goes on from `checkpoint` if that is sound and leaves it behind: the caller removes it when what
+    was trained is kept.
+    """
+    total = iterations(config, len(data))
+
+    def note(text: str) -> None:
+        report(Event(job, "training", 0, total, note=text))
+
+    training = _started(classes, config, recipe, seed, device)
+    if checkpoint.path.exists():
+        try:
+            checkpoint.restore(training.load_state_dict)
+            note(f"goes on after epoch {training.epochs}")
+        except CheckpointError as error:
+            note(f"{error}; trained from the start")
+            training = _started(classes, config, recipe, seed, device)
+    network, optimizer = training.network, training.optimizer
+    throttle, due = Throttle(), Throttle(CHECKPOINT_SECONDS)
+    done = training.epochs * total // config.base.epochs
+    for epoch in range(training.epochs, config.base.epochs):
+        started = time.perf_counter()
         order = np.random.default_rng([derived_seed("base", seed, "order"), epoch]).permutation(len(data)).tolist()
         key = (derived_seed("base", seed, "augmentation"), epoch)
         for images, labels, _, _ in data.batches(
@@ -76,7 +134,18 @@ def train_base(
             done += 1
             if throttle.due():
                 report(Event(job, f"epoch {epoch + 1}/{config.base.epochs}", done, total, loss=loss.item()))
-    return network.eval()
+        training.epochs = epoch + 1
+        training.seconds += time.perf_counter() - started
+        if due.due():
+            checkpoint.write(training.state_dict())
+    network.eval()
+    return training
+
+
+def _started(classes: int, config: Config, recipe: BaseRecipe, seed: int, device: torch.device) -> BaseTraining:
+    torch.manual_seed(derived_seed("base", seed, "initialisation"))
+    network = new_network(config, recipe, classes, config.network.pretrained).to(device).train()
+    return BaseTraining(network, _optimizer(network, config), device)
 
 
 def learning_rate(config: Config, iteration: int, total: int) -> float:

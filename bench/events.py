@@ -28,6 +28,8 @@ class Event:
     loss: float | None = None
     miou: float | None = None
     finished_step: bool = False
+    note: str = ""
+    """Something to be said in a line of its own; such an event tells nothing else."""
 
 
 class Throttle:

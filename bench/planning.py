@@ -45,7 +45,8 @@ class Request:
     device: str = "auto"
     out: Path = Path("runs")
     jobs: int | None = None
-    overwrite: bool = False
+    overwrite: str | bool = "never"
+    """Which runs start again: `never` none, `failed` those that are not finished, `always` (True) all."""
     evaluate_on: str | None = None
     """`test` or `valid`, over what the settings say."""
     prefix: str = ""
@@ -127,6 +128,14 @@ def _seeds(seeds: Sequence[int]) -> list[int]:
     return list(seeds)
 
 
+def _overwrite(policy: str | bool) -> str:
+    if isinstance(policy, bool):
+        return "always" if policy else "never"
+    if policy not in ("never", "failed", "always"):
+        raise RequestError(f"overwrite {policy}: allowed are never, failed, always")
+    return policy
+
+
 def _workers(jobs: int | None, config: Config) -> int:
     if jobs is None:
         return max(1, (os.cpu_count() or 1) // config.runtime.threads)
@@ -161,6 +170,7 @@ def _plan(
     from strategies.registry import method_class
 
     device = resolved_device(request.device)
+    overwrite = _overwrite(request.overwrite)
     plan = Plan(workers)
     for asked in requests:
         parameters = method_parameters(asked, config)
@@ -170,7 +180,7 @@ def _plan(
             spec = run_spec(scenario, asked, parameters, recipe, config, seed, device, method.offline)
             folder = run_folder(request.out, spec)
             plan.folders.append(folder)
-            if (folder / "done").is_file() and not request.overwrite:
+            if (folder / "done").is_file() and overwrite != "always":
                 continue
             common = {
                 "scenario": str(scenario.asked),
@@ -189,6 +199,7 @@ def _plan(
                     parameters=parameters,
                     spec=spec,
                     folder=folder,
+                    anew=overwrite != "never",
                     units=units,
                     weight=weight,
                     **common,

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
 
-from bench.base import augmentation, iterations, load_base, save_base, train_base
+from bench.base import augmentation, base_checkpoint, iterations, load_base, save_base, train_base
 from bench.config import Config
 from bench.events import Event, Report, Throttle
+from bench.resume import Start, keep_step, run_checkpoints, start_run
 from bench.spec import derived_seed
 from benchmarks.augmentation import View
 from benchmarks.scenarios import load_scenario
@@ -57,21 +58,26 @@ class BaseJob(_Common):
             experience = _benchmark(self).train_stream[0]
             classes = len(experience.classes_in_this_experience)
             device = torch.device(self.device)
-            started = time.perf_counter()
-            network = train_base(
-                experience.data, classes, self.config, self.recipe, self.seed, device, self.key, report
+            checkpoint = base_checkpoint(self.base["hash"])
+            trained = train_base(
+                experience.data, classes, self.config, self.recipe, self.seed, device, self.key, report, checkpoint
             )
-            save_base(network, self.base, (time.perf_counter() - started) / self.units)
+            save_base(trained.network, self.base, trained.seconds / self.units)
+            checkpoint.remove()
 
 
 @dataclass(frozen=True)
 class RunJob(_Common):
-    """A run to make: a scenario under one method and seed; `units` updates, `weight` images."""
+    """A run to make: a scenario under one method and seed; `units` updates, `weight` images.
+
+    It goes on from its last sound checkpoint unless it is to be made `anew`.
+    """
 
     method: str
     parameters: Any
     spec: dict[str, Any]
     folder: Path
+    anew: bool
     units: int
     weight: float
 
@@ -100,8 +106,8 @@ def _benchmark(job: _Common) -> SegmentationScenario:
 
 def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> None:
     method = method_class(job.method)
-    meter = ConfusionMeter()
-    plugins = [meter, _Progress(job, report)]
+    meter, progress = ConfusionMeter(), _Progress(job, report)
+    plugins = [meter, progress]
 
     def template_of(network: SegmentationNetwork) -> OnlineTemplate:
         return make_template(
@@ -117,21 +123,25 @@ def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> N
 
     (job.folder / "error.txt").unlink(missing_ok=True)
     writer = RunWriter(job.folder)
-    writer.start(job.spec)
+    start = start_run(job, benchmark, lambda: template_of(_base_network(job, benchmark)), writer, report)
+    progress.done = start.done
     stream = benchmark.streams[job.config.evaluation.stream]
     shown = _Shown(stream[-1].data, job.config.evaluation.pictures)
     shown.write_images(writer)
     steps = _offline_steps if method.offline else _online_steps
-    for t, done, template in steps(job, benchmark, template_of, report):
+    for t, done, template in steps(job, benchmark, template_of, start, report):
         started = time.perf_counter()
         template.eval(stream[t])
         cost = {"step": t, **dataclasses.asdict(template.measured())}
         cost["evaluation_seconds"] = time.perf_counter() - started
         shown.write_predictions(writer, template, t)
         writer.add_step(meter.matrix, cost)
+        if t + 1 < len(stream):
+            keep_step(job, t, done, template)
         miou = mean_iou(meter.matrix)
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
     writer.finish()
+    run_checkpoints(job).clear()
 
 
 class _Shown:
@@ -158,34 +168,46 @@ Trained = Iterator[tuple[int, int, OnlineTemplate]]
 """After each trained step: its number, the updates done so far, the template to evaluate."""
 
 
-def _online_steps(job: RunJob, benchmark: SegmentationScenario, template_of: TemplateOf, report: Report) -> Trained:
-    """Start from the base model and pass once over each increment."""
-    base_classes = len(benchmark.train_stream[0].classes_in_this_experience)
-    device = torch.device(job.device)
-    template = template_of(load_base(job.spec["base"]["hash"], job.config, job.recipe, base_classes, device))
-    template.begin(benchmark.train_stream[0])
-    done = 0
-    yield 0, done, template
-    for t, experience in enumerate(benchmark.train_stream[1:], 1):
-        template.train(experience, eval_streams=[])
+def _base_network(job: RunJob, benchmark: SegmentationScenario) -> SegmentationNetwork:
+    classes = len(benchmark.train_stream[0].classes_in_this_experience)
+    return load_base(job.spec["base"]["hash"], job.config, job.recipe, classes, torch.device(job.device))
+
+
+def _online_steps(
+    job: RunJob, benchmark: SegmentationScenario, template_of: TemplateOf, start: Start, report: Report
+) -> Trained:
+    """Start from the base model, or go on, and pass once over each increment."""
+    template, done = start.template, start.done
+    if template is None:
+        template = template_of(_base_network(job, benchmark))
+        template.begin(benchmark.train_stream[0])
+        yield 0, done, template
+    for t in range(max(1, start.step + 1), len(benchmark.train_stream)):
+        template.train(benchmark.train_stream[t], eval_streams=[])
         done += template.cost.incoming_batches
         yield t, done, template
 
 
-def _offline_steps(job: RunJob, benchmark: SegmentationScenario, template_of: TemplateOf, report: Report) -> Trained:
+def _offline_steps(
+    job: RunJob, benchmark: SegmentationScenario, template_of: TemplateOf, start: Start, report: Report
+) -> Trained:
     """Train by the base protocol on the union of the steps: at every one, or at the last alone."""
     device = torch.device(job.device)
     joint = list(benchmark.joint_stream)
-    done = 0
+    done = start.done
 
     def moved(event: Event) -> None:
         report(dataclasses.replace(event, done=done + event.done, total=job.units))
 
     for t in offline_steps(job.parameters, len(joint)):
+        if t <= start.step:
+            continue
         data, classes = joint[t].data, len(joint[t].classes_seen_so_far)
-        network = train_base(data, classes, job.config, job.recipe, job.seed, device, job.key, moved)
+        checkpoint = run_checkpoints(job).during(t)
+        trained = train_base(data, classes, job.config, job.recipe, job.seed, device, job.key, moved, checkpoint)
         done += iterations(job.config, len(data))
-        yield t, done, template_of(network)
+        yield t, done, template_of(trained.network)
+        checkpoint.remove()
 
 
 def offline_steps(parameters: Any, steps: int) -> list[int]:

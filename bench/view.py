@@ -93,6 +93,9 @@ class LiveView:
 
     def event(self, event: Event) -> None:
         """A job has moved on."""
+        if event.note:
+            self.note(f"{event.job}: {event.note}")
+            return
         row = self.rows[event.job]
         row.event = event
         row.miou = row.miou if event.miou is None else event.miou
@@ -170,6 +173,9 @@ class LineView:
 
     def event(self, event: Event) -> None:
         """Say what is worth a line."""
+        if event.note:
+            self.note(f"{event.job}: {event.note}")
+            return
         row = self.rows[event.job]
         row.event = event
         if event.finished_step:

@@ -50,6 +50,8 @@ _SPEC_TYPES: dict[str, type] = {
 }
 # libyaml is about ten times as quick; PyYAML is sometimes built without it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SCRAP = ".tmp-"
+"""In the names of files that are being written; where a process was killed, they stay behind."""
 
 
 class RecordError(ValueError):
@@ -66,7 +68,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_atomic_bytes(path: Path, content: bytes) -> None:
     """Write `content` so that `path` holds either its old content or all of the new."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f".{path.name}{_SCRAP}{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -290,6 +292,8 @@ class RunWriter:
         recorded.
         """
         self._spec = _check_spec(spec, self.path / "spec.yaml")
+        for scrap in self.path.rglob(f".*{_SCRAP}*"):
+            scrap.unlink(missing_ok=True)
         names = spec["class_names"]
         sizes = _known_after(spec)[:next_step]
         self._confusions = [_read_confusion(self.path, step, names[:size]) for step, size in enumerate(sizes)]

@@ -33,6 +33,7 @@ class Agem(StreamReplay):
 
     citation: ClassVar[str] = "Chaudhry et al., Efficient Lifelong Learning with A-GEM, ICLR 2019"
     Parameters = AgemParameters
+    resumable: ClassVar[bool] = True
 
     def make_memory(self, size: int) -> StreamMemory:
         """Return a reservoir."""

@@ -33,6 +33,7 @@ class Coriseg(Distilling):
 
     citation: ClassVar[str] = "Ozdemir et al., Learn the New, Keep the Old, MICCAI 2018 (CoRiSeg [24])"
     Parameters = CorisegParameters
+    resumable: ClassVar[bool] = True
     parameters: CorisegParameters
     memory: ConfidenceMemory
 

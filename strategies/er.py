@@ -21,6 +21,7 @@ class Er(StreamReplay):
 
     citation: ClassVar[str] = "Chaudhry et al., On Tiny Episodic Memories in Continual Learning, 2019"
     Parameters = ErParameters
+    resumable: ClassVar[bool] = True
 
     def make_memory(self, size: int) -> StreamMemory:
         """Return a reservoir."""

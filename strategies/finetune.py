@@ -20,3 +20,4 @@ class Finetune(Method):
 
     citation: ClassVar[str] = "reference"
     Parameters = FinetuneParameters
+    resumable: ClassVar[bool] = True

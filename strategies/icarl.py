@@ -35,6 +35,7 @@ class Icarl(Distilling):
 
     citation: ClassVar[str] = "Rebuffi et al., iCaRL: Incremental Classifier and Representation Learning, CVPR 2017"
     Parameters = IcarlParameters
+    resumable: ClassVar[bool] = True
     memory: HerdingMemory
     means: Tensor
 
@@ -75,6 +76,15 @@ class Icarl(Distilling):
         """Return the cosine (B, C, H, W) of each pixel's feature to each class mean, upsampled."""
         scores = nearest_mean_scores(strategy.network.features(strategy.mb_x), self.means)
         return F.interpolate(scores, size=strategy.mb_x.shape[-2:], mode="bilinear", align_corners=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory and the class means."""
+        return {**super().state_dict(), "means": self.means}
+
+    def load_state_dict(self, strategy: OnlineTemplate, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(strategy, state)
+        self.means = state["means"].to(strategy.device)
 
     def _offer(self, exemplars: list[Exemplar], features: Tensor, labels: Tensor) -> None:
         outputs = 1 + int(max([0, *(c for e in exemplars for c in e.classes)]))

@@ -23,5 +23,6 @@ class Joint(Method):
 
     citation: ClassVar[str] = "reference"
     Parameters = JointParameters
+    resumable: ClassVar[bool] = True
     parameters: JointParameters
     offline: ClassVar[bool] = True

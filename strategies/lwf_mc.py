@@ -29,6 +29,7 @@ class LwfMc(Distilling, StreamReplay):
         "Rebuffi et al., iCaRL, CVPR 2017 (LwF.MC); Li and Hoiem, Learning without Forgetting, 2016"
     )
     Parameters: ClassVar[type[Any]] = LwfMcParameters
+    resumable: ClassVar[bool] = True
 
     @classmethod
     def recipe(cls, parameters: Any) -> BaseRecipe:

@@ -67,6 +67,14 @@ class Memory:
         """Return the places of the exemplars with a pixel annotated `c`: M^c."""
         return [i for i, e in enumerate(self.exemplars) if c in e.classes]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept, of the kinds that `Method.state_dict` names; `rng` is its owner's to keep."""
+        return {"exemplars": list(self.exemplars)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.exemplars = state["exemplars"]
+
 
 class StreamMemory(Memory, ABC):
     """A memory that decides on each image as it passes, from its annotated classes alone."""
@@ -92,6 +100,15 @@ class Reservoir(StreamMemory):
         place = int(self.rng.integers(self.seen))
         if place < self.size:
             self.exemplars[place] = exemplar
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept and how many images have passed."""
+        return {**super().state_dict(), "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.seen = state["seen"]
 
 
 class ClassBalanced(StreamMemory):
@@ -127,6 +144,15 @@ class ClassBalanced(StreamMemory):
     def _pick(self, among: Sequence[int]) -> int:
         return among[int(self.rng.integers(len(among)))]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept and how many images of each class have passed."""
+        return {**super().state_dict(), "seen": dict(self.seen)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.seen = Counter(state["seen"])
+
 
 POLICIES: dict[str, type[StreamMemory]] = {"reservoir": Reservoir, "cbes": ClassBalanced}
 
@@ -154,6 +180,15 @@ class ConfidenceMemory(Memory):
         return {
             c: sorted((e for e in self.exemplars if c in e.classes), key=lambda e: -self.scores[e][c]) for c in classes
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept and, in the same order, its scores."""
+        return {**super().state_dict(), "scores": [self.scores[e] for e in self.exemplars]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.scores = dict(zip(self.exemplars, state["scores"], strict=True))
 
 
 class HerdingMemory(Memory):
@@ -198,6 +233,18 @@ class HerdingMemory(Memory):
         among = [e for e in self.exemplars if c in self.features[e]]
         order = herding_order(np.stack([self.features[e][c] for e in among]), self._sums[c] / self._pixels[c])
         return [among[i] for i in order]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept, in the same order its features, and the running means' sums and pixels."""
+        features = [self.features[e] for e in self.exemplars]
+        return {**super().state_dict(), "features": features, "sums": dict(self._sums), "pixels": dict(self._pixels)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.features = dict(zip(self.exemplars, state["features"], strict=True))
+        self._sums = state["sums"]
+        self._pixels = Counter(state["pixels"])
 
 
 def herding_order(features: np.ndarray, mean: np.ndarray) -> list[int]:

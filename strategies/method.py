@@ -31,6 +31,13 @@ class Method(SupervisedPlugin):
     Parameters: ClassVar[type[Any]]
     offline: ClassVar[bool] = False
     """Whether the method is trained on the union of the steps instead of on the increments."""
+    resumable: ClassVar[bool] = False
+    """Whether `state_dict` gives all that outlives a step. Never inherited: a subclass may keep more, so it says
+    so again. A run of a method that does not say so keeps no checkpoint and starts again from step 0."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.resumable = vars(cls).get("resumable", False)
 
     def __init__(self, parameters: Any, memory_size: int, rng: np.random.Generator) -> None:
         super().__init__()
@@ -64,6 +71,17 @@ class Method(SupervisedPlugin):
     def memory_bytes(self) -> int:
         """Return what the memory holds, in bytes: images and annotations as uint8, and what is kept with them."""
         return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what outlives a step beside the network, for a checkpoint after it.
+
+        It is made of None, bool, int, float, str, tensors, numpy arrays and exemplars, in lists and in dicts by str
+        or int.
+        """
+        return {}
+
+    def load_state_dict(self, strategy: OnlineTemplate, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned; tensors come on the CPU."""
 
 
 class Replay(Method):
@@ -99,6 +117,15 @@ class Replay(Method):
         """Return what the memory holds, in bytes."""
         return self.memory.bytes()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory and the generator of the random choices."""
+        return {"memory": self.memory.state_dict(), "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, strategy: OnlineTemplate, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.memory.load_state_dict(state["memory"])
+        self.rng.bit_generator.state = state["rng"]
+
 
 class StreamReplay(Replay):
     """Replay whose memory decides on each image from its annotated classes alone."""
@@ -121,7 +148,10 @@ class StreamReplay(Replay):
 
 
 class Distilling(Replay):
-    """A method that keeps the previous step's model, frozen, as `old`."""
+    """A method that keeps the previous step's model, frozen, as `old`.
+
+    No checkpoint needs it: the next step's `old` is the network itself, before it grows.
+    """
 
     old: SegmentationNetwork
 

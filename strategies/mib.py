@@ -35,6 +35,7 @@ class Mib(Distilling, StreamReplay):
 
     citation: ClassVar[str] = "Cermelli et al., Modeling the Background for Incremental Learning, CVPR 2020"
     Parameters = MibParameters
+    resumable: ClassVar[bool] = True
     parameters: MibParameters
 
     def make_memory(self, size: int) -> StreamMemory:

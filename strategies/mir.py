@@ -40,6 +40,7 @@ class Mir(StreamReplay):
         "Aljundi et al., Online Continual Learning with Maximal Interfered Retrieval, NeurIPS 2019"
     )
     Parameters = MirParameters
+    resumable: ClassVar[bool] = True
     parameters: MirParameters
 
     def make_memory(self, size: int) -> StreamMemory:

@@ -47,7 +47,12 @@ class Ours(StreamReplay):
 
     citation: ClassVar[str] = "An EM Framework for Online Incremental Learning of Semantic Segmentation, ACM MM 2021"
     Parameters = OursParameters
+    resumable: ClassVar[bool] = True
     parameters: OursParameters
+
+    def __init__(self, parameters: OursParameters, memory_size: int, rng: np.random.Generator) -> None:
+        super().__init__(parameters, memory_size, rng)
+        self.confidence = np.zeros(0)
 
     @classmethod
     def recipe(cls, parameters: OursParameters) -> BaseRecipe:
@@ -62,7 +67,7 @@ class Ours(StreamReplay):
 
     def before_training_exp(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
         """E(c) is 0 when class c starts, at step 1 for the base classes too."""
-        known = getattr(self, "confidence", np.zeros(0))
+        known = self.confidence
         self.confidence = np.zeros(strategy.network.outputs)
         self.confidence[: len(known)] = known
 
@@ -102,6 +107,15 @@ class Ours(StreamReplay):
         means, pixels = (x.cpu().numpy() for x in class_confidences(log_p, labels))
         mu = self.parameters.mu
         self.confidence = np.where(pixels > 0, mu * self.confidence + (1 - mu) * means, self.confidence)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory and E(c)."""
+        return {**super().state_dict(), "confidence": self.confidence}
+
+    def load_state_dict(self, strategy: OnlineTemplate, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(strategy, state)
+        self.confidence = state["confidence"]
 
 
 def sampling_probabilities(confidence: np.ndarray, eta: float) -> np.ndarray:

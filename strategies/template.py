@@ -24,6 +24,7 @@ from strategies.memory import Exemplar
 from strategies.method import Method
 from strategies.network import SegmentationNetwork, evaluation_mode
 from strategies.protocol import OnlineProtocol
+from strategies.randomness import generator_states, set_generator_states
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,28 @@ class OnlineTemplate(SupervisedTemplate):
             labels = self.method.predict(self).argmax(1)
         self.mbatch = []
         return labels.to("cpu", torch.uint8)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next step goes on from, of the kinds that `Method.state_dict` names."""
+        return {
+            "outputs": self.network.outputs,
+            "network": self.network.state_dict(),
+            "step_of_output": self._step_of_output,
+            "replay_rng": self._replay_rng.bit_generator.state,
+            "generators": generator_states(self.device),
+            "method": self.method.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned in a template built alike, in place of `begin`."""
+        new = state["outputs"] - self.network.outputs
+        if new > 0:
+            self.network.grow(new)
+        self.network.load_state_dict(state["network"])
+        self._step_of_output = state["step_of_output"]
+        self._replay_rng.bit_generator.state = state["replay_rng"]
+        self.method.load_state_dict(self, state["method"])
+        set_generator_states(state["generators"], self.device)
 
     def measured(self) -> StepCost:
         """Return the last step's cost with what is held now."""
