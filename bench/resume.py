@@ -32,7 +32,7 @@ def run_checkpoints(job: RunJob) -> StepCheckpoints:
 
 
 def keep_step(job: RunJob, step: int, done: int, template: OnlineTemplate) -> None:
-    """Write the checkpoint after a step, if the method can give its state; an offline one starts each step anew."""
+    """Write the checkpoint after a step, if the method can give its state; an offline one needs none of it."""
     method = method_class(job.method)
     if method.offline or method.resumable:
         state = None if method.offline else packed(template.state_dict())

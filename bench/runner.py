@@ -136,7 +136,7 @@ def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> N
         cost["evaluation_seconds"] = time.perf_counter() - started
         shown.write_predictions(writer, template, t)
         writer.add_step(meter.matrix, cost)
-        if t + 1 < len(stream):
+        if not method.offline or t + 1 < len(stream):
             keep_step(job, t, done, template)
         miou = mean_iou(meter.matrix)
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))

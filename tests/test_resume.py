@@ -1,0 +1,516 @@
+"""A run that died goes on after its last sound checkpoint and ends with the files of one that did not."""
+
+import csv
+import hashlib
+import io
+import os
+import pickle
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+from voc_root import make_voc_root
+
+import bench.base
+from bench.base import base_checkpoint, base_file
+from bench.checkpoint import Checkpoint, CheckpointError, packed
+from bench.config import RequestError
+from bench.events import Event
+from bench.planning import Plan, Request, prepare
+from bench.resume import run_checkpoints
+from bench.runner import RunJob
+from strategies.er import Er
+from strategies.network import SegmentationNetwork, build_network
+from strategies.registry import method_class, strategy_entry_points
+
+SCENARIO = "voc-10-5-overlapped"
+TINY = ("data.size=16", "base.epochs=2", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
+ONLINE = [name for name in strategy_entry_points() if not method_class(name).offline]
+TIMES = {"seconds", "evaluation_seconds", "peak_ram_bytes", "peak_gpu_bytes"}
+
+
+class Died(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
+
+
+def plan(root: Path, out: Path, strategies: str, **changes: object) -> Plan:
+    request = {"scenario": SCENARIO, "data_root": root, "preset": "small", "assignments": TINY, "jobs": 1, **changes}
+    made = prepare(Request(strategies=strategies, out=out, **request), Console(quiet=True))  # type: ignore[arg-type]
+    for base in made.bases.values():
+        base.execute(lambda event: None)
+    return made
+
+
+class Watcher:
+    """Writes down the steps that were computed and what was said; dies after step `last`."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.last = last
+        self.steps: list[int | None] = []
+        self.notes: list[str] = []
+
+    def __call__(self, event: Event) -> None:
+        if event.note:
+            self.notes.append(event.note)
+        if event.finished_step:
+            self.steps.append(event.step)
+            if event.step == self.last:
+                raise Died
+
+
+def execute(job: RunJob, last: int | None = None) -> Watcher:
+    """Execute a run, or its part up to step `last`."""
+    watcher = Watcher(last)
+    if last is None:
+        job.execute(watcher)
+    else:
+        with pytest.raises(Died):
+            job.execute(watcher)
+    return watcher
+
+
+def files(folder: Path) -> dict[str, object]:
+    """Every file below a folder, hidden ones too; of costs.csv what equal runs have in common."""
+    return {str(f.relative_to(folder)): _content(f) for f in folder.rglob("*") if not f.is_dir()}
+
+
+def _content(file: Path) -> object:
+    if file.name != "costs.csv":
+        return file.read_bytes()
+    with file.open() as text:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(text)]
+
+
+def undisturbed(root: Path, out: Path, strategies: str, **changes: object) -> dict[str, object]:
+    for job in plan(root, out, strategies, **changes).runs:
+        execute(job)
+    return files(out)
+
+
+# ------------------------------------------------------------------------------------------------ going on
+
+
+@pytest.mark.parametrize("name", [*ONLINE, "joint(every_step=true)"])
+def test_a_run_that_dies_in_and_after_steps_ends_with_the_same_files(
+    name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = undisturbed(root, tmp_path / "whole", name)
+    [job] = plan(root, tmp_path / "cut", name).runs
+    assert execute(job, last=0).steps == [0]
+    with monkeypatch.context() as patch:
+        _die_at_call(patch, torch.autograd, "backward", 3)
+        with pytest.raises(Died):
+            job.execute(Watcher())
+    again = execute(job, last=1)
+    assert again.steps == [1]
+    assert any("goes on after step 0" in note for note in again.notes)
+    final = execute(job)
+    assert final.steps == [2]
+    assert any("goes on after step 1" in note for note in final.notes)
+    assert files(tmp_path / "cut") == whole
+
+
+def _die_at_call(patch: pytest.MonkeyPatch, owner: object, name: str, number: int) -> None:
+    real, calls = getattr(owner, name), Counter[str]()
+
+    def counted(*args: object, **kwargs: object) -> object:
+        calls[name] += 1
+        if calls[name] == number:
+            raise Died
+        return real(*args, **kwargs)
+
+    patch.setattr(owner, name, counted)
+
+
+def test_dropout_draws_the_same_after_a_run_or_base_training_went_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_dropout(*args: object, **kwargs: object) -> SegmentationNetwork:
+        network = build_network(*args, **kwargs)  # type: ignore[arg-type]
+        network.backbone = nn.Sequential(network.backbone, nn.Dropout(0.3))
+        return network
+
+    monkeypatch.setattr(bench.base, "build_network", with_dropout)
+    settings = [*TINY, "base.epochs=3"]
+    whole = undisturbed(root, tmp_path / "whole", "er", assignments=settings)
+    [job] = plan(root, tmp_path / "cut", "er", assignments=settings).runs
+    execute(job, last=0)
+    torch.rand(3)
+    execute(job, last=1)
+    torch.rand(3)
+    execute(job)
+    assert files(tmp_path / "cut") == whole
+    _assert_base_goes_on(root, tmp_path, settings, monkeypatch)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_base_training_that_dies_ends_with_the_same_weights(
+    optimizer: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _assert_base_goes_on(root, tmp_path, [*TINY, "base.epochs=4", f"base.optimizer={optimizer}"], monkeypatch)
+
+
+def _assert_base_goes_on(root: Path, tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training dies in its last epoch, then with a damaged checkpoint in its second."""
+    monkeypatch.setattr(bench.base, "CHECKPOINT_SECONDS", 0.0)
+    [run] = plan(root, tmp_path / "base", "er", assignments=settings).runs
+    file, checkpoint = base_file(run.spec["base"]["hash"]), base_checkpoint(run.spec["base"]["hash"])
+    weights = torch.load(file, weights_only=True)["network"]
+    file.unlink()
+    request = Request("er", SCENARIO, root, preset="small", assignments=settings, out=tmp_path / "base")
+    [job] = prepare(request, Console(quiet=True)).bases.values()
+    with monkeypatch.context() as patch:
+        _die_at_call(patch, bench.base, "learning_rate", job.units - 1)
+        with pytest.raises(Died):
+            job.execute(Watcher())
+    assert checkpoint.path.is_file()
+    watcher = Watcher()
+    torch.rand(3)
+    job.execute(watcher)
+    assert watcher.notes == [f"goes on after epoch {run.config.base.epochs - 1}"]
+    assert not checkpoint.path.exists()
+    assert _equal(torch.load(file, weights_only=True)["network"], weights)
+    checkpoint.path.write_bytes(b"damaged")
+    watcher = Watcher()
+    job.execute(watcher)
+    assert str(checkpoint.path) in watcher.notes[0]
+    assert "damaged" in watcher.notes[0]
+    assert _equal(torch.load(file, weights_only=True)["network"], weights)
+
+
+def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_joint_goes_on_within_its_training(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = undisturbed(root, tmp_path / "whole", "joint")
+    [job] = plan(root, tmp_path / "cut", "joint").runs
+    with monkeypatch.context() as patch:
+        _die_at_call(patch, bench.base, "learning_rate", job.units - 1)
+        with pytest.raises(Died):
+            job.execute(Watcher())
+    assert "goes on after epoch 1" in execute(job).notes
+    assert files(tmp_path / "cut") == whole
+
+
+def test_the_last_two_checkpoints_are_kept_and_none_of_a_finished_run(root: Path, tmp_path: Path) -> None:
+    settings = [*TINY, "base.epochs=1"]
+    [job] = plan(root, tmp_path, "finetune", scenario="voc-15-1-overlapped", assignments=settings).runs
+    execute(job, last=3)
+    assert run_checkpoints(job).steps() == [3, 2]
+    execute(job)
+    assert not (job.folder / "checkpoint").exists()
+
+
+def test_a_method_that_does_not_say_it_can_starts_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = undisturbed(root, tmp_path / "whole", "er")
+    monkeypatch.setattr(Er, "resumable", False)
+    [job] = plan(root, tmp_path / "cut", "er").runs
+    execute(job, last=1)
+    assert not (job.folder / "checkpoint").exists()
+    assert execute(job).steps == [0, 1, 2]
+    assert files(tmp_path / "cut") == whole
+
+
+def test_a_subclass_says_for_itself_that_it_can() -> None:
+    class More(Er):
+        """Could keep what Er's state does not tell."""
+
+    class Thorough(Er):
+        resumable = True
+
+    assert all(method_class(name).resumable for name in strategy_entry_points())
+    assert not More.resumable
+    assert Thorough.resumable
+
+
+def test_state_that_is_no_plain_data_is_refused_when_it_is_written() -> None:
+    with pytest.raises(TypeError, match="a set in the state of a method"):
+        packed({"seen": [{1, 2}]})
+
+
+# ------------------------------------------------------------------------------------------------ damage
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return undisturbed(root, tmp_path_factory.mktemp("whole"), "er")
+
+
+@pytest.fixture(scope="module")
+def interrupted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("interrupted")
+    [job, other] = plan(root, out, "er", seeds=[0, 1]).runs
+    execute(job, last=1)
+    execute(other, last=1)
+    return out
+
+
+@pytest.fixture
+def job(interrupted: Path, root: Path, tmp_path: Path) -> RunJob:
+    """A run of three steps with checkpoints after two."""
+    shutil.copytree(interrupted, tmp_path / "out")
+    [job] = plan(root, tmp_path / "out", "er").runs
+    assert run_checkpoints(job).steps() == [1, 0]
+    return job
+
+
+class Malicious:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.marker,)
+
+
+def _truncated(job: RunJob, file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _empty(job: RunJob, file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _flipped(job: RunJob, file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    file.write_bytes(content)
+
+
+def _of_another_step(job: RunJob, file: Path) -> None:
+    shutil.copy(file.with_name("step-0.ckpt"), file)
+
+
+def _of_another_seed(job: RunJob, file: Path) -> None:
+    shutil.copy(str(file).replace("-seed0", "-seed1"), file)
+
+
+def _sealed(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def _raw_pickle(job: RunJob, file: Path) -> None:
+    file.write_bytes(pickle.dumps(Malicious(job.folder / "executed")))
+
+
+def _sealed_pickle(job: RunJob, file: Path) -> None:
+    file.write_bytes(_sealed(pickle.dumps(Malicious(job.folder / "executed"), protocol=2)))
+
+
+def _sealed_payload(job: RunJob, file: Path) -> None:
+    buffer = io.BytesIO()
+    owner = run_checkpoints(job).after(1).owner
+    torch.save({"owner": dict(owner), "state": Malicious(job.folder / "executed")}, buffer)
+    file.write_bytes(_sealed(buffer.getvalue()))
+
+
+def _ill_fitting(job: RunJob, file: Path) -> None:
+    checkpoint = run_checkpoints(job).after(1)
+    state = checkpoint.read()
+    del state["template"]["method"]["memory"]["seen"]
+    checkpoint.write(state)
+
+
+def _of_other_images(job: RunJob, file: Path) -> None:
+    checkpoint = run_checkpoints(job).after(1)
+    state = checkpoint.read()
+    state["template"]["method"]["memory"]["exemplars"][0] = ("exemplar", 0, 0, "unheard-of")
+    checkpoint.write(state)
+
+
+DAMAGES: dict[Callable[[RunJob, Path], None], str] = {
+    _truncated: "damaged",
+    _empty: "damaged",
+    _flipped: "damaged",
+    _raw_pickle: "damaged",
+    _of_another_step: "another job's, its step is 0, not 1",
+    _of_another_seed: "another job's, its seed is 1, not 0",
+    _sealed_pickle: "refused",
+    _sealed_payload: "refused",
+    _ill_fitting: "does not fit (KeyError: 'seen')",
+    _of_other_images: "does not fit (LookupError: image 0 of step 0 is",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_is_named_and_its_step_computed_again(
+    damage: Callable[[RunJob, Path], None], job: RunJob, whole: dict[str, object]
+) -> None:
+    file = job.folder / "checkpoint" / "step-1.ckpt"
+    damage(job, file)
+    watcher = execute(job)
+    assert str(file) in watcher.notes[0]
+    assert DAMAGES[damage] in watcher.notes[0]
+    assert "\n" not in watcher.notes[0]
+    assert watcher.notes[1:] == ["goes on after step 0"]
+    assert watcher.steps == [1, 2]
+    assert not (job.folder / "executed").exists()
+    assert _of_seed_0(job) == whole
+
+
+def _of_seed_0(job: RunJob) -> dict[str, object]:
+    return {name: content for name, content in files(job.folder.parents[2]).items() if "-seed0/" in name}
+
+
+def test_the_payload_of_these_tests_would_execute(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Malicious(tmp_path / "executed")))
+    assert (tmp_path / "executed").exists()
+
+
+def test_no_sound_checkpoint_starts_the_run_again(job: RunJob, whole: dict[str, object]) -> None:
+    for step in (0, 1):
+        _flipped(job, job.folder / "checkpoint" / f"step-{step}.ckpt")
+    watcher = execute(job)
+    assert len(watcher.notes) == 2
+    assert watcher.steps == [0, 1, 2]
+    assert _of_seed_0(job) == whole
+
+
+def test_a_lost_record_is_computed_again(job: RunJob, whole: dict[str, object]) -> None:
+    (job.folder / "confusion" / "step-0.csv").unlink()
+    watcher = execute(job)
+    assert all("confusion/step-0.csv: missing" in note for note in watcher.notes)
+    assert watcher.steps == [0, 1, 2]
+    assert _of_seed_0(job) == whole
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "a.ckpt", {"step": 1})
+    checkpoint.write({"weights": torch.arange(4.0), "array": packed(np.arange(3))})
+    content = checkpoint.path.read_bytes()
+    rng = random.Random(0)
+    for place in [*range(70), *(rng.randrange(len(content)) for _ in range(200))]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.randrange(8)
+        checkpoint.path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match="damaged"):
+            checkpoint.read()
+
+
+def test_another_version_of_what_computes_it_is_another_job(job: RunJob) -> None:
+    job.spec["versions"]["torch"] = "2.0"
+    watcher = execute(job, last=0)
+    assert all("another job's, its versions is" in note for note in watcher.notes)
+    assert watcher.steps == [0]
+
+
+# ------------------------------------------------------------------------------------------------ overwrite
+
+
+@pytest.mark.parametrize(
+    ("overwrite", "er", "finetune"),
+    [
+        ("never", None, [2]),
+        ("failed", None, [0, 1, 2]),
+        ("always", [0, 1, 2], [0, 1, 2]),
+        (False, None, [2]),
+        (True, [0, 1, 2], [0, 1, 2]),
+    ],
+)
+def test_which_steps_are_computed_again(
+    overwrite: str | bool, er: list[int] | None, finetune: list[int], job: RunJob, root: Path, tmp_path: Path
+) -> None:
+    """er is finished, finetune died after step 1."""
+    execute(job)
+    [unfinished] = plan(root, tmp_path / "out", "finetune").runs
+    execute(unfinished, last=1)
+    made = {run.method: run for run in plan(root, tmp_path / "out", "er,finetune", overwrite=overwrite).runs}
+    assert set(made) == ({"er", "finetune"} if er else {"finetune"})
+    assert {name: execute(run).steps for name, run in made.items()} == (
+        {"er": er, "finetune": finetune} if er else {"finetune": finetune}
+    )
+
+
+def test_another_policy_is_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="overwrite sometimes: allowed are never, failed, always"):
+        plan(root, tmp_path, "er", overwrite="sometimes")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy"),
+    [([], "never"), (["--overwrite"], "always"), *((["--overwrite", p], p) for p in ("never", "failed", "always"))],
+)
+def test_the_flag_takes_a_policy_or_means_always(arguments: list[str], policy: str) -> None:
+    from bench.cli import _parser
+
+    options = _parser().parse_args(["run", "--strategies", "er", "--scenario", SCENARIO, *arguments])
+    assert options.overwrite == policy
+
+
+# ------------------------------------------------------------------------------------------------ killed
+
+STRATEGIES = "ours,icarl"
+
+DRIVER = """
+import os, random, signal, sys, time
+from pathlib import Path
+
+import bench.runner
+from bench.cli import main
+
+real = Path.replace
+
+def dying(moment):
+    # Die while the moment-th file is written.
+    calls = 0
+    def replace(self, target):
+        nonlocal calls
+        calls += 1
+        if calls == moment:
+            self.write_bytes(self.read_bytes()[: random.randrange(self.stat().st_size + 1)])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, target)
+    return replace
+
+for moment in [*map(int, sys.argv[1].split(",")), "from outside", "from outside", None]:
+    child = os.fork()
+    if child == 0:
+        if isinstance(moment, int):
+            Path.replace = dying(moment)
+        main(sys.argv[2:])
+    if moment == "from outside":
+        time.sleep(random.uniform(0.1, 2))
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    print("killed" if os.WIFSIGNALED(status) else f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+"""
+
+
+def test_a_killed_bench_run_ends_with_the_same_files_and_computes_no_step_twice(root: Path, tmp_path: Path) -> None:
+    """Killed while it writes its nth file, for some n, and from outside at random moments; then left alone."""
+    settings = [argument for setting in TINY for argument in ("--set", setting)]
+    common = ["--scenario", SCENARIO, "--data-root", str(root), "--preset", "small", "--jobs", "1", *settings]
+    command = ["run", "--strategies", STRATEGIES, *common, "--out", str(tmp_path / "cut")]
+    whole = undisturbed(root, tmp_path / "whole", STRATEGIES)
+    package = str(Path(bench.base.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": package, "BENCH_CACHE": str(tmp_path / "cache")}
+    moments = ",".join(str(n) for n in (3, *(random.randrange(2, 30) for _ in range(4))))
+    driver = [sys.executable, "-c", DRIVER, moments, *command]
+    done = subprocess.run(driver, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert said.count("killed") >= 2, said
+    assert "ended 0" in done.stdout.splitlines()[-1]
+    counted = Counter(re.findall(r"^(?:\w+ seed 0: step \d mIoU|base .*: done)", said, re.MULTILINE))
+    assert max(counted.values()) == 1, said
+    assert sum("step" in line for line in counted) >= 5, said
+    assert {name: content for name, content in files(tmp_path / "cut").items() if name.startswith("voc")} == whole
