@@ -5,6 +5,7 @@
         confusion/step-<t>.csv  pixels, rows the truth, columns the prediction, header the class names
         steps.csv               a row per step: mIoU of all classes and of the groups, in per cent
         costs.csv               a row per step: batches, passes, seconds
+        checkpoint/             while it is unfinished: what it goes on from
         predictions/            of a few images: images/ID.png, truth/ID.png, step-<t>/ID.png (labels in learning order)
         done                    written last; a directory without it is unfinished
 
