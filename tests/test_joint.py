@@ -83,8 +83,9 @@ def offline(
         parameters=JointParameters(**parameters),
         scenario="toy-3-1-overlapped",
         units=0,
-        spec={"base": None},
+        spec={"base": None, "hash": "", "seed": 0, "versions": {}, "git": None},
         folder=folder,
+        anew=False,
     )
     steps: list[Step] = []
 
@@ -98,6 +99,8 @@ def offline(
         def add_step(self, matrix: np.ndarray, cost: dict[str, Any]) -> None:
             steps.append(Step(matrix.copy(), cost))
             assert len(steps) == len(met)  # a network of its own for each
+
+        def add_pictures(self, kind: str, pictures: Any) -> None: ...
 
         def finish(self) -> None: ...
 
