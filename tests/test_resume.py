@@ -168,6 +168,7 @@ def test_dropout_draws_the_same_after_a_run_or_base_training_went_on(
         return network
 
     monkeypatch.setattr(bench.base, "build_network", with_dropout)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))  # no base model's hash tells of the dropout
     settings = [*TINY, "base.epochs=3"]
     [job] = plan(root, tmp_path / "cut", "er", assignments=settings).runs
     execute(job, last=0)
