@@ -120,14 +120,17 @@ def _pool(jobs: Sequence[Job], needs: Mapping[str, str], listener: Listener, wor
 
 def _start(context: Any, job: Job) -> tuple[Connection, tuple[Job, Any]]:
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(job, theirs))
+    process = context.Process(target=_child, args=(job, theirs, dict(os.environ)))
     process.start()
     theirs.close()
     return ours, (job, process)
 
 
-def _child(job: Job, to_parent: Connection) -> None:
+def _child(job: Job, to_parent: Connection, environment: Mapping[str, str]) -> None:
+    """Execute a job in the environment of now: the process that workers are forked from may be older."""
     _die_with_parent()
+    os.environ.clear()
+    os.environ.update(environment)
     failure = None
     try:
         job.execute(to_parent.send)

@@ -342,3 +342,21 @@ def test_images_decoded_by_workers_give_the_run_that_images_in_memory_give(tiny_
         found.append({path.name: path.read_text() for path in made.path.rglob("*.csv") if path.name != "costs.csv"})
         base_file(made.spec["base"]["hash"]).unlink()
     assert found[0] == found[1]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A job that fails with what an environment variable holds."""
+
+    key: str
+
+    def execute(self, report: Report) -> None:
+        raise RuntimeError(os.environ.get("BENCH_CACHE"))
+
+
+def test_workers_see_the_environment_of_their_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that they are forked from was started with another one."""
+    view = LineView(Console(quiet=True), {"a": 1.0})
+    for cache in ("first", "second"):
+        monkeypatch.setenv("BENCH_CACHE", cache)
+        assert f"RuntimeError: {cache}" in pool.run_jobs([Telling("a")], {}, 2, view)["a"]
