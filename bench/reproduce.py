@@ -16,7 +16,6 @@ from rich.table import Table
 
 from bench.planning import Plan, Request
 from bench.session import Result, execute, prepare_all
-from bench.view import duration
 from benchmarks.cache import cache_folder
 from reports.grids import needed
 from reports.numbered import write_numbered
@@ -155,5 +154,5 @@ def _say_cost(plan: Plan, cost: Estimate, console: Console) -> None:
     if hours is None:
         text = "not known: nothing like it has been measured on this machine yet"
     else:
-        text = f"about {duration(3600 * hours)} (h:mm:ss) on {plan.workers} worker(s)"
+        text = f"about {hours:.1f} hours on {plan.workers} worker(s)"
     console.print(f"expected time: {text}", highlight=False)
