@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,28 @@ def write_curves(
     other than `png`, `pdf` and `svg`, RecordError if the runs of a scenario differ in their conventions.
     """
     require_formats(formats)
+    return by_scenario(runs, out, formats, scenarios, "", _by_memory)
+
+
+def by_scenario(
+    runs: Sequence[Run],
+    out: Path,
+    formats: Sequence[str],
+    scenarios: Sequence[str] | None,
+    suffix: str,
+    draw: Callable[[str, Sequence[Run]], Figure],
+) -> list[Path]:
+    """Write `<scenario><suffix>.*` for each scenario and return the files, in order.
+
+    Raises RecordError where the runs of a scenario differ in their conventions.
+    """
     out.mkdir(parents=True, exist_ok=True)
     written = []
     with house_style():
         for scenario in scenarios_of(runs) if scenarios is None else scenarios:
             own = [run for run in runs if run.spec["scenario"] == scenario]
             require_one_convention(own)
-            written += write_figure(_by_memory(scenario, own), out / file_stem(scenario), formats)
+            written += write_figure(draw(scenario, own), out / f"{file_stem(scenario)}{suffix}", formats)
     return written
 
 

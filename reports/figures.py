@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from reports.conventions import require_one_convention
-from reports.curves import draw_rows, rows_of, runs_by_memory, seeds_note
+from reports.curves import by_scenario, draw_rows, rows_of, runs_by_memory, seeds_note
 from reports.metrics import class_iou
 from reports.records import RecordError, Run, write_atomic
 from reports.rows import file_stem, method_of, row_order, seeds_text
@@ -35,35 +34,14 @@ from reports.style import (
     display_name,
     draw_gap,
     figure_title,
-    house_style,
     line_styles,
     look_of,
     require_formats,
     wrapped_name,
-    write_figure,
 )
 from reports.tables import NO_RUN, frame, headline, scenarios_of, spread_of, summary
 
 _MEASURES = {"forgetting": "forgetting (points)", "backward_transfer": "backward transfer (points)"}
-
-
-def _by_scenario(
-    runs: Sequence[Run],
-    out: Path,
-    formats: Sequence[str],
-    scenarios: Sequence[str] | None,
-    name: str,
-    draw: Callable[[str, Sequence[Run]], Figure],
-) -> list[Path]:
-    """Write `<scenario>-<name>.*` for each scenario, after checking that its runs share their conventions."""
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    with house_style():
-        for scenario in scenarios_of(runs) if scenarios is None else scenarios:
-            own = [run for run in runs if run.spec["scenario"] == scenario]
-            require_one_convention(own)
-            written += write_figure(draw(scenario, own), out / f"{file_stem(scenario)}-{name}", formats)
-    return written
 
 
 def _gap(scenario: str, text: str = NO_RUN) -> Figure:
@@ -138,7 +116,7 @@ def write_forgetting(
     format, RecordError if the runs of a scenario differ in their conventions.
     """
     require_formats(formats)
-    written = _by_scenario(runs, out, formats, scenarios, "forgetting", _forgetting_figure)
+    written = by_scenario(runs, out, formats, scenarios, "-forgetting", _forgetting_figure)
     measured = forgetting(frame(runs))
     for scenario in scenarios_of(runs) if scenarios is None else scenarios:
         path = out / f"{file_stem(scenario)}-forgetting.csv"
@@ -219,7 +197,7 @@ def write_class_heatmap(
     if a confusion matrix is damaged.
     """
     require_formats(formats)
-    return _by_scenario(runs, out, formats, scenarios, "classes", _heatmap)
+    return by_scenario(runs, out, formats, scenarios, "-classes", _heatmap)
 
 
 def _heatmap(scenario: str, runs: Sequence[Run]) -> Figure:
@@ -323,7 +301,7 @@ def write_cost_accuracy(
     format, RecordError if the runs of a scenario differ in their conventions.
     """
     require_formats(formats)
-    return _by_scenario(runs, out, formats, scenarios, "cost", _cost_figure)
+    return by_scenario(runs, out, formats, scenarios, "-cost", _cost_figure)
 
 
 def _cost_figure(scenario: str, runs: Sequence[Run]) -> Figure:

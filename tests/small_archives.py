@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 from voc_root import save_mask
 
+from benchmarks.imageset import Split
 from benchmarks.obtain import obtain
 from benchmarks.sources import ADE, SBD, VOC, with_mirrors
 from benchmarks.voc import Voc
@@ -87,9 +89,9 @@ def ade_files(folder: Path) -> Files:
     return files
 
 
-def tar_of(files: Files, mode: str = "w", extra: tuple[tarfile.TarInfo, ...] = ()) -> bytes:
+def tar_of(files: Files, mode: Literal["w", "w:gz"] = "w", extra: tuple[tarfile.TarInfo, ...] = ()) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
@@ -139,10 +141,15 @@ def sources_of(server: ArchiveServer, checksums: dict[str, str] | None = None) -
 def get(server: ArchiveServer, tmp_path: Path) -> Get:
     """Get a data set into tmp_path/data from the server, and return what was noted."""
 
-    def call(name: str = "voc", root: Path = tmp_path / "data", **options: object) -> list[str]:
+    def call(name: str = "voc", root: Path = tmp_path / "data", **options: Any) -> list[str]:
         notes: list[str] = []
-        arguments = {"archives": with_mirrors(sources_of(server), "test"), "tries": 2, "note": notes.append, **options}
-        obtain(name, root, **arguments)  # type: ignore[arg-type]
+        arguments: dict[str, Any] = {
+            "archives": with_mirrors(sources_of(server), "test"),
+            "tries": 2,
+            "note": notes.append,
+            **options,
+        }
+        obtain(name, root, **arguments)
         return notes
 
     return call
@@ -165,10 +172,11 @@ def assert_voc_is_complete(root: Path) -> None:
     voc = Voc(root)
     assert list(voc.ids("train")) == TRAINAUG
     assert list(voc.ids("test")) == VAL
-    for split, ids in {"train": TRAINAUG, "test": VAL}.items():
+    listed: dict[Split, list[str]] = {"train": TRAINAUG, "test": VAL}
+    for split, ids in listed.items():
         for index, image_id in enumerate(ids):
             expected = SBD_LABEL if image_id in SBD_ALONE else OWN_LABEL
-            image, labels = voc.read(split, index)  # type: ignore[arg-type]
+            image, labels = voc.read(split, index)
             assert image.shape == (24, 32, 3)
             assert (labels == label_map(expected)).all(), image_id
     assert sorted(p.stem for p in (devkit(root) / "SegmentationClassAug").iterdir()) == sorted([*TRAINAUG, *VAL])

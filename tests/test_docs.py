@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,11 @@ def test_the_example_runs_block_after_block(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "example.md").read_text(), re.S | re.M)
     assert len(blocks) >= 6
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, "docs/example.md", "exec"), names)
     assert (tmp_path / "mine.png").stat().st_size > 1000
-    assert len(names["frame"]) == 2 * 2 * 2  # type: ignore[arg-type]
+    assert len(names["frame"]) == 2 * 2 * 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -275,7 +275,7 @@ def shown_figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are written from now on."""
     figures: list[Figure] = []
     original = reports.style.write_figure
-    monkeypatch.setattr("reports.figures.write_figure", lambda f, *rest: figures.append(f) or original(f, *rest))
+    monkeypatch.setattr("reports.curves.write_figure", lambda f, *rest: figures.append(f) or original(f, *rest))
     return figures
 
 

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,9 +49,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
 
 
-def plan(root: Path, out: Path, strategies: str, **changes: object) -> Plan:
-    request = {"scenario": SCENARIO, "data_root": root, "preset": "small", "assignments": TINY, "jobs": 1, **changes}
-    made = prepare(Request(strategies=strategies, out=out, **request), Console(quiet=True))  # type: ignore[arg-type]
+def plan(root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
+    request: dict[str, Any] = {
+        "scenario": SCENARIO,
+        "data_root": root,
+        "preset": "small",
+        "assignments": TINY,
+        "jobs": 1,
+        **changes,
+    }
+    made = prepare(Request(strategies=strategies, out=out, **request), Console(quiet=True))
     for base in made.bases.values():
         base.execute(lambda event: None)
     return made
@@ -162,8 +170,8 @@ def _die_at_call(patch: pytest.MonkeyPatch, owner: object, name: str, number: in
 def test_dropout_draws_the_same_after_a_run_or_base_training_went_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_dropout(*args: object, **kwargs: object) -> SegmentationNetwork:
-        network = build_network(*args, **kwargs)  # type: ignore[arg-type]
+    def with_dropout(*args: Any, **kwargs: Any) -> SegmentationNetwork:
+        network = build_network(*args, **kwargs)
         network.backbone = nn.Sequential(network.backbone, nn.Dropout(0.3))
         return network
 

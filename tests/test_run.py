@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_voc_root(tmp_path_factory.mktemp("data"))
 
 
-def quick_run(root: Path, out: Path, **changes: object) -> Result:
-    request = {
+def quick_run(root: Path, out: Path, **changes: Any) -> Result:
+    request: dict[str, Any] = {
         "strategies": "ours,er,mib,finetune",
         "scenario": SCENARIO,
         "data_root": root,
@@ -44,7 +45,7 @@ def quick_run(root: Path, out: Path, **changes: object) -> Result:
         "jobs": 1,
         **changes,
     }
-    return run(Request(**request), Console(quiet=True))  # type: ignore[arg-type]
+    return run(Request(**request), Console(quiet=True))
 
 
 def results(out: Path) -> dict[str, bytes]:
