@@ -6,24 +6,19 @@ decoded once, by the functions that training uses. Files that no list names are 
 
 from __future__ import annotations
 
-import errno
-import os
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from benchmarks.division import RULES, overlapped
 from benchmarks.errors import DataError
+from benchmarks.faults import Fault, ImageFiles, Kind, SeenImage, fault_of, reason_of, see_all
 from benchmarks.filed import FiledImageSet
-from benchmarks.files import WIDE_VOID, read_bytes, read_image, read_mask
+from benchmarks.files import read_bytes
 from benchmarks.folder import MOST_CLASSES, Folder, class_name_faults
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.labels import VOID
@@ -34,54 +29,11 @@ from benchmarks.registry import IMAGE_SETS, image_set_class
 FILE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".mat", ".png", ".tif", ".tiff", ".webp")
 _NOT_IN_IDS = ("/", "\\", "\0", "\ufeff")
 """Folders, what no file name holds, and the mark with which some editors begin a text."""
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+_ORDER = list(Kind)
+_LIST_KINDS = (Kind.MISSING_LIST, Kind.UNREADABLE_LIST, Kind.UNREADABLE_LIST)
 
 UNDOCUMENTED_DIVISIONS = ("ade-100-10-disjoint",)
 """Scenarios with published sizes whose images were divided in a way that is not documented (METHODS, Scenarios)."""
-
-
-class Kind(Enum):
-    """The kinds of fault, in the order in which they are told."""
-
-    MISSING_LIST = "missing list"
-    UNREADABLE_LIST = "unreadable list"
-    EMPTY_LIST = "empty list"
-    NO_ID = "list entry that is no id"
-    ID_TWICE = "id more than once in a list"
-    ID_IN_BOTH = "id in both lists"
-    EMPTY_SPLIT = "split without an image"
-    CLASS_NAMES = "fault of the class names"
-    MISSING_FOLDER = "missing folder"
-    MISSING_IMAGE = "missing image, photograph and label map"
-    MISSING_PHOTOGRAPH = "missing photograph"
-    MISSING_LABEL_MAP = "missing label map"
-    SEVERAL_PHOTOGRAPHS = "photograph whose id another one has"
-    UNREADABLE_PHOTOGRAPH = "unreadable photograph"
-    UNREADABLE_LABEL_MAP = "unreadable label map"
-    DAMAGED_PHOTOGRAPH = "undecodable photograph"
-    DAMAGED_LABEL_MAP = "undecodable label map"
-    COLOURS = "label map that holds colours"
-    FOREIGN_LABELS = "label map with labels that are no class"
-    TWO_SIZES = "photograph of another size than its label map"
-
-
-_ORDER = list(Kind)
-_LIST_KINDS = (Kind.MISSING_LIST, Kind.UNREADABLE_LIST, Kind.UNREADABLE_LIST)
-_PHOTOGRAPH_KINDS = (Kind.MISSING_PHOTOGRAPH, Kind.UNREADABLE_PHOTOGRAPH, Kind.DAMAGED_PHOTOGRAPH)
-_LABEL_MAP_KINDS = (Kind.MISSING_LABEL_MAP, Kind.UNREADABLE_LABEL_MAP, Kind.DAMAGED_LABEL_MAP)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault of one file or folder; as text it is one line that names it."""
-
-    kind: Kind
-    path: Path
-    detail: str = ""
-
-    def __str__(self) -> str:
-        line = f"{self.path}: {self.detail}" if self.detail else str(self.path)
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 @dataclass(frozen=True)
@@ -166,7 +118,7 @@ def check(name: str, data_root: Path | None, progress: Progress | None = None) -
     every = list(dict.fromkeys(image for split in SPLITS for image in images[split]))
     absent = _absent_folders(every)
     faults += [Fault(Kind.MISSING_FOLDER, f, f"the lists name {count} files in it") for f, count in absent.items()]
-    seen = dict(_see_all(name, every, len(names) - 1 if names else MOST_CLASSES, progress))
+    seen = dict(see_all(name, every, len(names) - 1 if names else MOST_CLASSES, progress))
     faults += [fault for image in seen.values() for fault in image.faults(absent)]
     pixels = {split: _pixels([seen[image] for image in images[split]]) for split in SPLITS}
     return Report(
@@ -222,7 +174,7 @@ class _ListReader:
         try:
             entries = read_bytes(path).decode().split()
         except (DataError, UnicodeDecodeError) as error:
-            self.faults.append(_fault_of(path, error, _LIST_KINDS))
+            self.faults.append(fault_of(path, error, _LIST_KINDS))
             return []
         if not entries:
             self.faults.append(Fault(Kind.EMPTY_LIST, path))
@@ -263,71 +215,22 @@ def _class_names(imageset: FiledImageSet) -> tuple[tuple[str, ...], list[Fault]]
     try:
         names = imageset.read_class_names()
     except DataError as error:
-        return (), [Fault(Kind.CLASS_NAMES, imageset.class_file, _reason(imageset.class_file, error))]
+        return (), [Fault(Kind.CLASS_NAMES, imageset.class_file, reason_of(imageset.class_file, error))]
     faults = [Fault(Kind.CLASS_NAMES, imageset.class_file, text) for text in class_name_faults(names)]
     return ("background", *names[:MOST_CLASSES]) if names else (), faults
 
 
-# ---------------------------------------------------------------------------------------------------------- images
+def _images_of(imageset: FiledImageSet, split: Split, ids: Sequence[str]) -> list[ImageFiles]:
+    return [ImageFiles(tuple(imageset.photographs(split, i)), imageset.mask_path(split, i)) for i in ids]
 
 
-@dataclass(frozen=True)
-class _ImageFiles:
-    """Where an image's photograph (several files have its id by mistake) and its label map should lie."""
-
-    photographs: tuple[Path, ...]
-    label_map: Path
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What a file has shown: its fault, height and width, and pixels by label (int64 of shape (256,))."""
-
-    path: Path
-    fault: Fault | None = None
-    shape: tuple[int, ...] | None = None
-    pixels: np.ndarray | None = None
-
-    @property
-    def missing(self) -> bool:
-        return self.fault is not None and self.fault.kind in (Kind.MISSING_PHOTOGRAPH, Kind.MISSING_LABEL_MAP)
-
-
-@dataclass(frozen=True)
-class _SeenImage:
-    """What an image's two files have shown."""
-
-    photograph: _Seen
-    label_map: _Seen
-
-    @property
-    def found(self) -> bool:
-        return not self.photograph.missing and not self.label_map.missing
-
-    def faults(self, absent: Container[Path]) -> list[Fault]:
-        """Return the image's faults; a file that is missing with its whole folder is none of its own."""
-        files = [self.photograph, self.label_map]
-        faults = [seen.fault for seen in files if seen.fault and seen.path.parent not in absent]
-        if len(faults) == 2 and all(seen.missing for seen in files):
-            return [Fault(Kind.MISSING_IMAGE, self.photograph.path, f"nor is there {self.label_map.path}")]
-        sizes = [f"{seen.shape[1]} x {seen.shape[0]}" for seen in files if seen.shape]
-        if len(set(sizes)) == 2:
-            detail = f"{sizes[0]} pixels, its label map {self.label_map.path} {sizes[1]}"
-            faults.append(Fault(Kind.TWO_SIZES, self.photograph.path, detail))
-        return faults
-
-
-def _images_of(imageset: FiledImageSet, split: Split, ids: Sequence[str]) -> list[_ImageFiles]:
-    return [_ImageFiles(tuple(imageset.photographs(split, i)), imageset.mask_path(split, i)) for i in ids]
-
-
-def _absent_folders(images: Iterable[_ImageFiles]) -> dict[Path, int]:
+def _absent_folders(images: Iterable[ImageFiles]) -> dict[Path, int]:
     """Return the folders that are not there, and how many files should lie in each."""
     folders = Counter(path.parent for image in images for path in (image.photographs[0], image.label_map))
     return {folder: count for folder, count in folders.items() if not folder.is_dir()}
 
 
-def _unlisted(images: Sequence[_ImageFiles]) -> dict[Path, tuple[str, ...]]:
+def _unlisted(images: Sequence[ImageFiles]) -> dict[Path, tuple[str, ...]]:
     listed = {path for image in images for path in (*image.photographs, image.label_map)}
     folders = dict.fromkeys(path.parent for path in listed if path.parent.is_dir())
     files = {
@@ -337,98 +240,10 @@ def _unlisted(images: Sequence[_ImageFiles]) -> dict[Path, tuple[str, ...]]:
     return {folder: tuple(path.name for path in paths) for folder, paths in files.items() if paths}
 
 
-def _see_all(
-    name: str, images: Sequence[_ImageFiles], most: int, progress: Progress | None
-) -> Iterator[tuple[_ImageFiles, _SeenImage]]:
-    """Look at every image on all cores: decoding releases the interpreter lock."""
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
-    try:
-        for done, seen in enumerate(pool.map(lambda image: _see(image, most), images)):
-            yield images[done], seen
-            if progress:
-                progress(f"{name}: reading the images", done + 1, len(images))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _see(image: _ImageFiles, most: int) -> _SeenImage:
-    return _SeenImage(_see_photograph(image.photographs), _see_label_map(image.label_map, most))
-
-
-def _see_photograph(paths: Sequence[Path]) -> _Seen:
-    path, *others = paths
-    if others:
-        detail = f"an image has one photograph, here also {', '.join(map(str, others))}"
-        return _Seen(path, Fault(Kind.SEVERAL_PHOTOGRAPHS, path, detail))
-    try:
-        return _Seen(path, shape=read_image(path).shape[:2])
-    except Exception as error:  # Pillow raises whatever a damaged file leads it to
-        return _Seen(path, _fault_of(path, error, _PHOTOGRAPH_KINDS))
-
-
-def _see_label_map(path: Path, most: int) -> _Seen:
-    """Look at a label map whose labels are 0..`most` and 255."""
-    try:
-        label_map = read_mask(path)
-        pixels = np.array(Image.fromarray(label_map).histogram())
-    except Exception as error:  # Pillow and SciPy raise whatever a damaged file leads them to
-        return _Seen(path, _refused_content(path, most) or _fault_of(path, error, _LABEL_MAP_KINDS))
-    foreign = _foreign(np.flatnonzero(pixels), most)
-    if foreign:
-        return _Seen(path, _foreign_labels(path, foreign, most), label_map.shape)
-    return _Seen(path, None, label_map.shape, pixels)
-
-
-def _refused_content(path: Path, most: int) -> Fault | None:
-    """Return what is wrong with a refused label map if it is not damage: colours, or labels of more than 8 bit."""
-    with suppress(Exception), Image.open(path) as image:
-        if image.mode.startswith("I"):
-            return _foreign_labels(path, _foreign(np.unique(np.asarray(image)), most), most)
-        if image.mode not in ("1", "L", "P"):
-            return Fault(Kind.COLOURS, path, f"mode {image.mode}; a label map holds class indices")
-    return None
-
-
-def _foreign(labels: np.ndarray, most: int) -> list[int]:
-    return [int(label) for label in labels if not 0 <= label <= most and label not in (VOID, WIDE_VOID)]
-
-
-def _foreign_labels(path: Path, foreign: Sequence[int], most: int) -> Fault:
-    labels = f"label{'s' if len(foreign) > 1 else ''} {', '.join(map(str, foreign))}"
-    return Fault(Kind.FOREIGN_LABELS, path, f"{labels}; allowed are 0..{most} and {VOID}")
-
-
-def _fault_of(path: Path, error: Exception, kinds: tuple[Kind, Kind, Kind]) -> Fault:
-    """Return the fault of a file that is missing, that the system refuses to read, or whose content is damaged."""
-    missing, unreadable, damaged = kinds
-    cause = _cause(error)
-    number = cause.errno if isinstance(cause, OSError) else None
-    if number in _ABSENT:
-        return Fault(missing, path)
-    return Fault(damaged if number is None else unreadable, path, _reason(path, error))
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return what a `DataError`, which names the file as well, was raised for."""
-    return (error.__context__ or error) if isinstance(error, DataError) else error
-
-
-def _reason(path: Path, error: BaseException) -> str:
-    """Return why a file could not be read or decoded, without its name."""
-    cause = _cause(error)
-    if isinstance(cause, UnicodeDecodeError):
-        return f"not text ({cause.reason})"
-    if isinstance(cause, UnidentifiedImageError):
-        return "not an image" if path.stat().st_size else "an empty file"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return " ".join(str(cause).split()) or type(cause).__name__
-
-
 # --------------------------------------------------------------------------------- what the sound label maps hold
 
 
-def _pixels(images: Iterable[_SeenImage]) -> np.ndarray:
+def _pixels(images: Iterable[SeenImage]) -> np.ndarray:
     """Return int64 (sound label maps, 256): pixels by label."""
     rows = [image.label_map.pixels for image in images if image.label_map.pixels is not None]
     return np.array(rows, dtype=np.int64).reshape(-1, VOID + 1)
