@@ -34,6 +34,7 @@ def run(
     jobs: int = 1,
     overwrite: str | bool = "never",
     evaluate_on: str | None = None,
+    verbose: bool = False,
 ) -> Result:
     """Make every run that is not finished yet and return all of them; `.frame` is a tidy DataFrame.
 
@@ -42,7 +43,8 @@ def run(
     `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`; `evaluate_on` is `test` (the
     default) or `valid`, held out from the training images. With `jobs` above 1
     runs go side by side in processes of their own, so the calling script needs the usual
-    `if __name__ == "__main__":`. A failed run stands in `.failures`. Raises `bench.config.RequestError` or
+    `if __name__ == "__main__":`. A failed run stands in `.failures`. The first Ctrl-C raises KeyboardInterrupt when
+    the runs under way have written their next checkpoints. Raises `bench.config.RequestError` or
     `benchmarks.DataError`, both `ValueError`, before any work where the request is wrong.
     """
     from rich.console import Console
@@ -66,5 +68,9 @@ def run(
         jobs=jobs,
         overwrite=overwrite,
         evaluate_on=evaluate_on,
+        verbose=verbose,
     )
-    return run_request(request, Console())
+    result = run_request(request, Console())
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return result

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,15 @@ import numpy as np
 import torch
 
 from bench.checkpoint import Checkpoint, CheckpointError
+from bench.code import code_digest
 from bench.config import Config
 from bench.events import Event, Report, Throttle
 from bench.spec import derived_seed
+from bench.stopping import stop_asked, stop_if_asked
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.streams import AnnotatedImages
-from reports.records import write_atomic
+from reports.records import write_atomic, write_atomic_bytes
 from strategies.losses import BASE_LOSSES
 from strategies.network import SegmentationNetwork, build_network
 from strategies.protocol import BaseRecipe
@@ -37,7 +39,7 @@ def base_file(base_hash: str) -> Path:
 
 def base_checkpoint(base_hash: str) -> Checkpoint:
     """Return the checkpoint of the training of a base model."""
-    return Checkpoint(base_file(base_hash).with_suffix(".ckpt"), {"base": base_hash})
+    return Checkpoint(base_file(base_hash).with_suffix(".ckpt"), {"base": base_hash, "code": code_digest()})
 
 
 def augmentation(config: Config) -> Augmentation:
@@ -136,8 +138,11 @@ def train_base(
                 report(Event(job, f"epoch {epoch + 1}/{config.base.epochs}", done, total, loss=loss.item()))
         training.epochs = epoch + 1
         training.seconds += time.perf_counter() - started
-        if due.due():
+        last = training.epochs == config.base.epochs
+        if due.due() or (stop_asked() and not last):
             checkpoint.write(training.state_dict())
+        if not last:
+            stop_if_asked()
     network.eval()
     return training
 
@@ -166,9 +171,9 @@ def save_base(network: SegmentationNetwork, base: dict[str, Any], seconds_per_up
     final = base_file(base["hash"])
     measured = {"network": base["inputs"]["network"]["name"], "device": base["inputs"]["device"]}
     write_atomic(final.with_suffix(".json"), json.dumps({**measured, "seconds_per_update": seconds_per_update}))
-    scratch = final.with_suffix(f".{os.getpid()}.tmp")
-    torch.save({"inputs": base["inputs"], "network": network.state_dict()}, scratch)
-    scratch.replace(final)
+    buffer = io.BytesIO()
+    torch.save({"inputs": base["inputs"], "network": network.state_dict()}, buffer)
+    write_atomic_bytes(final, buffer.getvalue())
 
 
 def load_base(

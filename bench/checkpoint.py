@@ -99,7 +99,7 @@ class StepCheckpoints:
     def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
         """`spec` is the run's: whatever could change its numbers stands in its checkpoints."""
         self.folder = folder
-        self.owner = {key: spec[key] for key in ("hash", "seed", "versions", "git")}
+        self.owner = {key: spec[key] for key in ("hash", "seed", "versions", "code")}
 
     def after(self, step: int) -> Checkpoint:
         """Return the checkpoint after a step."""

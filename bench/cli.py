@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="make runs: strategies on a scenario", epilog=f"example: {EXAMPLE}"))
+    _add_run_one(commands.add_parser("run-one", help="make the one run that a directory describes, or go on with it"))
     _add_strategies(commands.add_parser("strategies", help="list the strategies that are installed"))
     _add_scenarios(commands.add_parser("scenarios", help="list the scenarios of the paper's tables"))
     _add_scenario(commands.add_parser("scenario", help="show a scenario's steps, classes and image counts"))
@@ -123,8 +124,7 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.planning import request_of
-    from bench.session import run
-    from bench.view import say_failures
+    from bench.session import run, say_end
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     if options.memory is not None:
@@ -132,7 +132,24 @@ def _run(options: argparse.Namespace) -> int:
     result = run(request_of(options, strategies=options.strategies, scenario=options.scenario), console)
     if result.runs:
         _show(result, options.out, console)
-    return say_failures(result.failures, console)
+    return say_end(result, console)
+
+
+def _add_run_one(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", type=Path, metavar="RUN_DIR", help="the run's directory, in which its spec.yaml stands")
+    add("--base-only", action="store_true", help="train the base model that it needs and no more")
+    add("--verbose", action="store_true", help="print what the log says, and log every update")
+    parser.set_defaults(command=_run_one)
+
+
+def _run_one(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.session import run_one, say_end
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    return say_end(run_one(options.folder, console, options.base_only, options.verbose), console)
 
 
 def _show(result: Result, out: Path, console: Console) -> None:

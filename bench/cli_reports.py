@@ -36,7 +36,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     from bench.folders import require_writable
     from bench.planning import request_of
     from bench.reproduce import reproduce
-    from bench.view import say_failures
+    from bench.session import say_end
     from reports.numbered import FORMATS
 
     require_formats(options.format, FORMATS)
@@ -45,7 +45,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     common = request_of(options, strategies=[], scenario="")
     tables = list(dict.fromkeys(options.table))
     result = reproduce(tables, options.on, common, options.tables, options.format, options.dry_run, console)
-    return say_failures(result.failures, console)
+    return say_end(result, console)
 
 
 def add_tables(parser: argparse.ArgumentParser) -> None:

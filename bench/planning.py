@@ -17,15 +17,17 @@ from bench.config import (
     Config,
     RequestError,
     StrategyRequest,
+    checked,
     method_parameters,
     parse_strategies,
     resolve_config,
 )
-from bench.folders import require_writable
+from bench.folders import finished_at, require_writable
 from bench.spec import run_folder, run_spec
 from bench.view import reading
 from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_training_images, training_parts
+from reports.records import read_spec
 
 if TYPE_CHECKING:
     from bench.runner import BaseJob, RunJob
@@ -49,6 +51,8 @@ class Request:
     """Which runs start again: `never` none, `failed` those that are not finished, `always` (True) all."""
     evaluate_on: str | None = None
     """`test` or `valid`, over what the settings say."""
+    verbose: bool = False
+    """Whether the logs have a line per update, and what they say is printed."""
     prefix: str = ""
     """What the names of its jobs begin with, where several requests are executed together."""
 
@@ -68,6 +72,7 @@ def request_of(options: argparse.Namespace, strategies: str | Sequence[str], sce
         jobs=options.jobs,
         overwrite=options.overwrite,
         evaluate_on=options.evaluate_on,
+        verbose=options.verbose,
     )
 
 
@@ -76,7 +81,8 @@ class Plan:
     """The jobs of requests: base models not yet kept, runs not yet finished, and every run's directory."""
 
     workers: int
-
+    gpus: tuple[str, ...] = ()
+    """Where there are any: their names in CUDA_VISIBLE_DEVICES."""
     bases: dict[str, BaseJob] = field(default_factory=dict)
     """By hash."""
     runs: list[RunJob] = field(default_factory=list)
@@ -86,10 +92,16 @@ class Plan:
     kept_bases: set[str] = field(default_factory=set)
     """Hashes of the base models that are in the cache."""
 
+    @property
+    def jobs(self) -> list[BaseJob | RunJob]:
+        """All of them."""
+        return [*self.bases.values(), *self.runs]
+
     def __add__(self, other: Plan) -> Plan:
         """Return a plan of both's jobs; a base model that both need is trained once."""
         return Plan(
             min(self.workers, other.workers),
+            self.gpus,
             {**other.bases, **self.bases},
             [*self.runs, *other.runs],
             {**self.needs, **{run: self._key_of(base, other) for run, base in other.needs.items()}},
@@ -109,17 +121,66 @@ def prepare(request: Request, console: Console) -> Plan:
     seeds = _seeds(request.seeds)
     name = str(parse_name(request.scenario))
     config = resolve_config(name, request.preset, request.config, request.assignments, request.evaluate_on)
-    workers = _workers(request.jobs, config)
-    if workers > 1:
+    _check_jobs(request.jobs)
+    if request.jobs != 1:
         pool.warm_up()
     require_writable(request.out)
-    scenario = load_scenario(request.scenario, request.data_root)
+    scenario = _checked_scenario(request, config, console)
     _note_oddities(scenario, console)
+    return _plan(request, requests, seeds, config, scenario)
+
+
+def prepare_one(folder: Path, verbose: bool, console: Console) -> Plan:
+    """Return the job of the run that a directory's `spec.yaml` describes, and that of its base model if it is missing.
+
+    Raises `RequestError` where the run would not be the one described: other code, versions, images.
+    """
+    folder = folder.resolve()
+    spec = read_spec(folder)
+    if missing := {"asked", "code", "data", "versions"} - spec.keys():
+        raise RequestError(f"{folder / 'spec.yaml'}: written by an older version, it lacks {min(missing)}")
+    asked = parse_strategies([spec["strategy"]])[0]
+    device = spec["config"]["runtime"].pop("device")
+    config = checked(Config, {**spec["config"], "strategies": {asked.name: spec["method"]["parameters"]}})
+    request = Request(
+        strategies=[spec["strategy"]],
+        scenario=spec["asked"],
+        data_root=Path(spec["data"]["root"]) if spec["data"]["root"] else None,
+        seeds=[spec["seed"]],
+        device=device,
+        out=folder.parents[2],
+        jobs=1,
+        verbose=verbose,
+    )
+    scenario = _checked_scenario(request, config, console)
+    plan = _plan(request, [asked], [spec["seed"]], config, scenario)
+    for job in plan.runs:
+        _require_same(job.spec, read_spec(folder), folder)
+    return plan
+
+
+def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Raise `RequestError` where this code, on this machine, would make another run than the directory's."""
+    for key in ("split_hash", "versions", "code", "hash", "base"):
+        if found[key] != wanted[key]:
+            there, here = wanted[key], found[key]
+            if key == "versions":
+                name = next(n for n in {**there, **here} if there.get(n) != here.get(n))
+                there, here = f"{name} {there.get(name)}", f"{name} {here.get(name)}"
+            raise RequestError(
+                f"{folder}: its {key} is {there!s:.80}, here it would be {here!s:.80}; "
+                f"`bench run` with its settings starts what can be made here"
+            )
+
+
+def _checked_scenario(request: Request, config: Config, console: Console) -> Scenario:
+    """Load the scenario and read its images once."""
+    scenario = load_scenario(request.scenario, request.data_root)
     require_training_images(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
     with reading(console) as progress:
         size = config.data.size or scenario.imageset.uniform_side
         readers(scenario.imageset, size, config.data.ram_gb * 2**30, progress)
-    return _plan(request, requests, seeds, config, scenario, workers)
+    return scenario
 
 
 def _seeds(seeds: Sequence[int]) -> list[int]:
@@ -136,12 +197,24 @@ def _overwrite(policy: str | bool) -> str:
     return policy
 
 
-def _workers(jobs: int | None, config: Config) -> int:
-    if jobs is None:
-        return max(1, (os.cpu_count() or 1) // config.runtime.threads)
-    if jobs < 1:
+def _check_jobs(jobs: int | None) -> None:
+    if jobs is not None and jobs < 1:
         raise RequestError(f"--jobs {jobs}: at least 1")
-    return jobs
+
+
+def _workers(jobs: int | None, config: Config, gpus: Sequence[str]) -> int:
+    """Return how many runs go side by side: by default one a GPU, or as many as their threads fill the cores."""
+    return jobs or len(gpus) or max(1, (os.cpu_count() or 1) // config.runtime.threads)
+
+
+def _gpus(device: str) -> tuple[str, ...]:
+    """Return the GPUs that runs are spread over, by their names in CUDA_VISIBLE_DEVICES; none for `cuda:1`."""
+    if device != "cuda":
+        return ()
+    import torch
+
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return tuple(visible or map(str, range(torch.cuda.device_count())))
 
 
 def _note_oddities(scenario: Scenario, console: Console) -> None:
@@ -162,7 +235,6 @@ def _plan(
     seeds: list[int],
     config: Config,
     scenario: Scenario,
-    workers: int,
 ) -> Plan:
     """Return the jobs of a checked request; imports the methods."""
     from bench.base import base_file
@@ -171,7 +243,8 @@ def _plan(
 
     device = resolved_device(request.device)
     overwrite = _overwrite(request.overwrite)
-    plan = Plan(workers)
+    gpus = _gpus(device)
+    plan = Plan(_workers(request.jobs, config, gpus), gpus)
     for asked in requests:
         parameters = method_parameters(asked, config)
         method = method_class(asked.name)
@@ -180,7 +253,8 @@ def _plan(
             spec = run_spec(scenario, asked, parameters, recipe, config, seed, device, method.offline)
             folder = run_folder(request.out, spec)
             plan.folders.append(folder)
-            if (folder / "done").is_file() and overwrite != "always":
+            finished = finished_at(folder)
+            if finished and overwrite != "always":
                 continue
             common = {
                 "scenario": str(scenario.asked),
@@ -190,6 +264,7 @@ def _plan(
                 "recipe": recipe,
                 "seed": seed,
                 "device": device,
+                "verbose": request.verbose,
             }
             units, weight = _work(method, parameters, config, scenario)
             plan.runs.append(
@@ -200,6 +275,7 @@ def _plan(
                     spec=spec,
                     folder=folder,
                     anew=overwrite != "never",
+                    finished_before=finished,
                     units=units,
                     weight=weight,
                     **common,

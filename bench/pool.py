@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import signal
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Protocol
 
+from bench.claims import Claims, holder
 from bench.events import Event, Report
+from bench.stopping import Stopped, ask_to_stop, stop_asked
+
+POLL_SECONDS = 0.5
+"""Between two looks at a job that another process has claimed, or at whether a stop was asked for."""
 
 
 class Job(Protocol):
@@ -22,8 +31,26 @@ class Job(Protocol):
         """Its name."""
         ...
 
+    @property
+    def claim(self) -> Path:
+        """What is claimed while it is done: another process may be about the same job."""
+        ...
+
+    @property
+    def devices(self) -> int:
+        """How many devices it computes on."""
+        ...
+
+    def made(self) -> bool:
+        """Return whether nothing is left to do, as another process has done it since the job was planned."""
+        ...
+
     def execute(self, report: Report) -> None:
-        """Do it."""
+        """Do it; raise `Stopped` after a checkpoint where a stop was asked for."""
+        ...
+
+    def record_failure(self, failure: str) -> None:
+        """Keep the reason why it failed."""
         ...
 
 
@@ -37,11 +64,34 @@ class Listener(Protocol):
         """A job has moved on."""
 
     def end(self, job: str, failure: str | None) -> None:
-        """A job has ended; `failure` is None where it succeeded."""
+        """A job has ended."""
+
+    def stop(self, job: str) -> None:
+        """A job was stopped before its end; it can go on another time."""
 
 
-Failures = dict[str, str]
-"""By job: the traceback, or one line where there is none."""
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: well, unless something else is said."""
+
+    failure: str | None = None
+    """The traceback, or one line where there is none."""
+    stopped: bool = False
+    """Asked to, it has ended at a checkpoint."""
+    obstacle: str | None = None
+    """What makes it useless to start any other job: a line."""
+
+
+@dataclass
+class Ended:
+    """How jobs ended: which were started here, and of all what was not done."""
+
+    started: set[str] = field(default_factory=set)
+    failures: dict[str, str] = field(default_factory=dict)
+    stopped: list[str] = field(default_factory=list)
+    """Jobs that can go on another time, or were not started."""
+    obstacle: str | None = None
+    """Why nothing more was started, where it was not a person's wish."""
 
 
 def warm_up() -> None:
@@ -53,90 +103,237 @@ def warm_up() -> None:
     forkserver.ensure_running()
 
 
-def run_jobs(jobs: Sequence[Job], needs: Mapping[str, str], workers: int, listener: Listener) -> Failures:
-    """Execute jobs, at most `workers` at a time, each after the job it needs; return what failed.
+def run_jobs(
+    jobs: Sequence[Job], needs: Mapping[str, str], workers: int, listener: Listener, gpus: Sequence[str] = ()
+) -> Ended:
+    """Execute jobs, at most `workers` at a time, each after the job it needs; return what was not done.
 
-    The numbers do not depend on `workers`. A failure stops nothing but the jobs that need the failed one.
+    A job that another process has claimed is awaited. With `gpus`, the names by which CUDA_VISIBLE_DEVICES knows them,
+    the workers are spread over them. The numbers depend on none of this. A failure stops nothing but the jobs that
+    need the failed one.
     """
-    run_all = _one_by_one if workers == 1 else partial(_pool, workers=workers)
-    return run_all(jobs, needs, listener)
-
-
-def _one_by_one(jobs: Sequence[Job], needs: Mapping[str, str], listener: Listener) -> Failures:
-    failures: Failures = {}
-    for job in jobs:
-        if needs.get(job.key) in failures:
-            failures[job.key] = _unmet(needs[job.key])
+    with Claims() as claims:
+        agenda = _Agenda(jobs, needs, listener, claims)
+        if workers == 1:
+            _one_by_one(agenda)
         else:
-            listener.start(job.key)
-            try:
-                job.execute(listener.event)
-            except Exception:
-                failures[job.key] = traceback.format_exc()
-        listener.end(job.key, failures.get(job.key))
-    return failures
+            _side_by_side(agenda, workers, gpus)
+    return agenda.ended
 
 
-def _pool(jobs: Sequence[Job], needs: Mapping[str, str], listener: Listener, workers: int) -> Failures:
-    context = multiprocessing.get_context("forkserver")
-    failures: Failures = {}
-    finished: set[str] = set()
-    waiting = list(jobs)
-    running: dict[Connection, tuple[Job, Any]] = {}
-    known = {job.key for job in jobs}
+class _Agenda:
+    """What is to be done, what is claimed, and how it ended."""
+
+    def __init__(self, jobs: Sequence[Job], needs: Mapping[str, str], listener: Listener, claims: Claims) -> None:
+        self.waiting = list(jobs)
+        self.needs = needs
+        self.listener = listener
+        self.claims = claims
+        self.ended = Ended()
+        self._undone = {job.key for job in jobs}
+        self._awaited: set[str] = set()
+
+    def next(self, room: int) -> Job | None:
+        """Return a job that can be done now, claimed, on at most `room` devices; None where there is none."""
+        if stop_asked() or self.ended.obstacle:
+            self._give_up()
+        for job in self.waiting[:]:
+            if self.needs.get(job.key) in self._undone or job.devices > room:
+                continue
+            if not self._claimed(job):
+                continue
+            self.waiting.remove(job)
+            if not job.made():
+                self.ended.started.add(job.key)
+                self.listener.start(job.key)
+                return job
+            self.close(job, Outcome())
+        return None
+
+    def _claimed(self, job: Job) -> bool:
+        try:
+            claimed = self.claims.take(job.claim)
+        except OSError as error:
+            self.ended.obstacle = str(error)
+            return False
+        if not claimed and job.key not in self._awaited:
+            self._awaited.add(job.key)
+            self.listener.event(Event(job.key, "waiting", 0, 0, note=f"{holder(job.claim)} is at it; awaited"))
+        return claimed
+
+    def close(self, job: Job, outcome: Outcome) -> None:
+        """Take down how a job that was claimed has ended."""
+        failure = outcome.failure
+        self.ended.obstacle = self.ended.obstacle or outcome.obstacle
+        if failure:
+            job.record_failure(failure)
+        self.claims.release(job.claim)
+        self._note_end(job, outcome)
+        if failure:
+            for other in [j for j in self.waiting if self.needs.get(j.key) == job.key]:
+                self.waiting.remove(other)
+                self._fail_unclaimed(other, f"{job.key}, which it needs, failed")
+
+    def _fail_unclaimed(self, job: Job, failure: str) -> None:
+        if self._claimed(job):
+            job.record_failure(failure)
+            self.claims.release(job.claim)
+        self._note_end(job, Outcome(failure))
+
+    def _give_up(self) -> None:
+        for job in self.waiting:
+            self._note_end(job, Outcome(stopped=True))
+        self.waiting.clear()
+
+    def _note_end(self, job: Job, outcome: Outcome) -> None:
+        if outcome.stopped:
+            self.ended.stopped.append(job.key)
+            self.listener.stop(job.key)
+            return
+        if outcome.failure:
+            self.ended.failures[job.key] = outcome.failure
+        else:
+            self._undone.discard(job.key)
+        self.listener.end(job.key, outcome.failure)
+
+
+def _one_by_one(agenda: _Agenda) -> None:
+    while agenda.waiting:
+        job = agenda.next(room=_EVERYTHING)
+        if job is None:
+            time.sleep(POLL_SECONDS if agenda.waiting else 0)
+            continue
+        agenda.close(job, _outcome(job, agenda.listener.event))
+
+
+_EVERYTHING = 1 << 30
+
+
+def _outcome(job: Job, report: Report) -> Outcome:
     try:
-        while waiting or running:
-            for job in [j for j in waiting if needs.get(j.key) in failures]:
-                failures[job.key] = _unmet(needs[job.key])
-                waiting.remove(job)
-                listener.end(job.key, failures[job.key])
-            for job in waiting[:]:
-                ready = needs.get(job.key) not in known - finished
-                if ready and len(running) < workers:
-                    waiting.remove(job)
-                    running.update([_start(context, job)])
-                    listener.start(job.key)
-            for ready_end in wait(list(running)) if running else ():
-                assert isinstance(ready_end, Connection)
-                job, process = running[ready_end]
-                try:
-                    message = ready_end.recv()
-                except EOFError:
-                    message = f"its process ended with exit status {_joined(process)}"
+        job.execute(report)
+    except Stopped:
+        return Outcome(stopped=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Outcome(stopped=True, obstacle=str(error))
+        return Outcome(traceback.format_exc())
+    except Exception:
+        return Outcome(traceback.format_exc())
+    return Outcome()
+
+
+@dataclass
+class _Worker:
+    job: Job
+    process: Any
+    slots: list[int]
+    told_to_stop: bool = False
+
+
+def _side_by_side(agenda: _Agenda, workers: int, gpus: Sequence[str]) -> None:
+    slots = _Slots(workers, gpus)
+    running: dict[Connection, _Worker] = {}
+    try:
+        while agenda.waiting or running:
+            while agenda.waiting and (job := agenda.next(slots.room)):
+                taken = slots.take(job.devices)
+                running.update([_start(job, taken, slots.environment(taken))])
+            if stop_asked():
+                _tell_to_stop(running)
+            if not running:
+                time.sleep(POLL_SECONDS if agenda.waiting else 0)
+            for end in wait(list(running), POLL_SECONDS) if running else ():
+                assert isinstance(end, Connection)
+                message = _received(end, running[end])
                 if isinstance(message, Event):
-                    listener.event(message)
+                    agenda.listener.event(message)
                     continue
-                del running[ready_end]
-                _joined(process)
-                finished.add(job.key)
-                if message is not None:
-                    failures[job.key] = message
-                listener.end(job.key, message)
+                worker = running.pop(end)
+                worker.process.join(10)
+                slots.give_back(worker.slots)
+                agenda.close(worker.job, message)
     finally:
-        for _, process in running.values():
-            process.terminate()
-    return failures
+        for worker in running.values():
+            worker.process.kill()
 
 
-def _start(context: Any, job: Job) -> tuple[Connection, tuple[Job, Any]]:
+class _Slots:
+    """Room for so many jobs, each on a GPU where there are any; several slots may share one."""
+
+    def __init__(self, workers: int, gpus: Sequence[str]) -> None:
+        self.gpus = gpus
+        self.workers = workers
+        self.free = list(range(workers))
+
+    @property
+    def room(self) -> int:
+        """On how many devices a job may compute now."""
+        if len(self.free) == self.workers:
+            return _EVERYTHING
+        return len({self._gpu(slot) for slot in self.free}) if self.gpus else len(self.free)
+
+    def take(self, devices: int) -> list[int]:
+        """Return slots for a job on so many devices, each on another GPU; all slots where there are not as many."""
+        chosen: dict[object, int] = {}
+        for slot in self.free:
+            chosen.setdefault(self._gpu(slot) if self.gpus else slot, slot)
+        taken = list(chosen.values())[:devices]
+        if len(taken) < devices:
+            taken = list(self.free)
+        self.free = [slot for slot in self.free if slot not in taken]
+        return taken
+
+    def give_back(self, slots: Sequence[int]) -> None:
+        """Free slots again."""
+        self.free = sorted([*self.free, *slots])
+
+    def environment(self, slots: Sequence[int]) -> dict[str, str]:
+        """Return what a process in these slots is told: which GPUs it sees."""
+        if not self.gpus:
+            return {}
+        seen = self.gpus if len(slots) == self.workers else [self._gpu(slot) for slot in slots]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(seen))}
+
+    def _gpu(self, slot: int) -> str:
+        return self.gpus[slot % len(self.gpus)]
+
+
+def _start(job: Job, slots: list[int], environment: Mapping[str, str]) -> tuple[Connection, _Worker]:
+    context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(job, theirs, dict(os.environ)))
+    process = context.Process(target=_child, args=(job, theirs, {**os.environ, **environment}))
     process.start()
     theirs.close()
-    return ours, (job, process)
+    return ours, _Worker(job, process, slots)
+
+
+def _received(end: Connection, worker: _Worker) -> Event | Outcome:
+    try:
+        message: Event | Outcome = end.recv()
+        return message
+    except EOFError:
+        worker.process.join(10)
+        if worker.told_to_stop:
+            return Outcome(stopped=True)
+        return Outcome(f"its process ended with exit status {worker.process.exitcode}")
+
+
+def _tell_to_stop(running: Mapping[Connection, _Worker]) -> None:
+    for worker in running.values():
+        if not worker.told_to_stop:
+            worker.told_to_stop = True
+            worker.process.terminate()
 
 
 def _child(job: Job, to_parent: Connection, environment: Mapping[str, str]) -> None:
     """Execute a job in the environment of now: the process that workers are forked from may be older."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says what it means
+    signal.signal(signal.SIGTERM, ask_to_stop)
     _die_with_parent()
     os.environ.clear()
     os.environ.update(environment)
-    failure = None
-    try:
-        job.execute(to_parent.send)
-    except Exception:
-        failure = traceback.format_exc()
-    to_parent.send(failure)
+    to_parent.send(_outcome(job, to_parent.send))
 
 
 def _die_with_parent() -> None:
@@ -148,13 +345,3 @@ def _die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _joined(process: Any) -> int | None:
-    process.join(10)
-    status: int | None = process.exitcode
-    return status
-
-
-def _unmet(needed: str) -> str:
-    return f"{needed}, which it needs, failed"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,20 @@ import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
 
-from bench.base import augmentation, base_checkpoint, iterations, load_base, save_base, train_base
+from bench.base import augmentation, base_checkpoint, base_file, iterations, load_base, save_base, train_base
+from bench.code import code_digest
 from bench.config import Config
 from bench.events import Event, Report, Throttle
+from bench.folders import claim_of, finished_at
+from bench.log import LOG_FILE, log, log_start, logged
 from bench.resume import Start, keep_step, run_checkpoints, start_run
 from bench.spec import derived_seed
+from bench.stopping import stop_if_asked
 from benchmarks.augmentation import View
 from benchmarks.scenarios import load_scenario
 from benchmarks.streams import AnnotatedImages, SegmentationScenario, build_benchmark
 from reports.metrics import mean_iou
-from reports.records import RunWriter
+from reports.records import RunWriter, clear_scraps, write_atomic, write_spec
 from strategies.evaluation import ConfusionMeter
 from strategies.method import Method
 from strategies.network import SegmentationNetwork
@@ -42,6 +47,7 @@ class _Common:
     recipe: BaseRecipe
     seed: int
     device: str
+    verbose: bool
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,33 @@ class BaseJob(_Common):
     units: int
     weight: float
 
+    @property
+    def claim(self) -> Path:
+        """What is claimed while it is trained, in the cache, so by all output folders."""
+        return base_file(self.base["hash"]).with_suffix(".claim")
+
+    @property
+    def log(self) -> Path:
+        """Its log, beside the model in the cache."""
+        return base_file(self.base["hash"]).with_suffix(".log")
+
+    @property
+    def devices(self) -> int:
+        """How many devices it is trained on."""
+        return 1
+
+    def made(self) -> bool:
+        """Return whether the model is kept."""
+        return base_file(self.base["hash"]).is_file()
+
+    def record_failure(self, failure: str) -> None:
+        """Leave it to the log."""
+
     def execute(self, report: Report) -> None:
         """Train the base model and keep it."""
-        with threads(self.config.runtime.threads):
+        with logged(self.log, self.key, report, self.verbose) as report, threads(self.config.runtime.threads):
+            log_start({"torch": self.base["inputs"]["torch"], "code": code_digest()})
+            clear_scraps(base_file(self.base["hash"]).parent, self.base["hash"])
             experience = _benchmark(self).train_stream[0]
             classes = len(experience.classes_in_this_experience)
             device = torch.device(self.device)
@@ -78,12 +108,46 @@ class RunJob(_Common):
     spec: dict[str, Any]
     folder: Path
     anew: bool
+    finished_before: int | None
+    """When the run was finished, in ns, as it was planned; None if it was not."""
     units: int
     weight: float
 
+    @property
+    def claim(self) -> Path:
+        """What is claimed while it is made."""
+        return claim_of(self.folder)
+
+    @property
+    def log(self) -> Path:
+        """Its log."""
+        return self.folder / LOG_FILE
+
+    @property
+    def devices(self) -> int:
+        """How many devices it computes on."""
+        return 1
+
+    def made(self) -> bool:
+        """Return whether the run has been finished since it was planned."""
+        return finished_at(self.folder) not in (None, self.finished_before)
+
+    def record_failure(self, failure: str) -> None:
+        """Write the reason to `error.txt`, unless that cannot be written either."""
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.folder / "error.txt", failure)
+
+    def announce(self) -> None:
+        """Write the spec, so that the directory tells what it waits for."""
+        if not (self.folder / "spec.yaml").is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_spec(self.folder, self.spec)
+
     def execute(self, report: Report) -> None:
         """Make the run and write its directory, `done` last."""
-        with threads(self.config.runtime.threads):
+        with logged(self.log, self.key, report, self.verbose) as report, threads(self.config.runtime.threads):
+            log_start({**self.spec["versions"], "code": self.spec["code"], "git": self.spec["git"]})
             _make_run(self, _benchmark(self), report)
 
 
@@ -140,6 +204,8 @@ def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> N
             keep_step(job, t, done, template)
         miou = mean_iou(meter.matrix)
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
+        if t + 1 < len(stream):
+            stop_if_asked()
     writer.finish()
     run_checkpoints(job).clear()
 
@@ -254,6 +320,8 @@ class _Progress(SupervisedPlugin):
 
     def after_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         self.done += 1
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("update %d of %d, loss %.8g", self.done, self.job.units, strategy.loss.item())
         if self.throttle.due():
             self.report(
                 Event(

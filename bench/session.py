@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from bench import pool
-from bench.planning import Plan, Request, prepare
-from bench.view import make_view
+from bench.folders import finished_at
+from bench.log import last_lines
+from bench.planning import Plan, Request, prepare, prepare_one
+from bench.stopping import signals_heeded
+from bench.view import last_line, make_view
 from reports.records import Run, read_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.runner import BaseJob, RunJob
+
+LOG_LINES = 6
+"""Of a failed job's log that are shown at the end."""
 
 
 @dataclass
@@ -25,6 +32,17 @@ class Result:
 
     runs: list[Run]
     failures: dict[str, str] = field(default_factory=dict)
+    stopped: list[str] = field(default_factory=list)
+    """Jobs that a stop or an obstacle kept from their end: the same request goes on with them."""
+    obstacle: str | None = None
+    """What kept them from it, where it was not a person's wish."""
+    logs: dict[str, Path] = field(default_factory=dict)
+    """Of the jobs that were started here, by job."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a person stopped it."""
+        return bool(self.stopped) and self.obstacle is None
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -39,31 +57,67 @@ def run(request: Request, console: Console) -> Result:
     return execute(prepare(request, console), console)
 
 
+def run_one(
+    folder: Path, console: Console, base_only: bool = False, verbose: bool = False, heed_signals: bool = True
+) -> Result:
+    """Make the run that a directory describes, or the base model that it needs, in the calling process.
+
+    Raises `RequestError`, `DataError` or `RecordError` before any work where it cannot be made as described.
+    """
+    plan = prepare_one(folder, verbose, console)
+    if base_only:
+        plan.runs, plan.needs, plan.folders = [], {}, []
+    return execute(plan, console, heed_signals)
+
+
 def prepare_all(requests: Sequence[Request], console: Console) -> Plan:
     """Return the jobs of several requests together."""
     first, *others = (prepare(request, console) for request in requests)
     return sum(others, first)
 
 
-def execute(plan: Plan, console: Console) -> Result:
-    """Make a plan's base models and runs."""
-    failures = _make(plan, console)
-    finished = [read_run(folder) for folder in plan.folders if (folder / "done").is_file()]
-    return Result(finished, failures)
+def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
+    """Make a plan's base models and runs.
+
+    In the main thread the first SIGINT or SIGTERM ends that at the next checkpoints, unless `heed_signals` is false.
+    """
+    ended = _make(plan, console, heed_signals)
+    finished = [read_run(folder) for folder in plan.folders if finished_at(folder)]
+    logs = {job.key: job.log for job in plan.jobs if job.key in ended.started}
+    return Result(finished, ended.failures, ended.stopped, ended.obstacle, logs)
 
 
-def _make(plan: Plan, console: Console) -> dict[str, str]:
-    jobs: list[BaseJob | RunJob] = [*plan.bases.values(), *plan.runs]
-    jobs.sort(key=lambda job: (job.key in plan.needs, -job.weight))  # long ones first, none before what it needs
+def say_end(result: Result, console: Console) -> int:
+    """Print what failed, with the end of its log, and what was stopped; return the exit status."""
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    for job, failure in result.failures.items():
+        say(f"failed: {job}: {last_line(failure)}", "red")
+        if job in result.logs:
+            say(f"  the end of {result.logs[job]}:")
+            for line in last_lines(result.logs[job], LOG_LINES):
+                say(f"  | {line}")
+    if result.obstacle:
+        say(result.obstacle, "red")
+    if result.stopped:
+        say(f"{len(result.stopped)} jobs are not finished; the same command goes on with them")
+    if result.interrupted:
+        return 130
+    return 1 if result.failures or result.obstacle else 0
+
+
+def _make(plan: Plan, console: Console, heed_signals: bool) -> pool.Ended:
+    jobs = sorted(plan.jobs, key=lambda job: (job.key in plan.needs, -job.weight))  # long first, none before its need
     skipped = len(plan.folders) - len(plan.runs)
     if skipped:
         console.print(f"{skipped} of {len(plan.folders)} runs are finished already", highlight=False)
     with make_view(console, {job.key: job.weight for job in jobs}) as view:
         if plan.kept_bases:
             view.note(f"{len(plan.kept_bases)} base model(s) from the cache")
-        failures = pool.run_jobs(jobs, plan.needs, plan.workers, view)
-    for job in plan.runs:
-        if job.key in failures:
-            job.folder.mkdir(parents=True, exist_ok=True)
-            (job.folder / "error.txt").write_text(failures[job.key])
-    return failures
+        heeded = signals_heeded(view.note) if heed_signals else nullcontext()
+        with heeded:
+            for run in plan.runs:
+                run.announce()
+            return pool.run_jobs(jobs, plan.needs, plan.workers, view, plan.gpus)

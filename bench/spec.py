@@ -6,12 +6,12 @@ import dataclasses
 import hashlib
 import json
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench.code import code_digest, git_revision
 from bench.config import Config, StrategyRequest
 from benchmarks.scenarios import Scenario
 from reports.records import SCHEMA
@@ -83,6 +83,7 @@ def run_spec(
     return {
         "schema": SCHEMA,
         "scenario": described["name"],
+        "asked": str(scenario.asked),
         "strategy": request.label,
         "seed": seed,
         "hash": digest(determining)[:12],
@@ -106,7 +107,8 @@ def run_spec(
         },
         "base": None if offline else {"hash": digest(base), "inputs": base},
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
-        "git": _git_revision(),
+        "code": code_digest(),
+        "git": git_revision(),
     }
 
 
@@ -128,17 +130,4 @@ def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return None
-
-
-@cache
-def _git_revision() -> str | None:
-    """The revision of the checkout this code runs from, marked where it has been changed; None elsewhere."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
         return None

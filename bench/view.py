@@ -53,7 +53,7 @@ class _Clock:
 class _Row:
     weight: float
     event: Event | None = None
-    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    state: Literal["waiting", "running", "done", "failed", "stopped"] = "waiting"
     miou: float | None = None
     clock: _Clock = field(default_factory=_Clock)
 
@@ -105,6 +105,10 @@ class LiveView:
         self.rows[job].state = "failed" if failure else "done"
         if failure:
             self.note(f"{job}: failed: {last_line(failure)}")
+
+    def stop(self, job: str) -> None:
+        """A job was stopped before its end."""
+        self.rows[job].state = "stopped"
 
     def note(self, text: str) -> None:
         """Print a line above the table."""
@@ -191,6 +195,11 @@ class LineView:
         """A job has ended."""
         self.note(f"{job}: failed: {last_line(failure)}" if failure else f"{job}: done")
 
+    def stop(self, job: str) -> None:
+        """A job was stopped before its end."""
+        if job in self._said:
+            self.note(f"{job}: stopped")
+
     def note(self, text: str) -> None:
         """Print a line."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -217,15 +226,6 @@ def reading(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 def make_view(console: Console, weights: Mapping[str, float]) -> View:
     """Return the view that fits where the output goes."""
     return LiveView(console, weights) if console.is_terminal else LineView(console, weights)
-
-
-def say_failures(failures: Mapping[str, str], console: Console) -> int:
-    """Print which jobs failed and why; return the exit status."""
-    for job, failure in failures.items():
-        console.print(
-            f"failed: {job}: {last_line(failure)}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
-    return 1 if failures else 0
 
 
 def last_line(failure: str) -> str:

@@ -6,6 +6,9 @@
         steps.csv               a row per step: mIoU of all classes and of the groups, in per cent
         costs.csv               a row per step: batches, passes, seconds
         checkpoint/             while it is unfinished: what it goes on from
+        claim                   while a process works on it: which one
+        log.txt                 what happened when, appended to
+        error.txt               why it failed, until it is started again
         predictions/            of a few images: images/ID.png, truth/ID.png, step-<t>/ID.png (labels in learning order)
         done                    written last; a directory without it is unfinished
 
@@ -19,6 +22,7 @@ import csv
 import io
 import math
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,6 +66,17 @@ class RecordError(ValueError):
 # ---------------------------------------------------------------- files
 
 
+def scratch_path(path: Path) -> Path:
+    """Return a hidden name beside `path` that no other process or machine uses; `clear_scraps` knows it."""
+    return path.with_name(f".{path.name}{_SCRAP}{secrets.token_hex(8)}")
+
+
+def clear_scraps(folder: Path, name: str = "") -> None:
+    """Delete what writers that were killed left below a folder: of all files, or of one."""
+    for scrap in folder.rglob(f".{name}*{_SCRAP}*"):
+        scrap.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write `text` as UTF-8 so that `path` holds either its old content or all of the new."""
     write_atomic_bytes(path, text.encode("utf-8"))
@@ -69,7 +84,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_atomic_bytes(path: Path, content: bytes) -> None:
     """Write `content` so that `path` holds either its old content or all of the new."""
-    temporary = path.with_name(f".{path.name}{_SCRAP}{os.getpid()}")
+    temporary = scratch_path(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -134,6 +149,16 @@ def _check_spec(spec: object, path: Path) -> Spec:
     if not steps or len(spec["class_names"]) != _known_after(spec)[-1]:
         raise RecordError(f"{path}: 'class_names' must be the background and every class of 'steps'")
     return spec
+
+
+def write_spec(run: Path, spec: Spec) -> None:
+    """Write `spec.yaml` of a run directory."""
+    write_atomic(run / "spec.yaml", yaml.safe_dump(spec, sort_keys=False))
+
+
+def read_spec(run: Path) -> Spec:
+    """Return `spec.yaml` of a run directory, finished or not; RecordError where it is missing or damaged."""
+    return _read_spec(run / "spec.yaml")
 
 
 def _read_spec(path: Path) -> Spec:
@@ -293,8 +318,7 @@ class RunWriter:
         recorded.
         """
         self._spec = _check_spec(spec, self.path / "spec.yaml")
-        for scrap in self.path.rglob(f".*{_SCRAP}*"):
-            scrap.unlink(missing_ok=True)
+        clear_scraps(self.path)
         names = spec["class_names"]
         sizes = _known_after(spec)[:next_step]
         self._confusions = [_read_confusion(self.path, step, names[:size]) for step, size in enumerate(sizes)]
@@ -305,7 +329,7 @@ class RunWriter:
         (self.path / "confusion").mkdir(parents=True, exist_ok=True)
         # First of all: a directory that is being written must not pass for a finished one.
         (self.path / "done").unlink(missing_ok=True)
-        write_atomic(self.path / "spec.yaml", yaml.safe_dump(spec, sort_keys=False))
+        write_spec(self.path, spec)
         self._write_rows()
         for step in range(next_step, len(spec["steps"])):
             _confusion_path(self.path, step).unlink(missing_ok=True)

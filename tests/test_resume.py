@@ -108,8 +108,9 @@ def bits(state: object) -> object:
 
 
 def files(folder: Path) -> dict[str, object]:
-    """Every file below a folder, hidden ones too; of costs.csv what equal runs have in common."""
-    return {str(f.relative_to(folder)): _content(f) for f in folder.rglob("*") if not f.is_dir()}
+    """Every file below a folder, hidden ones too; of costs.csv what equal runs have in common, of logs nothing."""
+    found = (file for file in folder.rglob("*") if not file.is_dir() and file.name != "log.txt")
+    return {str(file.relative_to(folder)): _content(file) for file in found}
 
 
 def _content(file: Path) -> object:

@@ -4,13 +4,13 @@ import csv
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import yaml
+from jobs import IdleJob, Listener
 from rich.console import Console
 from voc_root import make_voc_root
 
@@ -250,39 +250,25 @@ def test_the_python_api_returns_a_tidy_frame(root: Path, tmp_path: Path) -> None
     assert read_run(Path(result.frame.run.iloc[0])).spec["config"]["memory"]["size"] == 8
 
 
-class _Listener:
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.ended: dict[str, bool] = {}
+class _Job(IdleJob):
+    """Takes down that it was executed; fails where it is called so."""
 
-    def start(self, job: str) -> None:
-        self.started.append(job)
-
-    def event(self, event: Event) -> None: ...
-
-    def end(self, job: str, failure: str | None) -> None:
-        self.ended[job] = failure is not None
-
-
-class _Job:
-    def __init__(self, key: str, log: list[str], fails: bool = False) -> None:
-        self.key, self.log, self.fails = key, log, fails
+    log: ClassVar[list[str]] = []
 
     def execute(self, report: object) -> None:
         self.log.append(self.key)
-        if self.fails:
+        if self.key.startswith("broken"):
             raise RuntimeError(f"{self.key} broke")
 
 
-def test_what_needs_a_failed_base_fails_with_it() -> None:
-    log: list[str] = []
-    jobs = [_Job("base", log, fails=True), _Job("a", log), _Job("b", log)]
-    listener = _Listener()
-    failures = pool.run_jobs(jobs, {"a": "base"}, 1, listener)
-    assert log == listener.started == ["base", "b"]
-    assert listener.ended == {"base": True, "a": True, "b": False}
-    assert failures["a"] == "base, which it needs, failed"
-    assert "base broke" in failures["base"]
+def test_what_needs_a_failed_base_fails_with_it(tmp_path: Path) -> None:
+    jobs = [_Job(key, tmp_path) for key in ("broken base", "a", "b")]
+    listener = Listener()
+    ended = pool.run_jobs(jobs, {"a": "broken base"}, 1, listener)
+    assert _Job.log == listener.started == ["broken base", "b"]
+    assert listener.ended == {"broken base": True, "a": True, "b": False}
+    assert ended.failures["a"] == "broken base, which it needs, failed" == (tmp_path / "a.error").read_text()
+    assert "broken base broke" in ended.failures["broken base"]
 
 
 def test_a_live_view_shows_each_run_and_the_time_left() -> None:
@@ -301,21 +287,18 @@ def test_a_live_view_shows_each_run_and_the_time_left() -> None:
     assert "waiting" in next(line for line in text.splitlines() if "mib seed 0" in line)
 
 
-@dataclass(frozen=True)
-class Failing:
-    """A job whose process or code fails."""
-
-    key: str
+class Failing(IdleJob):
+    """A job whose code fails."""
 
     def execute(self, report: Report) -> None:
         raise RuntimeError(f"{self.key} fails")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_jobs_that_need_a_failed_one_fail_and_nothing_waits_forever(workers: int) -> None:
+def test_jobs_that_need_a_failed_one_fail_and_nothing_waits_forever(workers: int, tmp_path: Path) -> None:
     """The last jobs left may all be such."""
     view = LineView(Console(quiet=True), dict.fromkeys("abcd", 1.0))
-    failures = pool.run_jobs([Failing(key) for key in "abcd"], {"c": "a", "d": "a"}, workers, view)
+    failures = pool.run_jobs([Failing(key, tmp_path) for key in "abcd"], {"c": "a", "d": "a"}, workers, view).failures
     assert sorted(failures) == list("abcd")
     assert failures["d"] == failures["c"] == "a, which it needs, failed"
     assert failures["b"].endswith("RuntimeError: b fails\n")
@@ -345,19 +328,16 @@ def test_images_decoded_by_workers_give_the_run_that_images_in_memory_give(tiny_
     assert found[0] == found[1]
 
 
-@dataclass(frozen=True)
-class Telling:
+class Telling(IdleJob):
     """A job that fails with what an environment variable holds."""
-
-    key: str
 
     def execute(self, report: Report) -> None:
         raise RuntimeError(os.environ.get("BENCH_CACHE"))
 
 
-def test_workers_see_the_environment_of_their_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_see_the_environment_of_their_own_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The process that they are forked from was started with another one."""
     view = LineView(Console(quiet=True), {"a": 1.0})
     for cache in ("first", "second"):
         monkeypatch.setenv("BENCH_CACHE", cache)
-        assert f"RuntimeError: {cache}" in pool.run_jobs([Telling("a")], {}, 2, view)["a"]
+        assert f"RuntimeError: {cache}" in pool.run_jobs([Telling("a", tmp_path)], {}, 2, view).failures["a"]

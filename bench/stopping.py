@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM: the first asks for a stop at the next checkpoint, the second stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Stopped(Exception):
+    """Work has ended after a checkpoint because a stop was asked for."""
+
+
+_asked = threading.Event()
+
+
+def stop_asked() -> bool:
+    """Return whether work is to end at its next checkpoint."""
+    return _asked.is_set()
+
+
+def ask_to_stop(*signal_and_frame: object) -> None:
+    """Ask for it; can be a signal's handler."""
+    _asked.set()
+
+
+def stop_if_asked() -> None:
+    """Raise `Stopped` where a stop was asked for; to be called where a checkpoint has been written."""
+    if _asked.is_set():
+        raise Stopped
+
+
+@contextmanager
+def signals_heeded(say: Callable[[str], None]) -> Iterator[None]:
+    """In a block of the main thread, the first SIGINT or SIGTERM asks for a stop and the second interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def heed(number: int, frame: object) -> None:
+        if _asked.is_set():
+            raise KeyboardInterrupt
+        _asked.set()
+        say("stopping at the next checkpoint; once more (Ctrl-C) stops at once")
+
+    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _asked.clear()
