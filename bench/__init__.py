@@ -31,9 +31,10 @@ def run(
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     out: str | Path = "runs",
-    jobs: int = 1,
+    jobs: int | None = 1,
     overwrite: str | bool = "never",
     evaluate_on: str | None = None,
+    launcher: str = "local",
     verbose: bool = False,
 ) -> Result:
     """Make every run that is not finished yet and return all of them; `.frame` is a tidy DataFrame.
@@ -68,6 +69,7 @@ def run(
         jobs=jobs,
         overwrite=overwrite,
         evaluate_on=evaluate_on,
+        launcher=launcher,
         verbose=verbose,
     )
     result = run_request(request, Console())

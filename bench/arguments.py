@@ -37,6 +37,12 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu or cuda")
     add_runs_folder(parser, "--out")
     add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")
+    add(
+        "--launcher",
+        default="local",
+        choices=["local", "slurm"],
+        help="slurm submits the runs to a cluster: --set slurm.partition=gpu,slurm.timeout_min=240",
+    )
     add("--verbose", action="store_true", help="print what the logs of the runs say, and log every update")
     add(
         "--overwrite",

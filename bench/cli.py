@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bench.arguments import add_data_root, add_run_settings
+from bench.cli_queue import add_cancel, add_status
 from bench.cli_reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="make runs: strategies on a scenario", epilog=f"example: {EXAMPLE}"))
     _add_run_one(commands.add_parser("run-one", help="make the one run that a directory describes, or go on with it"))
+    add_status(commands.add_parser("status", help="tell what is done, running, waiting and failed"))
+    add_cancel(commands.add_parser("cancel", help="take submitted runs out of the queue"))
     _add_strategies(commands.add_parser("strategies", help="list the strategies that are installed"))
     _add_scenarios(commands.add_parser("scenarios", help="list the scenarios of the paper's tables"))
     _add_scenario(commands.add_parser("scenario", help="show a scenario's steps, classes and image counts"))

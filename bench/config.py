@@ -35,6 +35,12 @@ GRIDS: dict[str, tuple[str, ...]] = {
 }
 """Lists of strategies by name. `ablation`: the rows of Table 4, from er to ours, one part more in each."""
 
+LAUNCHER_SECTION = "slurm"
+"""Settings that stand beside those of a run, and change none of its numbers."""
+
+_BETWEEN_ASSIGNMENTS = re.compile(r",(?![^\[{(]*[\]})])(?=\s*[A-Za-z_][\w.-]*=)")
+"""Between `a=1` and `b=2` in `a=1,b=2`, not within brackets."""
+
 T = TypeVar("T")
 Settings = dict[str, Any]
 
@@ -200,20 +206,8 @@ def resolve_config(
     In a preset or file, settings below `scenarios: PATTERN:` hold for the scenarios that match, over the others.
     Raises `RequestError` for an unknown preset, key or strategy and for a value outside its range.
     """
-    chosen = preset or DEFAULT_PRESET[scenario.partition("-")[0]]
-    if chosen not in PRESETS:
-        near = difflib.get_close_matches(chosen, PRESETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise RequestError(f"unknown preset '{chosen}'{hint} (known: {', '.join(PRESETS)})")
-    settings = _for_scenario(read_yaml(importlib.resources.files("bench") / "presets" / f"{chosen}.yaml"), scenario)
-    if file is not None:
-        settings = _merged(settings, _for_scenario(read_yaml(file), scenario))
-    for text in assignments:
-        key, value = _pair(text, "--set")
-        nested: Any = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        settings = _merged(settings, nested)
+    settings = _merged_settings(scenario, preset, file, assignments)
+    settings.pop(LAUNCHER_SECTION, None)
     if evaluate_on is not None:
         settings = _merged(settings, {"evaluation": {"stream": evaluate_on}})
     if evaluate_on == "valid" and not settings["evaluation"].get("valid_fraction"):
@@ -226,6 +220,34 @@ def resolve_config(
             raise RequestError(f"strategies.{name}: {error}") from None
     _check_together(config)
     return config
+
+
+def launcher_settings(
+    scenario: str, preset: str | None = None, file: Path | None = None, assignments: Sequence[str] = ()
+) -> Settings:
+    """Return the section of the settings that tells how jobs are submitted, unchecked; see `resolve_config`."""
+    section = _merged_settings(scenario, preset, file, assignments).get(LAUNCHER_SECTION, {})
+    if not isinstance(section, dict):
+        raise RequestError(f"{LAUNCHER_SECTION}={section!r}: a section of settings is a mapping")
+    return section
+
+
+def _merged_settings(scenario: str, preset: str | None, file: Path | None, assignments: Sequence[str]) -> Settings:
+    chosen = preset or DEFAULT_PRESET[scenario.partition("-")[0]]
+    if chosen not in PRESETS:
+        near = difflib.get_close_matches(chosen, PRESETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise RequestError(f"unknown preset '{chosen}'{hint} (known: {', '.join(PRESETS)})")
+    settings = _for_scenario(read_yaml(importlib.resources.files("bench") / "presets" / f"{chosen}.yaml"), scenario)
+    if file is not None:
+        settings = _merged(settings, _for_scenario(read_yaml(file), scenario))
+    for text in (part for given in assignments for part in _BETWEEN_ASSIGNMENTS.split(given)):
+        key, value = _pair(text, "--set")
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        settings = _merged(settings, nested)
+    return settings
 
 
 def _check_together(config: Config) -> None:

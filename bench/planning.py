@@ -18,11 +18,13 @@ from bench.config import (
     RequestError,
     StrategyRequest,
     checked,
+    launcher_settings,
     method_parameters,
     parse_strategies,
     resolve_config,
 )
 from bench.folders import finished_at, require_writable
+from bench.slurm import SlurmSettings, require_launcher
 from bench.spec import run_folder, run_spec
 from bench.view import reading
 from benchmarks.packing import readers
@@ -51,6 +53,8 @@ class Request:
     """Which runs start again: `never` none, `failed` those that are not finished, `always` (True) all."""
     evaluate_on: str | None = None
     """`test` or `valid`, over what the settings say."""
+    launcher: str = "local"
+    """`local` makes the runs, `slurm` submits them."""
     verbose: bool = False
     """Whether the logs have a line per update, and what they say is printed."""
     prefix: str = ""
@@ -72,6 +76,7 @@ def request_of(options: argparse.Namespace, strategies: str | Sequence[str], sce
         jobs=options.jobs,
         overwrite=options.overwrite,
         evaluate_on=options.evaluate_on,
+        launcher=options.launcher,
         verbose=options.verbose,
     )
 
@@ -81,6 +86,8 @@ class Plan:
     """The jobs of requests: base models not yet kept, runs not yet finished, and every run's directory."""
 
     workers: int
+    slurm: SlurmSettings | None = None
+    """How its runs are submitted, if they are."""
     gpus: tuple[str, ...] = ()
     """Where there are any: their names in CUDA_VISIBLE_DEVICES."""
     bases: dict[str, BaseJob] = field(default_factory=dict)
@@ -101,6 +108,7 @@ class Plan:
         """Return a plan of both's jobs; a base model that both need is trained once."""
         return Plan(
             min(self.workers, other.workers),
+            self.slurm,
             self.gpus,
             {**other.bases, **self.bases},
             [*self.runs, *other.runs],
@@ -122,12 +130,29 @@ def prepare(request: Request, console: Console) -> Plan:
     name = str(parse_name(request.scenario))
     config = resolve_config(name, request.preset, request.config, request.assignments, request.evaluate_on)
     _check_jobs(request.jobs)
-    if request.jobs != 1:
+    slurm = _slurm_settings(request, name)
+    if request.jobs != 1 and slurm is None:
         pool.warm_up()
     require_writable(request.out)
     scenario = _checked_scenario(request, config, console)
     _note_oddities(scenario, console)
-    return _plan(request, requests, seeds, config, scenario)
+    return _plan(request, requests, seeds, config, scenario, slurm)
+
+
+def _slurm_settings(request: Request, scenario: str) -> SlurmSettings | None:
+    """Return how runs are submitted, None where they are made here; raise `RequestError` for what does not fit."""
+    section = launcher_settings(scenario, request.preset, request.config, request.assignments)
+    if request.launcher == "slurm":
+        if request.jobs is not None:
+            raise RequestError("--jobs is for --launcher local; slurm.array_parallelism bounds what runs at once")
+        settings = checked(SlurmSettings, section, "slurm")
+        require_launcher(settings)
+        return settings
+    if request.launcher != "local":
+        raise RequestError(f"--launcher {request.launcher}: allowed are local, slurm")
+    if any(given.lstrip().startswith("slurm.") for given in request.assignments):
+        raise RequestError("--set slurm...: these settings are for --launcher slurm")
+    return None
 
 
 def prepare_one(folder: Path, verbose: bool, console: Console) -> Plan:
@@ -161,15 +186,15 @@ def prepare_one(folder: Path, verbose: bool, console: Console) -> Plan:
 
 def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     """Raise `RequestError` where this code, on this machine, would make another run than the directory's."""
-    for key in ("split_hash", "versions", "code", "hash", "base"):
-        if found[key] != wanted[key]:
-            there, here = wanted[key], found[key]
+    for key in ("split_hash", "versions", "code", "hash"):
+        there, here = wanted[key], found[key]
+        if there != here:
             if key == "versions":
-                name = next(n for n in {**there, **here} if there.get(n) != here.get(n))
-                there, here = f"{name} {there.get(name)}", f"{name} {here.get(name)}"
+                key = next(name for name in {**there, **here} if there.get(name) != here.get(name))
+                there, here = there.get(key), here.get(key)
             raise RequestError(
-                f"{folder}: its {key} is {there!s:.80}, here it would be {here!s:.80}; "
-                f"`bench run` with its settings starts what can be made here"
+                f"{folder}: its {key} is {there}, here it would be {here}; "
+                f"`bench run` with the run's settings makes it by what is here"
             )
 
 
@@ -235,16 +260,17 @@ def _plan(
     seeds: list[int],
     config: Config,
     scenario: Scenario,
+    slurm: SlurmSettings | None = None,
 ) -> Plan:
     """Return the jobs of a checked request; imports the methods."""
     from bench.base import base_file
     from bench.runner import RunJob
     from strategies.registry import method_class
 
-    device = resolved_device(request.device)
+    device = _submitted_device(request.device, slurm) if slurm else resolved_device(request.device)
     overwrite = _overwrite(request.overwrite)
-    gpus = _gpus(device)
-    plan = Plan(_workers(request.jobs, config, gpus), gpus)
+    gpus = () if slurm else _gpus(device)
+    plan = Plan(_workers(request.jobs, config, gpus), slurm, gpus)
     for asked in requests:
         parameters = method_parameters(asked, config)
         method = method_class(asked.name)
@@ -322,6 +348,15 @@ def _work(method: Any, parameters: Any, config: Config, scenario: Scenario) -> t
     batch = config.incremental.batch_size
     updates = sum(-(-len(part) // batch) for part in parts[1:])
     return updates, 3.0 * updates * batch
+
+
+def _submitted_device(device: str, slurm: SlurmSettings) -> str:
+    """Return the device of runs that other machines make: `auto` is a GPU where the jobs ask for one."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise RequestError(f"--device {device}: with --launcher slurm allowed are auto, cpu, cuda")
+    if device == "auto":
+        return "cuda" if slurm.gpus_per_node else "cpu"
+    return device
 
 
 def resolved_device(device: str) -> str:

@@ -138,6 +138,20 @@ class RunJob(_Common):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomic(self.folder / "error.txt", failure)
 
+    @property
+    def out(self) -> Path:
+        """The folder of all runs that it belongs to."""
+        return self.folder.parents[2]
+
+    def hand_over(self) -> None:
+        """Leave the directory as another process is to find it that makes the run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.anew:
+            (self.folder / "done").unlink(missing_ok=True)
+            run_checkpoints(self).clear()
+        (self.folder / "error.txt").unlink(missing_ok=True)
+        write_spec(self.folder, self.spec)
+
     def announce(self) -> None:
         """Write the spec, so that the directory tells what it waits for."""
         if not (self.folder / "spec.yaml").is_file():

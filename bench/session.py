@@ -14,6 +14,7 @@ from bench import pool
 from bench.folders import finished_at
 from bench.log import last_lines
 from bench.planning import Plan, Request, prepare, prepare_one
+from bench.slurm import submit
 from bench.stopping import signals_heeded
 from bench.view import last_line, make_view
 from reports.records import Run, read_run
@@ -77,10 +78,13 @@ def prepare_all(requests: Sequence[Request], console: Console) -> Plan:
 
 
 def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
-    """Make a plan's base models and runs.
+    """Make a plan's base models and runs, or submit them.
 
     In the main thread the first SIGINT or SIGTERM ends that at the next checkpoints, unless `heed_signals` is false.
     """
+    if plan.slurm:
+        submit(plan, plan.slurm, console)
+        return Result([read_run(folder) for folder in plan.folders if finished_at(folder)])
     ended = _make(plan, console, heed_signals)
     finished = [read_run(folder) for folder in plan.folders if finished_at(folder)]
     logs = {job.key: job.log for job in plan.jobs if job.key in ended.started}

@@ -1,0 +1,59 @@
+"""The commands that look after runs that are under way: status, cancel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from bench.arguments import add_runs_folder
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """Add `bench status`."""
+    add_runs_folder(parser, "--runs")
+    parser.add_argument("--json", action="store_true", help="print JSON, a record per run")
+    parser.set_defaults(command=_status)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.slurm import queue_states
+    from bench.status import print_states, run_states
+
+    _require_folder(options.runs)
+    states = run_states(options.runs, queue_states)
+    if options.json:
+        print(json.dumps([run.as_dict() for run in states], indent=1))
+    else:
+        print_states(states, options.runs, Console(width=None if sys.stdout.isatty() else 120))
+    return 0
+
+
+def add_cancel(parser: argparse.ArgumentParser) -> None:
+    """Add `bench cancel`."""
+    parser.add_argument("run", nargs="*", type=Path, metavar="RUN_DIR", help="directories of runs (default: all)")
+    add_runs_folder(parser, "--runs")
+    parser.set_defaults(command=_cancel)
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.slurm import cancel
+    from bench.status import run_folders
+
+    for folder in options.run or [options.runs]:
+        _require_folder(folder)
+    runs = options.run or run_folders(options.runs)
+    cancel(runs, not options.run, Console(width=None if sys.stdout.isatty() else 120))
+    return 0
+
+
+def _require_folder(folder: Path) -> None:
+    from bench.config import RequestError
+
+    if not folder.is_dir():
+        raise RequestError(f"{folder}: there is no such folder of runs")

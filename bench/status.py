@@ -1,0 +1,134 @@
+"""`bench status`: what is done, running, waiting and failed, told from run directories and the queue."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from bench.claims import holder, is_claimed
+from bench.folders import claim_of
+from bench.submitted import Submitted, read_submitted
+
+State = Literal["done", "running", "waiting", "failed"]
+STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
+SHOWN_WAITING = 20
+"""Waiting runs that are listed; the others are counted."""
+
+Queue = Mapping[str, str]
+"""The state of each job that is in the queue, in Slurm's words."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What is known of a run without reading its results."""
+
+    folder: Path
+    state: State
+    steps: int
+    """Finished ones."""
+    detail: str
+    """Where it runs, what it waits for, or why it failed."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**dataclasses.asdict(self), "folder": str(self.folder)}
+
+
+def run_folders(runs: Path) -> list[Path]:
+    """Return the directories of all runs below a folder."""
+    return sorted(folder for folder, _ in _run_folders(runs))
+
+
+def run_states(runs: Path, ask_queue: Callable[[Iterable[Submitted | None]], Queue | None]) -> list[RunState]:
+    """Return the state of every run below a folder, sorted by path.
+
+    `ask_queue` is given the jobs of the runs that are not done, and returns None where the queue does not answer.
+    """
+    found = sorted(_run_folders(runs))
+    records = {folder: read_submitted(folder) for folder, names in found if "done" not in names}
+    queue = ask_queue(records.values())
+    return [_state(folder, names, records.get(folder), queue) for folder, names in found]
+
+
+def _run_folders(runs: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Yield every run directory below a folder with the names of its files."""
+    for place, folders, files in os.walk(runs):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if "spec.yaml" in files:
+            folders.clear()
+            yield Path(place), frozenset(files)
+
+
+def _state(folder: Path, names: frozenset[str], record: Submitted | None, queue: Queue | None) -> RunState:
+    if "done" in names:
+        return RunState(folder, "done", _steps(folder), "")
+    state, detail = _unfinished(folder, names, record, queue)
+    return RunState(folder, state, _steps(folder), detail)
+
+
+def _unfinished(
+    folder: Path, names: frozenset[str], record: Submitted | None, queue: Queue | None
+) -> tuple[State, str]:
+    claim = claim_of(folder)
+    if "claim" in names and is_claimed(claim):
+        return "running", holder(claim)
+    if record and queue is None:
+        return "waiting", f"job {record.job}; the queue does not answer"
+    if record and queue and record.job in queue:
+        return "waiting", f"job {record.job} {queue[record.job]}"
+    if "error.txt" in names:
+        return "failed", _last_line(folder / "error.txt")
+    if record:
+        return "failed", f"job {record.job} left the queue before the run was done; see {record.log}"
+    return "waiting", "for `bench run`: no process is at it"
+
+
+def _steps(folder: Path) -> int:
+    with suppress(OSError):
+        return max(0, (folder / "steps.csv").read_bytes().count(b"\n") - 1)
+    return 0
+
+
+def _last_line(path: Path) -> str:
+    with suppress(OSError):
+        lines = path.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+    return ""
+
+
+def print_states(states: Sequence[RunState], runs: Path, console: Console) -> None:
+    """Print how many runs of each scenario are in which state, and every run that is not done."""
+    console.print(_counts(states, runs))
+    waiting = 0
+    for run in states:
+        waiting += run.state == "waiting"
+        if run.state == "done" or (run.state == "waiting" and waiting > SHOWN_WAITING):
+            continue
+        text = f"{run.state:<8} {run.folder.relative_to(runs)}: {run.steps} steps done; {run.detail}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if waiting > SHOWN_WAITING:
+        console.print(f"waiting  {waiting - SHOWN_WAITING} more", markup=False, highlight=False)
+
+
+def _counts(states: Sequence[RunState], runs: Path) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False)
+    table.add_column("scenario", overflow="fold")
+    for name in ("runs", *STATES):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows: dict[str, Counter[str]] = {}
+    for run in states:
+        rows.setdefault(run.folder.relative_to(runs).parts[0], Counter())[run.state] += 1
+    rows["all"] = Counter(run.state for run in states)
+    for scenario, count in rows.items():
+        table.add_row(scenario, str(sum(count.values())), *(str(count[state]) for state in STATES))
+    return table
