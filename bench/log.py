@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.events import Event, Report, Throttle
+from bench.stopping import Stopped
 
 LOG_FILE = "log.txt"
 """In a run's directory."""
@@ -39,8 +40,11 @@ def logged(path: Path, key: str, report: Report, verbose: bool) -> Iterator[Repo
     try:
         yield _Logging(report)
         log.info("done", extra=_REPORTED)
-    except BaseException as error:
-        log.error("ended by %s", type(error).__name__, exc_info=True, extra=_REPORTED)
+    except Exception as error:
+        log.error("ended by %s", type(error).__name__, exc_info=not isinstance(error, Stopped), extra=_REPORTED)
+        raise
+    except BaseException as error:  # asked to by a signal
+        log.info("ended by %s", type(error).__name__, extra=_REPORTED)
         raise
     finally:
         logging.captureWarnings(False)

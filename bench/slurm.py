@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -69,11 +70,15 @@ class RunDirectory:
     folder: Path
     base_only: bool
     verbose: bool
+    working_folder: Path
+    """Whose paths the request was made with."""
 
     def __call__(self) -> None:
         """Make the run, or its base model alone; raise RuntimeError where that fails, so that the job fails too."""
+        os.chdir(self.working_folder)
         from bench.session import run_one, say_end
 
+        os.register_at_fork(after_in_child=_leave_signals)
         console = Console(width=120)
         result = run_one(self.folder, console, self.base_only, self.verbose, heed_signals=False)
         if say_end(result, console):
@@ -84,6 +89,13 @@ class RunDirectory:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def _leave_signals() -> None:
+    """In a forked process, such as one that reads images: what a job is told by signals is for its first process."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def submit(plan: Plan, settings: SlurmSettings, console: Console) -> None:
@@ -108,7 +120,7 @@ def submit(plan: Plan, settings: SlurmSettings, console: Console) -> None:
         if base_jobs and settings.cluster == "slurm":
             executor.update_parameters(slurm_dependency=f"afterany:{_array(base_jobs.values())}")
         executor.update_parameters(name="bench")
-        jobs = _submitted(executor, [RunDirectory(run.folder.resolve(), False, run.verbose) for run in runs])
+        jobs = _submitted(executor, [_directory(run) for run in runs])
         for run, job in zip(runs, jobs, strict=True):
             base_job = base_jobs.get(plan.needs.get(run.key, ""))
             log = str(job.paths.stderr)
@@ -134,6 +146,8 @@ def _executor(settings: SlurmSettings, out: Path, code: Path, runs: Sequence[Run
         *settings.setup,
         f"export PYTHONPATH={shlex.quote(str(code.resolve()))}${{PYTHONPATH:+:$PYTHONPATH}}",
         f"export BENCH_CACHE={shlex.quote(str(cache_folder().resolve()))}",
+        # `python -m` looks for modules in the current folder first, which may be the checkout.
+        f"cd {shlex.quote(str(code.resolve()))}",
     ]
     parameters: dict[str, Any] = {
         "timeout_min": settings.timeout_min,
@@ -182,8 +196,12 @@ def _submit_bases(executor: Any, plan: Plan, runs: Sequence[RunJob], settings: S
     if not first or settings.cluster == "local":
         return {}
     executor.update_parameters(name="bench-base")
-    jobs = _submitted(executor, [RunDirectory(run.folder.resolve(), True, run.verbose) for run in first.values()])
+    jobs = _submitted(executor, [_directory(run, base_only=True) for run in first.values()])
     return {key: job.job_id for key, job in zip(first, jobs, strict=True)}
+
+
+def _directory(run: RunJob, base_only: bool = False) -> RunDirectory:
+    return RunDirectory(run.folder.resolve(), base_only, run.verbose, Path.cwd())
 
 
 def _submitted(executor: Any, work: Sequence[RunDirectory]) -> list[Any]:
@@ -262,6 +280,6 @@ def cancel(runs: Sequence[Path], bases_too: bool, console: Console) -> None:
     for run, record in there.items():
         if record.cluster == "local":
             with suppress(ProcessLookupError):
-                os.kill(int(record.job), 15)
+                os.kill(int(record.job), signal.SIGTERM)
         forget_submitted(run)
     console.print(f"{len(there)} runs cancelled, {len(bases)} base models with them", highlight=False)
