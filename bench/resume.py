@@ -81,6 +81,7 @@ def _restored(
         if state["template"] is not None:
             start.template = new_template()
             start.template.load_state_dict(unpacked(state["template"], exemplars_of(benchmark)))
+            start.template.clock.train_iterations = start.done
 
     checkpoints.after(step).restore(load)
     return start

@@ -82,6 +82,7 @@ class OnlineTemplate(SupervisedTemplate):
         workers: int = 0,
         device: str | torch.device = "cpu",
         plugins: Sequence[SupervisedPlugin] = (),
+        evaluator: EvaluationPlugin | None = None,
     ) -> None:
         self.method = method
         self.protocol = protocol
@@ -99,7 +100,7 @@ class OnlineTemplate(SupervisedTemplate):
             eval_mb_size=eval_batch_size,
             device=device,
             plugins=[method, *plugins],
-            evaluator=_silent_evaluator(),
+            evaluator=evaluator or new_evaluator(),
         )
 
     @property
@@ -313,11 +314,11 @@ def peak_ram_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _silent_evaluator() -> EvaluationPlugin:
-    """Avalanche's own metrics and loggers stay off; it warns of that at every construction."""
+def new_evaluator(*metrics: Any) -> EvaluationPlugin:
+    """Return Avalanche's manager of metrics, without loggers; it warns of that at every construction."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return EvaluationPlugin()
+        return EvaluationPlugin(*metrics, collect_all=False)
 
 
 def _freeze_batchnorm(network: nn.Module) -> None:
