@@ -36,14 +36,15 @@ def run(
     evaluate_on: str | None = None,
     launcher: str = "local",
     verbose: bool = False,
+    loggers: str | Sequence[str] = (),
 ) -> Result:
     """Make every run that is not finished yet and return all of them; `.frame` is a tidy DataFrame.
 
     Unfinished runs go on from their last checkpoint; `overwrite="failed"` starts these again, `"always"` (or True)
     all.
     `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`; `evaluate_on` is `test` (the
-    default) or `valid`, held out from the training images. With `jobs` above 1
-    runs go side by side in processes of their own, so the calling script needs the usual
+    default) or `valid`, held out from the training images; `loggers` are of csv, tensorboard and wandb. With `jobs`
+    above 1 runs go side by side in processes of their own, so the calling script needs the usual
     `if __name__ == "__main__":`. A failed run stands in `.failures`. The first Ctrl-C raises KeyboardInterrupt when
     the runs under way have written their next checkpoints. Raises `bench.config.RequestError` or
     `benchmarks.DataError`, both `ValueError`, before any work where the request is wrong.
@@ -71,6 +72,7 @@ def run(
         evaluate_on=evaluate_on,
         launcher=launcher,
         verbose=verbose,
+        loggers=loggers,
     )
     result = run_request(request, Console())
     if result.interrupted:

@@ -25,6 +25,12 @@ def add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:
     )
 
 
+def add_loggers(parser: argparse.ArgumentParser) -> None:
+    """Add `--loggers`."""
+    text = "csv,tensorboard,wandb: into logs/ of each run (default none)"
+    parser.add_argument("--loggers", default="", metavar="NAMES", help=text)
+
+
 def add_run_settings(parser: argparse.ArgumentParser) -> None:
     """Add what determines how runs are made, whatever they are runs of."""
     add = parser.add_argument
@@ -36,6 +42,7 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
     add("--evaluate-on", choices=["test", "valid"], help="stream (default test); valid is held out from training")
     add("--device", default="auto", help="auto, cpu or cuda")
     add_runs_folder(parser, "--out")
+    add_loggers(parser)
     add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")
     add(
         "--launcher",

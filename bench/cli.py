@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench.arguments import add_data_root, add_run_settings
+from bench.arguments import add_data_root, add_loggers, add_run_settings
 from bench.cli_queue import add_cancel, add_status
 from bench.cli_reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
 
@@ -143,6 +143,7 @@ def _add_run_one(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, metavar="RUN_DIR", help="the run's directory, in which its spec.yaml stands")
     add("--base-only", action="store_true", help="train the base model that it needs and no more")
     add("--verbose", action="store_true", help="print what the log says, and log every update")
+    add_loggers(parser)
     parser.set_defaults(command=_run_one)
 
 
@@ -152,7 +153,8 @@ def _run_one(options: argparse.Namespace) -> int:
     from bench.session import run_one, say_end
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    return say_end(run_one(options.folder, console, options.base_only, options.verbose), console)
+    result = run_one(options.folder, console, options.base_only, options.verbose, options.loggers)
+    return say_end(result, console)
 
 
 def _show(result: Result, out: Path, console: Console) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import fnmatch
 import importlib.resources
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ LAUNCHER_SECTION = "slurm"
 
 _BETWEEN_ASSIGNMENTS = re.compile(r",(?![^\[{(]*[\]})])(?=\s*[A-Za-z_][\w.-]*=)")
 """Between `a=1` and `b=2` in `a=1,b=2`, not within brackets."""
+LOGGERS = ("csv", "tensorboard", "wandb")
 
 T = TypeVar("T")
 Settings = dict[str, Any]
@@ -160,6 +162,20 @@ def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
         if labels.count(label) > 1:
             raise RequestError(f"--strategies names '{label}' more than once")
     return requests
+
+
+def parse_loggers(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Parse `csv,tensorboard`; raise `RequestError` for an unknown name or a package that is missing."""
+    asked = text.split(",") if isinstance(text, str) else text
+    names = tuple(dict.fromkeys(name.strip() for name in asked if name.strip()))
+    for name in names:
+        if name not in LOGGERS:
+            near = difflib.get_close_matches(name, LOGGERS, n=1)
+            hint = f"did you mean {near[0]}? " if near else "unknown "
+            raise RequestError(f"--loggers {name}: {hint}(known: {', '.join(LOGGERS)})")
+        if name != "csv" and importlib.util.find_spec(name) is None:
+            raise RequestError(f"--loggers {name}: the package is missing; pip install {name}")
+    return names
 
 
 def _split_outside_brackets(text: str) -> list[str]:

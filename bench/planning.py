@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from bench.config import (
     checked,
     launcher_settings,
     method_parameters,
+    parse_loggers,
     parse_strategies,
     resolve_config,
 )
@@ -57,6 +58,8 @@ class Request:
     """`local` makes the runs, `slurm` submits them."""
     verbose: bool = False
     """Whether the logs have a line per update, and what they say is printed."""
+    loggers: str | Sequence[str] = ()
+    """Of csv, tensorboard, wandb; none changes a number, so no spec tells of them."""
     prefix: str = ""
     """What the names of its jobs begin with, where several requests are executed together."""
 
@@ -78,6 +81,7 @@ def request_of(options: argparse.Namespace, strategies: str | Sequence[str], sce
         evaluate_on=options.evaluate_on,
         launcher=options.launcher,
         verbose=options.verbose,
+        loggers=options.loggers,
     )
 
 
@@ -126,6 +130,7 @@ class Plan:
 def prepare(request: Request, console: Console) -> Plan:
     """Check a request, read its images and return its jobs; raise `RequestError` or `DataError` before any work."""
     requests = parse_strategies(request.strategies)
+    request = replace(request, loggers=parse_loggers(request.loggers))
     seeds = _seeds(request.seeds)
     name = str(parse_name(request.scenario))
     config = resolve_config(name, request.preset, request.config, request.assignments, request.evaluate_on)
@@ -155,7 +160,7 @@ def _slurm_settings(request: Request, scenario: str) -> SlurmSettings | None:
     return None
 
 
-def prepare_one(folder: Path, verbose: bool, console: Console) -> Plan:
+def prepare_one(folder: Path, verbose: bool, loggers: Sequence[str], console: Console) -> Plan:
     """Return the job of the run that a directory's `spec.yaml` describes, and that of its base model if it is missing.
 
     Raises `RequestError` where the run would not be the one described: other code, versions, images.
@@ -176,6 +181,7 @@ def prepare_one(folder: Path, verbose: bool, console: Console) -> Plan:
         out=folder.parents[2],
         jobs=1,
         verbose=verbose,
+        loggers=parse_loggers(loggers),
     )
     scenario = _checked_scenario(request, config, console)
     plan = _plan(request, [asked], [spec["seed"]], config, scenario)
@@ -270,6 +276,10 @@ def _plan(
     device = _submitted_device(request.device, slurm) if slurm else resolved_device(request.device)
     overwrite = _overwrite(request.overwrite)
     gpus = () if slurm else _gpus(device)
+    if "wandb" in request.loggers:
+        from bench.loggers import require_account
+
+        require_account()
     plan = Plan(_workers(request.jobs, config, gpus), slurm, gpus)
     for asked in requests:
         parameters = method_parameters(asked, config)
@@ -304,6 +314,7 @@ def _plan(
                     finished_before=finished,
                     units=units,
                     weight=weight,
+                    loggers=tuple(request.loggers),
                     **common,
                 )
             )

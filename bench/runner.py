@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import EvaluationPlugin
 
 from bench.base import augmentation, base_checkpoint, base_file, iterations, load_base, save_base, train_base
 from bench.code import code_digest
@@ -21,6 +22,7 @@ from bench.config import Config
 from bench.events import Event, Report, Throttle
 from bench.folders import claim_of, finished_at
 from bench.log import LOG_FILE, log, log_start, logged
+from bench.loggers import RunLoggers
 from bench.resume import Start, keep_step, run_checkpoints, start_run
 from bench.spec import derived_seed
 from bench.stopping import stop_if_asked
@@ -112,6 +114,7 @@ class RunJob(_Common):
     """When the run was finished, in ns, as it was planned; None if it was not."""
     units: int
     weight: float
+    loggers: tuple[str, ...] = ()
 
     @property
     def claim(self) -> Path:
@@ -183,8 +186,16 @@ def _benchmark(job: _Common) -> SegmentationScenario:
 
 
 def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> None:
+    meter = ConfusionMeter()
+    with RunLoggers(job, meter) as loggers:
+        _make_steps(job, benchmark, meter, loggers, report)
+
+
+def _make_steps(
+    job: RunJob, benchmark: SegmentationScenario, meter: ConfusionMeter, loggers: RunLoggers, report: Report
+) -> None:
     method = method_class(job.method)
-    meter, progress = ConfusionMeter(), _Progress(job, report)
+    progress = _Progress(job, report)
     plugins = [meter, progress]
 
     def template_of(network: SegmentationNetwork) -> OnlineTemplate:
@@ -197,12 +208,14 @@ def _make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> N
             job.seed,
             torch.device(job.device),
             plugins,
+            loggers.evaluator,
         )
 
     (job.folder / "error.txt").unlink(missing_ok=True)
     writer = RunWriter(job.folder)
     start = start_run(job, benchmark, lambda: template_of(_base_network(job, benchmark)), writer, report)
     progress.done = start.done
+    loggers.open(start)
     stream = benchmark.streams[job.config.evaluation.stream]
     shown = _Shown(stream[-1].data, job.config.evaluation.pictures)
     shown.write_images(writer)
@@ -286,7 +299,9 @@ def _offline_steps(
         checkpoint = run_checkpoints(job).during(t)
         trained = train_base(data, classes, job.config, job.recipe, job.seed, device, job.key, moved, checkpoint)
         done += iterations(job.config, len(data))
-        yield t, done, template_of(trained.network)
+        template = template_of(trained.network)
+        template.clock.train_iterations = done
+        yield t, done, template
         checkpoint.remove()
 
 
@@ -304,6 +319,7 @@ def make_template(
     seed: int,
     device: torch.device,
     plugins: Sequence[SupervisedPlugin] = (),
+    evaluator: EvaluationPlugin | None = None,
 ) -> OnlineTemplate:
     """Return the Avalanche template of a run; its randomness comes from the scenario's name and the seed."""
     kinds = ("initialisation", "order", "augmentation", "memory")
@@ -319,6 +335,7 @@ def make_template(
         workers=config.data.workers,
         device=device,
         plugins=plugins,
+        evaluator=evaluator,
     )
 
 

@@ -59,13 +59,18 @@ def run(request: Request, console: Console) -> Result:
 
 
 def run_one(
-    folder: Path, console: Console, base_only: bool = False, verbose: bool = False, heed_signals: bool = True
+    folder: Path,
+    console: Console,
+    base_only: bool = False,
+    verbose: bool = False,
+    loggers: Sequence[str] = (),
+    heed_signals: bool = True,
 ) -> Result:
     """Make the run that a directory describes, or the base model that it needs, in the calling process.
 
     Raises `RequestError`, `DataError` or `RecordError` before any work where it cannot be made as described.
     """
-    plan = prepare_one(folder, verbose, console)
+    plan = prepare_one(folder, verbose, loggers, console)
     if base_only:
         plan.runs, plan.needs, plan.folders = [], {}, []
     return execute(plan, console, heed_signals)

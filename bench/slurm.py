@@ -70,6 +70,7 @@ class RunDirectory:
     folder: Path
     base_only: bool
     verbose: bool
+    loggers: tuple[str, ...]
     working_folder: Path
     """Whose paths the request was made with."""
 
@@ -80,7 +81,7 @@ class RunDirectory:
 
         os.register_at_fork(after_in_child=_leave_signals)
         console = Console(width=120)
-        result = run_one(self.folder, console, self.base_only, self.verbose, heed_signals=False)
+        result = run_one(self.folder, console, self.base_only, self.verbose, self.loggers, heed_signals=False)
         if say_end(result, console):
             raise RuntimeError(f"{self.folder} is not finished")
 
@@ -201,7 +202,7 @@ def _submit_bases(executor: Any, plan: Plan, runs: Sequence[RunJob], settings: S
 
 
 def _directory(run: RunJob, base_only: bool = False) -> RunDirectory:
-    return RunDirectory(run.folder.resolve(), base_only, run.verbose, Path.cwd())
+    return RunDirectory(run.folder.resolve(), base_only, run.verbose, run.loggers, Path.cwd())
 
 
 def _submitted(executor: Any, work: Sequence[RunDirectory]) -> list[Any]:

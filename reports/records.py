@@ -9,6 +9,7 @@
         claim                   while a process works on it: which one
         log.txt                 what happened when, appended to
         error.txt               why it failed, until it is started again
+        logs/                   of the loggers asked for; nothing here reads them
         predictions/            of a few images: images/ID.png, truth/ID.png, step-<t>/ID.png (labels in learning order)
         done                    written last; a directory without it is unfinished
 

@@ -86,6 +86,7 @@ def offline(
         spec={"base": None, "scenario": "toy", "hash": "", "seed": 0, "versions": {}, "git": None},
         folder=folder,
         anew=False,
+        loggers=(),
     )
     steps: list[Step] = []
 
