@@ -3,13 +3,9 @@
 import csv
 import hashlib
 import io
-import os
 import pickle
 import random
-import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -486,63 +482,3 @@ def test_the_flag_takes_a_policy_or_means_always(arguments: list[str], policy: s
 
     options = _parser().parse_args(["run", "--strategies", "er", "--scenario", SCENARIO, *arguments])
     assert options.overwrite == policy
-
-
-# ------------------------------------------------------------------------------------------------ killed
-
-STRATEGIES = "ours,icarl"
-
-DRIVER = """
-import os, random, signal, sys, time
-from pathlib import Path
-
-import bench.runner
-from bench.cli import main
-
-real = Path.replace
-
-def dying(moment):
-    # Die while the moment-th file is written.
-    calls = 0
-    def replace(self, target):
-        nonlocal calls
-        calls += 1
-        if calls == moment:
-            self.write_bytes(self.read_bytes()[: random.randrange(self.stat().st_size + 1)])
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, target)
-    return replace
-
-for moment in [*map(int, sys.argv[1].split(",")), "from outside", None]:
-    child = os.fork()
-    if child == 0:
-        if isinstance(moment, int):
-            Path.replace = dying(moment)
-        main(sys.argv[2:])
-    if moment == "from outside":
-        time.sleep(random.uniform(0.1, 2))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    print("killed" if os.WIFSIGNALED(status) else f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
-"""
-
-
-def test_a_killed_bench_run_ends_with_the_same_files_and_computes_no_step_twice(root: Path, tmp_path: Path) -> None:
-    """Killed while it writes its nth file, for some n, and from outside at a random moment; then left alone."""
-    settings = [argument for setting in TINY for argument in ("--set", setting)]
-    common = ["--scenario", SCENARIO, "--data-root", str(root), "--preset", "small", "--jobs", "1", *settings]
-    command = ["run", "--strategies", STRATEGIES, *common, "--out", str(tmp_path / "cut")]
-    whole = undisturbed(root, tmp_path / "whole", STRATEGIES)
-    package = str(Path(bench.base.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": package, "BENCH_CACHE": str(tmp_path / "cache")}
-    moments = ",".join(str(n) for n in (3, *(random.randrange(2, 30) for _ in range(3))))
-    driver = [sys.executable, "-c", DRIVER, moments, *command]
-    done = subprocess.run(driver, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert said.count("killed") >= 2, said
-    assert "ended 0" in done.stdout.splitlines()[-1]
-    counted = Counter(re.findall(r"^(?:\w+ seed 0: step \d mIoU|base .*: done)", said, re.MULTILINE))
-    assert max(counted.values()) == 1, said
-    assert sum("step" in line for line in counted) >= 5, said
-    assert {name: content for name, content in files(tmp_path / "cut").items() if name.startswith("voc")} == whole

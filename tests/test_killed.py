@@ -1,0 +1,128 @@
+"""A grid that is killed again and again ends as if nothing had happened; two commands share one."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import bench
+from reports.records import find_runs
+
+RUNS, KILLS = 12, 30
+GRID = ["--strategies", "er,finetune,ours,icarl", "--scenario", "shapes-19-1-disjoint", "--seeds", "0,1,2"]
+SMALL = ("data.size=24", "base.epochs=2", "base.batch_size=64", "incremental.batch_size=32", "memory.size=20")
+TIMES = re.compile(r"(peak_\w+_bytes|seconds)")
+
+DRIVER = """
+import os, random, signal, sys, time
+from pathlib import Path
+
+import bench.base, bench.runner
+from bench.cli import main
+
+bench.base.CHECKPOINT_SECONDS = 0.0
+real = Path.replace
+
+def dying(moment):
+    # Die while the moment-th file is written, with a part of its content in place.
+    calls = 0
+    def replace(self, target):
+        nonlocal calls
+        calls += 1
+        if calls == moment:
+            self.write_bytes(self.read_bytes()[: random.randrange(self.stat().st_size + 1)])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, target)
+    return replace
+
+def live(arguments, file=None, seconds=None):
+    # A `bench` of its own; return whether it was killed.
+    child = os.fork()
+    if child == 0:
+        if file is not None:
+            Path.replace = dying(file)
+        main(arguments)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    print("LIFE killed" if os.WIFSIGNALED(status) else f"LIFE ended {os.waitstatus_to_exitcode(status)}", flush=True)
+    return os.WIFSIGNALED(status)
+
+random.seed(int(sys.argv[1]))
+wanted, arguments, killed = int(sys.argv[2]), sys.argv[3:], 0
+while killed < wanted:
+    file = killed % 2 == 0
+    moment = {"file": random.randrange(1, 12)} if file else {"seconds": random.uniform(0.3, 1.5)}
+    killed += live(arguments, **moment)
+live(arguments)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[1]), "BENCH_CACHE": str(tmp_path / "cache")}
+
+
+def arguments(out: Path) -> list[str]:
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    return ["run", *GRID, *settings, "--jobs", "1", "--out", str(out)]
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Every file that a grid leaves, hidden ones too, but logs, times and pictures of curves."""
+    kept = (path for path in out.rglob("*") if path.is_file() and path.suffix not in (".png", ".pdf"))
+    return {str(p.relative_to(out)): p.read_bytes() for p in kept if p.name not in ("log.txt", "costs.csv")}
+
+
+def python(environment: dict[str, str], *command: str) -> str:
+    command = (sys.executable, *command)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_grid_killed_thirty_times_ends_byte_for_byte_as_one_left_alone(
+    tmp_path: Path, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At random moments and while files are being written; whatever was finished is not computed again."""
+    python(environment, "-m", "bench", *arguments(tmp_path / "whole"))
+    for path in (tmp_path / "cache" / "bases").iterdir():
+        path.unlink()
+    seed = random.randrange(1000)
+    said = python(environment, "-c", DRIVER, str(seed), str(KILLS), *arguments(tmp_path / "cut"))
+    lives = Counter(re.findall(r"^LIFE (.*)$", said, re.MULTILINE))
+    steps = Counter(re.findall(r"^\w+ seed \d: step \d mIoU", said, re.MULTILINE))
+    bases = Counter(re.findall(r"^base .*: done", said, re.MULTILINE))
+    with capsys.disabled():
+        print(
+            f"\nseed {seed}: {lives['killed']} kills of a grid of {RUNS} runs; {len(steps)} steps and {len(bases)} "
+            f"base models were finished, none twice; {said.count('goes on after')} times work went on after a checkpoint"
+        )
+    assert lives == {"killed": KILLS, "ended 0": 1}, said
+    assert max(steps.values()) == max(bases.values()) == 1, said
+    assert len(find_runs(tmp_path / "cut")) == RUNS
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
+    assert not [path for path in (tmp_path / "cache" / "bases").iterdir() if path.suffix in (".ckpt", ".claim")]
+
+
+def test_two_commands_make_each_run_of_a_grid_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "bench", *arguments(tmp_path / "shared")]
+    processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    started = [re.findall(r"^(.* seed \d): started", text, re.MULTILINE) for text in said]
+    assert max(Counter(started[0] + started[1]).values()) == 1
+    assert all(any("base" not in job for job in jobs) for jobs in started)
+    runs = find_runs(tmp_path / "shared")
+    assert len(runs) == RUNS
+    assert all((run.path / "log.txt").read_text().count("started on") == 1 for run in runs)
+    tables = [text[text.index("mIoU in per cent") :] for text in said]
+    assert tables[0] == tables[1]
