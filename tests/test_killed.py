@@ -104,7 +104,7 @@ def test_a_grid_killed_thirty_times_ends_byte_for_byte_as_one_left_alone(
     with capsys.disabled():
         print(
             f"\nseed {seed}: {lives['killed']} kills of a grid of {RUNS} runs; {len(steps)} steps and {len(bases)} "
-            f"base models were finished, none twice; {said.count('goes on after')} times work went on after a checkpoint"
+            f"base models were finished, none twice; {said.count('goes on after')} times after a checkpoint"
         )
     assert lives == {"killed": KILLS, "ended 0": 1}, said
     assert max(steps.values()) == max(bases.values()) == 1, said
