@@ -69,13 +69,15 @@ def test_the_command_counts_and_lists(runs: dict[str, Path], capsys: pytest.Capt
         (runs[run] / "submitted.json").unlink()
     assert _exit_status("status", "--runs", str(out)) == 0
     said = capsys.readouterr().out
-    assert [line.split() for line in said.splitlines() if "voc-15-1" in line][0] == [
-        *("voc-15-1-disjoint", "6"),
-        *("1", "0", "4", "1"),
-    ]
+    row = next(line.split() for line in said.splitlines() if "voc-15-1" in line)
+    assert row == ["voc-15-1-disjoint", "6", "1", "0", "4", "1"]
     assert "failed   voc-15-1-disjoint/er/failed: 6 steps done; ValueError: no such thing" in said
     assert _exit_status("status", "--runs", str(out), "--json") == 0
-    assert Counter(run["state"] for run in json.loads(capsys.readouterr().out)) == {"done": 1, "waiting": 4, "failed": 1}
+    assert Counter(run["state"] for run in json.loads(capsys.readouterr().out)) == {
+        "done": 1,
+        "waiting": 4,
+        "failed": 1,
+    }
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
