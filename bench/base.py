@@ -17,6 +17,7 @@ from bench.checkpoint import Checkpoint, CheckpointError
 from bench.code import code_digest
 from bench.config import Config
 from bench.events import Event, Report, Throttle
+from bench.faults import explained
 from bench.spec import derived_seed
 from bench.stopping import stop_asked, stop_if_asked
 from benchmarks.augmentation import Augmentation
@@ -185,5 +186,7 @@ def load_base(
     try:
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["network"])
     except Exception as error:
+        if explained(error):
+            raise
         raise RuntimeError(f"the base model {file} is damaged, delete it to have it trained again ({error})") from error
     return network.to(device).eval()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.faults import explained
 from benchmarks.streams import Exemplar, SegmentationScenario
 from reports.records import write_atomic_bytes
 
@@ -58,6 +59,8 @@ class Checkpoint:
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             owner, state = found["owner"], found["state"]
         except Exception as error:
+            if explained(error):
+                raise
             kind = type(error).__name__
             raise CheckpointError(f"{self.path}: refused, it is not plain data and tensors ({kind})") from None
         if owner != self.owner:
@@ -70,6 +73,8 @@ class Checkpoint:
         try:
             load(state)
         except Exception as error:
+            if explained(error):
+                raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise CheckpointError(f"{self.path}: does not fit ({reason})") from error
 

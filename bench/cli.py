@@ -50,11 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         sys.exit(130)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        else:
-            print(f"bench: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (OSError, MemoryError, RuntimeError) as error:
+        from bench.faults import explained
+
+        line = explained(error)
+        if line is None and not isinstance(error, OSError):
+            raise
+        print(f"bench: {line or error}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from benchmarks.cache import appearing_folder
+from benchmarks.cache import appearing_folder, full_disk_names
 
 PACKAGES = ("bench", "benchmarks", "reports", "strategies")
 _TOP = Path(__file__).resolve().parent.parent
@@ -49,7 +49,7 @@ def copy_code(folder: Path) -> Path:
     copy = folder / code_digest()[:12]
     if not copy.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        with appearing_folder(copy) as scratch:
+        with full_disk_names(copy), appearing_folder(copy) as scratch:
             for path in _sources():
                 target = scratch / path.relative_to(_TOP)
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.events import Event, Report, Throttle
+from bench.faults import explained
 from bench.stopping import Stopped
 
 LOG_FILE = "log.txt"
@@ -41,7 +42,10 @@ def logged(path: Path, key: str, report: Report, verbose: bool) -> Iterator[Repo
         yield _Logging(report)
         log.info("done", extra=_REPORTED)
     except Exception as error:
-        log.error("ended by %s", type(error).__name__, exc_info=not isinstance(error, Stopped), extra=_REPORTED)
+        line = explained(error)
+        told = f"{type(error).__name__}: {line}" if line else type(error).__name__
+        traced = line is None and not isinstance(error, Stopped)
+        log.error("ended by %s", told, exc_info=traced, extra=_REPORTED)
         raise
     except BaseException as error:  # asked to by a signal
         log.info("ended by %s", type(error).__name__, extra=_REPORTED)
@@ -80,6 +84,11 @@ class _FileHandler(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Leave it: the work itself meets the same disk and says so."""
+
+    def close(self) -> None:
+        """Close the file, whether or not its last lines can be written."""
+        with suppress(OSError):
+            super().close()
 
 
 class _ReportHandler(logging.Handler):

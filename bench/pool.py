@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,9 @@ from typing import Any, Protocol
 
 from bench.claims import Claims, holder
 from bench.events import Event, Report
+from bench.faults import explained, explained_exit
 from bench.stopping import Stopped, ask_to_stop, stop_asked
+from benchmarks.cache import DISK_FULL, full_disk_names
 
 POLL_SECONDS = 0.5
 """Between two looks at a job that another process has claimed, or at whether a stop was asked for."""
@@ -75,7 +76,7 @@ class Outcome:
     """How a job ended: well, unless something else is said."""
 
     failure: str | None = None
-    """The traceback, or one line where there is none."""
+    """One line where the fault is known, else the traceback."""
     stopped: bool = False
     """Asked to, it has ended at a checkpoint."""
     obstacle: str | None = None
@@ -152,9 +153,10 @@ class _Agenda:
 
     def _claimed(self, job: Job) -> bool:
         try:
-            claimed = self.claims.take(job.claim)
+            with full_disk_names(job.claim):
+                claimed = self.claims.take(job.claim)
         except OSError as error:
-            self.ended.obstacle = str(error)
+            self.ended.obstacle = explained(error) or str(error)
             return False
         if not claimed and job.key not in self._awaited:
             self._awaited.add(job.key)
@@ -214,12 +216,11 @@ def _outcome(job: Job, report: Report) -> Outcome:
         job.execute(report)
     except Stopped:
         return Outcome(stopped=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return Outcome(stopped=True, obstacle=str(error))
-        return Outcome(traceback.format_exc())
-    except Exception:
-        return Outcome(traceback.format_exc())
+    except Exception as error:
+        line = explained(error)
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return Outcome(stopped=True, obstacle=line)
+        return Outcome(line or traceback.format_exc())
     return Outcome()
 
 
@@ -316,7 +317,7 @@ def _received(end: Connection, worker: _Worker) -> Event | Outcome:
         worker.process.join(10)
         if worker.told_to_stop:
             return Outcome(stopped=True)
-        return Outcome(f"its process ended with exit status {worker.process.exitcode}")
+        return Outcome(explained_exit(worker.process.exitcode))
 
 
 def _tell_to_stop(running: Mapping[Connection, _Worker]) -> None:

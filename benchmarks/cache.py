@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.errors import DataError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_folder(*parts: str) -> Path:
@@ -27,6 +30,8 @@ def cache_folder(*parts: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
         raise DataError(f"cannot use the cache folder {folder} ({error.strerror}); BENCH_CACHE names another") from None
     return folder
 
@@ -35,10 +40,30 @@ def kept_text(folder: str, name: str, make: Callable[[], str]) -> str:
     """Return a short text that was made once and is kept in the cache."""
     path = cache_folder(folder) / name
     if not path.is_file() or not path.read_text():
-        scratch = path.with_name(f".{name}.{os.getpid()}")
-        scratch.write_text(make())
-        scratch.replace(path)
+        keep(path, make().encode())
     return path.read_text()
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache; it appears by one rename, and the OSError of a full disk names it."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with full_disk_names(path):
+        try:
+            scratch.write_bytes(content)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_names(path: Path) -> Iterator[None]:
+    """Name what the block makes in the OSError of a full disk: that of `write` names nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

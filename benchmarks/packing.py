@@ -7,6 +7,7 @@ image is decoded once before any training starts, so that a damaged file is foun
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO, ClassVar, TypeVar
 import numpy as np
 from PIL import Image
 
-from benchmarks.cache import appearing_folder, cache_folder, kept_text
+from benchmarks.cache import appearing_folder, cache_folder, full_disk_names, kept_text
 from benchmarks.imageset import SPLITS, ImageSet, Split
 
 Progress = Callable[[str, int, int], None]
@@ -184,7 +185,7 @@ def pack(imageset: ImageSet, size: int | None = None, progress: Progress | None 
         return _mapped(folder)
     except (OSError, ValueError):
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
-    with appearing_folder(folder) as scratch:
+    with full_disk_names(folder), appearing_folder(folder) as scratch:
         for split in SPLITS:
             _write_split(imageset, split, size, scratch, progress)
     return _mapped(folder)
@@ -216,7 +217,9 @@ def _write_split(imageset: ImageSet, split: Split, size: int | None, folder: Pat
             _append(images, image)
             _append(label_maps, label_map)
             sizes.append(label_map.shape)
-    np.save(folder / f"{split}-sizes.npy", np.array(sizes, dtype=np.int64))
+    buffer = io.BytesIO()  # to a file, np.save raises an OSError that does not say that the disk is full
+    np.save(buffer, np.array(sizes, dtype=np.int64))
+    (folder / f"{split}-sizes.npy").write_bytes(buffer.getvalue())
 
 
 def _in_order(

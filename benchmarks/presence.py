@@ -7,6 +7,7 @@ a key made of the list and the files' names, sizes and times; the data root is n
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cache import cache_folder
+from benchmarks.cache import cache_folder, keep
 from benchmarks.files import labels_in, read_bytes, stamp_of
 from benchmarks.imageset import Presence
 
@@ -60,9 +61,9 @@ def _scan_chunk(paths: Sequence[Path]) -> list[tuple[np.ndarray, bytes]]:
 
 def _save(path: Path, presence: Presence) -> None:
     """Write one bit a label; the file appears by one rename."""
-    scratch = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez(scratch, labels=np.packbits(presence.labels, axis=1), digest=np.array(presence.digest))
-    scratch.replace(path)
+    buffer = io.BytesIO()
+    np.savez(buffer, labels=np.packbits(presence.labels, axis=1), digest=np.array(presence.digest))
+    keep(path, buffer.getvalue())
 
 
 def _load(path: Path) -> Presence:

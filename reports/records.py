@@ -84,7 +84,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_atomic_bytes(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` holds either its old content or all of the new."""
+    """Write `content` so that `path` holds either its old content or all of the new; an OSError names `path`."""
     temporary = scratch_path(path)
     try:
         with temporary.open("wb") as file:
@@ -92,6 +92,9 @@ def write_atomic_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # writing names no file, and the temporary one is gone
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

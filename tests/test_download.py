@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import subprocess
 import threading
 import time
@@ -26,6 +25,7 @@ from small_archives import (
     voc_files,
     zip_of,
 )
+from small_disk import mounted
 
 from benchmarks.errors import FetchError
 from benchmarks.sources import ADE, SBD, VOC, with_mirrors
@@ -208,13 +208,8 @@ def test_two_processes_do_not_get_into_one_root(get: Get, root: Path, server: Ar
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a disk of 1 MiB cannot be mounted here (not root)")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        yield disk
 
 
 def enlarge(disk: Path) -> None:
