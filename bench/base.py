@@ -7,11 +7,13 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.checkpoint import Checkpoint, CheckpointError
 from bench.code import code_digest
@@ -24,6 +26,7 @@ from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.streams import AnnotatedImages
 from reports.records import write_atomic, write_atomic_bytes
+from strategies.guard import LossGuard, listed
 from strategies.losses import BASE_LOSSES
 from strategies.network import SegmentationNetwork, build_network
 from strategies.protocol import BaseRecipe
@@ -102,7 +105,7 @@ def train_base(
     """Train a base model (METHODS, Protocol) and return the training, its network in eval mode.
 
     The training goes on from `checkpoint` if that is sound and leaves it behind: the caller removes it when what
-    was trained is kept.
+    was trained is kept. Raises `NonFiniteLossError`.
     """
     total = iterations(config, len(data))
 
@@ -118,15 +121,14 @@ def train_base(
             note(f"{error}; trained from the start")
             training = _started(classes, config, recipe, seed, device)
     network, optimizer = training.network, training.optimizer
-    throttle, due = Throttle(), Throttle(CHECKPOINT_SECONDS)
+    throttle, due, guard = Throttle(), Throttle(CHECKPOINT_SECONDS), LossGuard(network)
     done = training.epochs * total // config.base.epochs
     for epoch in range(training.epochs, config.base.epochs):
         started = time.perf_counter()
         order = np.random.default_rng([derived_seed("base", seed, "order"), epoch]).permutation(len(data)).tolist()
         key = (derived_seed("base", seed, "augmentation"), epoch)
-        for images, labels, _, _ in data.batches(
-            config.base.batch_size, order, augmentation(config), key, config.data.workers
-        ):
+        batches = data.batches(config.base.batch_size, order, augmentation(config), key, config.data.workers)
+        for number, (images, labels, _, indices) in enumerate(batches, start=1):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, done, total)
             logits = network(images.to(device, non_blocking=True))
@@ -134,9 +136,12 @@ def train_base(
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
+            where = f"epoch {epoch + 1}, batch {number} of {len(batches)}"
+            guard.follow(loss, where, partial(_images_told, data, indices))
             done += 1
             if throttle.due():
                 report(Event(job, f"epoch {epoch + 1}/{config.base.epochs}", done, total, loss=loss.item()))
+        guard.finish()
         training.epochs = epoch + 1
         training.seconds += time.perf_counter() - started
         last = training.epochs == config.base.epochs
@@ -146,6 +151,10 @@ def train_base(
             stop_if_asked()
     network.eval()
     return training
+
+
+def _images_told(data: AnnotatedImages, indices: Tensor) -> str:
+    return listed("incoming", [data.ids[i] for i in indices.tolist()])
 
 
 def _started(classes: int, config: Config, recipe: BaseRecipe, seed: int, device: torch.device) -> BaseTraining:

@@ -1,4 +1,4 @@
-"""Faults of the machine, each told in one line; readable without torch."""
+"""Faults of the machine and of the numbers, each told in one line; readable without torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 from benchmarks.cache import DISK_FULL
+from strategies.faults import NonFiniteLossError
 
 LESS_MEMORY = "use fewer --jobs or a smaller data.ram_gb"
 LESS_GPU_MEMORY = "use fewer --jobs on one GPU, a smaller incremental.batch_size, base.batch_size or data.crop"
@@ -32,6 +33,8 @@ def explained(error: BaseException) -> str | None:
 
 
 def _line(error: BaseException) -> str | None:
+    if isinstance(error, NonFiniteLossError):
+        return str(error)
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError):

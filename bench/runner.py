@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from benchmarks.streams import AnnotatedImages, SegmentationScenario, build_benc
 from reports.metrics import mean_iou
 from reports.records import RunWriter, clear_scraps, write_atomic, write_spec
 from strategies.evaluation import ConfusionMeter
+from strategies.faults import NonFiniteLossError
 from strategies.method import Method
 from strategies.network import SegmentationNetwork
 from strategies.protocol import BaseRecipe
@@ -84,7 +86,12 @@ class BaseJob(_Common):
 
     def execute(self, report: Report) -> None:
         """Train the base model and keep it."""
-        with logged(self.log, self.key, report, self.verbose) as report, threads(self.config.runtime.threads):
+        again = "; the same `bench run` meets the same batch again"
+        with (
+            logged(self.log, self.key, report, self.verbose) as report,
+            threads(self.config.runtime.threads),
+            _told_of_losses("base model, ", again),
+        ):
             log_start({"torch": self.base["inputs"]["torch"], "code": code_digest()})
             clear_scraps(base_file(self.base["hash"]).parent, self.base["hash"])
             experience = _benchmark(self).train_stream[0]
@@ -163,7 +170,12 @@ class RunJob(_Common):
 
     def execute(self, report: Report) -> None:
         """Make the run and write its directory, `done` last."""
-        with logged(self.log, self.key, report, self.verbose) as report, threads(self.config.runtime.threads):
+        again = f"; `bench run-one {shlex.quote(str(self.folder.resolve()))}` meets the same batch again"
+        with (
+            logged(self.log, self.key, report, self.verbose) as report,
+            threads(self.config.runtime.threads),
+            _told_of_losses("", again),
+        ):
             log_start({**self.spec["versions"], "code": self.spec["code"], "git": self.spec["git"]})
             _make_run(self, _benchmark(self), report)
 
@@ -297,7 +309,8 @@ def _offline_steps(
             continue
         data, classes = joint[t].data, len(joint[t].classes_seen_so_far)
         checkpoint = run_checkpoints(job).during(t)
-        trained = train_base(data, classes, job.config, job.recipe, job.seed, device, job.key, moved, checkpoint)
+        with _told_of_losses(f"step {t}, ", ""):
+            trained = train_base(data, classes, job.config, job.recipe, job.seed, device, job.key, moved, checkpoint)
         done += iterations(job.config, len(data))
         template = template_of(trained.network)
         template.clock.train_iterations = done
@@ -366,6 +379,15 @@ class _Progress(SupervisedPlugin):
                     loss=strategy.loss.item(),
                 )
             )
+
+
+@contextmanager
+def _told_of_losses(before: str, after: str) -> Iterator[None]:
+    """Put words around those of a `NonFiniteLossError`."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(f"{before}{error}{after}") from None
 
 
 @contextmanager

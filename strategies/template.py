@@ -6,7 +6,7 @@ import gc
 import resource
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from strategies.guard import LossGuard, listed
 from strategies.losses import own_classes
 from strategies.memory import Exemplar
 from strategies.method import Method
@@ -63,7 +64,7 @@ class OnlineTemplate(SupervisedTemplate):
     """Trains a method on the increments of a stream and evaluates it.
 
     Mini-batches are [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B], the incoming
-    images first; `indices` is -1 for a memory image. The optimiser is made anew for every step.
+    images first; `indices` is negative for a memory image. The optimiser is made anew for every step.
     """
 
     model: SegmentationNetwork
@@ -92,6 +93,8 @@ class OnlineTemplate(SupervisedTemplate):
         self.cost = StepCost()
         self._step_of_output = torch.tensor([-1])
         self._met: list[StorageWeakRef] = []
+        self._loaded: list[str] = []
+        self._guard = LossGuard(network)
         self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
         super().__init__(
             model=network,
@@ -140,11 +143,13 @@ class OnlineTemplate(SupervisedTemplate):
     def load(self, exemplars: Sequence[Exemplar]) -> list[Tensor]:
         """Return exemplars, augmented anew, as a mini-batch."""
         images, labels = zip(*(e.load(self.augmentation, self._replay_rng) for e in exemplars), strict=True)
+        first = len(self._loaded)
+        self._loaded += [e.image_id for e in exemplars]
         batch = (
             torch.stack(images),
             torch.stack(labels),
             torch.tensor([e.step for e in exemplars]),
-            torch.full((len(exemplars),), -1),
+            torch.tensor([~place for place in range(first, len(self._loaded))]),
         )
         return [part.to(self.device) for part in batch]
 
@@ -217,10 +222,13 @@ class OnlineTemplate(SupervisedTemplate):
     def _unpack_minibatch(self) -> None:
         """Move the batch to the device; the one before it must be gone by now."""
         self._require_forgotten()
+        self._loaded = []
         super()._unpack_minibatch()
         self._met = [StorageWeakRef(self.mbatch[0].untyped_storage())]
 
     def _after_training_iteration(self, **kwargs: Any) -> None:
+        where = f"step {self.experience.data.step}, batch {self._batches_met() + 1} of {self.cost.incoming_batches}"
+        self._guard.follow(self.loss, where, self._images_told())
         super()._after_training_iteration(**kwargs)
         self._met.append(StorageWeakRef(self.mbatch[0].untyped_storage()))
         if self.cost.updates != self._batches_met():
@@ -228,6 +236,18 @@ class OnlineTemplate(SupervisedTemplate):
                 f"step {self.experience.data.step}: {self.cost.updates} updates from {self._batches_met()} incoming "
                 f"batches; the online protocol allows one each"
             )
+
+    def _images_told(self) -> Callable[[], str]:
+        """Return what tells the ids of the mini-batch's images and refers to none of these."""
+        indices, ids, loaded = self.mbatch[3], self.experience.data.ids, self._loaded
+
+        def told() -> str:
+            places = indices.tolist()
+            incoming = [ids[i] for i in places if i >= 0]
+            memory = [loaded[~i] if ~i < len(loaded) else "unknown" for i in places if i < 0]
+            return f"{listed('incoming', incoming)}; {listed('memory', memory)}"
+
+        return told
 
     def _batches_met(self) -> int:
         return int(self.clock.train_exp_iterations)
@@ -254,7 +274,7 @@ class OnlineTemplate(SupervisedTemplate):
             torch.cuda.reset_peak_memory_stats(self.device)
         if self.protocol.batchnorm == "frozen":
             _freeze_batchnorm(self.network)
-        super().training_epoch(**kwargs)
+        self._update_all(**kwargs)
         if on_gpu:
             torch.cuda.synchronize(self.device)
             self.cost.peak_gpu_bytes = torch.cuda.max_memory_allocated(self.device)
@@ -263,6 +283,14 @@ class OnlineTemplate(SupervisedTemplate):
         self.cost.images = tally.images - images
         self.mbatch = []
         self._require_forgotten()
+
+    def _update_all(self, **kwargs: Any) -> None:
+        try:
+            super().training_epoch(**kwargs)
+        except Exception:
+            self._guard.settle()  # what went wrong may follow from the last loss
+            raise
+        self._guard.finish()
 
     def predicted(self, images: Tensor) -> Tensor:
         """Return the labels uint8 (B, H, W) that the method predicts for images float32 (B, 3, H, W)."""

@@ -215,7 +215,7 @@ def test_the_images_joined_are_the_most_interfered_of_exactly_the_candidates_dra
         ]
         assert set(found) == set(best.tolist())
         assert joined[2][count:].tolist() == [exemplars[i].step for i in found]
-        assert joined[3][count:].tolist() == [-1] * count
+        assert joined[3][count:].tolist() == [~i for i in found]
         by_another_rule += any(
             set(np.argsort(other)[:count]) != set(best) for other in (means, -np.abs(means), np.arange(7))
         )
