@@ -165,7 +165,8 @@ def test_joint_shows_its_miou_at_the_updates_done(root: Path, tmp_path: Path) ->
 def results(out: Path) -> dict[str, bytes]:
     """Every file of the runs below a folder but the logs and the times."""
     found = {str(file.relative_to(out)): file for file in (out / SCENARIO).rglob("*") if file.is_file()}
-    return {name: f.read_bytes() for name, f in found.items() if "/logs/" not in name and f.name != "costs.csv"}
+    times = ("costs.csv", "log.txt")
+    return {name: file.read_bytes() for name, file in found.items() if "/logs/" not in name and file.name not in times}
 
 
 @pytest.mark.parametrize("strategy", ["ours", "agem", "joint"])
