@@ -327,7 +327,7 @@ def _data_check(options: argparse.Namespace) -> int:
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
-    what = "update, scan, remap, loader, memory (default: all that can be measured)"
+    what = "update, scan, remap, loader, memory, pool (default: all that can be measured, less pool)"
     parser.add_argument("what", nargs="*", help=what)
     add_data_root(parser)
     parser.set_defaults(command=_speed)

@@ -5,6 +5,7 @@
 `remap`: a label map's remapping by table against a lambda for every pixel.
 `loader`: the share of an update's time that goes into waiting for its images.
 `memory`: the peak RAM of a run on ten times the RAM budget against one on what fits.
+`pool`: the wall time of 24 runs side by side against one after another; it takes minutes, so only when named.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import speed_data
+from bench import speed_data, speed_pool
 
 if TYPE_CHECKING:
     from bench.config import Config
@@ -44,7 +45,7 @@ def measure(what: Sequence[str], data_root: Path | None) -> int:
             raise RequestError(f"unknown measurement '{name}' (known: {', '.join(MEASUREMENTS)})")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for name, measurement in MEASUREMENTS.items():
-        if name in what or (not what and (name != "scan" or data_root is not None)):
+        if name in what or (not what and name != "pool" and (name != "scan" or data_root is not None)):
             measurement(data_root)
     return 0
 
@@ -154,5 +155,6 @@ MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "remap": speed_data.remap,
     "loader": speed_data.loader,
     "memory": speed_data.memory,
+    "pool": speed_pool.pool,
 }
 """By name; each is given the data root."""
