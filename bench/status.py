@@ -90,7 +90,7 @@ def _unfinished(
         return "failed", _last_line(folder / "error.txt")
     if record:
         return "failed", f"job {record.job} left the queue before the run was done; see {record.log}"
-    return "waiting", "for `bench run`: no process is at it"
+    return "waiting", "no process is at it; `bench run` or `bench run-one` goes on"
 
 
 def _steps(folder: Path) -> int:

@@ -18,10 +18,12 @@ from voc_root import make_voc_root
 
 import bench as harness
 
-pytestmark = pytest.mark.skipif(skip_reason() is not None, reason=str(skip_reason()))
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(skip_reason() is not None, reason=str(skip_reason()))]
 
-GRID = ["--strategies", "er,finetune,mir", "--scenario", "voc-15-1-overlapped", "--seeds", "0,1,2,3"]
-SETTINGS = ("data.size=64", "base.epochs=1", "base.batch_size=8", "memory.size=8", "incremental.batch_size=1")
+SLOW = "mir(candidates=40)"
+"""A strategy whose runs take long enough for what happens to them in the middle."""
+GRID = ["--strategies", f"er,finetune,agem,lwf-mc,icarl,{SLOW}", "--scenario", "voc-15-1-overlapped", "--seeds", "0,1"]
+SETTINGS = ("data.size=64", "base.epochs=1", "base.batch_size=8", "memory.size=40", "incremental.batch_size=1")
 RUNS = 12
 
 
@@ -68,9 +70,9 @@ def test_twelve_runs_with_requeues_in_the_middle_end_with_the_tables_of_the_loca
         assert "4 base models submitted" in said
         assert Counter(run["state"] for run in bench.states()) == {"waiting": RUNS}
         assert "nothing to submit" in bench.run("slurm", "--launcher", "slurm")
-        requeued = _under_way(tmp_path / "slurm", ())
+        requeued = _under_way(tmp_path / "slurm", seed=0)
         box.run("scontrol", "requeue", _job(requeued))
-        preempted = _under_way(tmp_path / "slurm", (requeued,))
+        preempted = _under_way(tmp_path / "slurm", seed=1)
         os.kill(json.loads((preempted / "claim").read_text())["pid"], signal.SIGUSR2)
         wait_until(lambda: not box.run("squeue", "--noheader"), 200)
         restarts = {run: _restarts(box, run) for run in (requeued, preempted)}
@@ -85,15 +87,15 @@ def test_twelve_runs_with_requeues_in_the_middle_end_with_the_tables_of_the_loca
     assert list(tmp_path.glob("slurm/**/claim")) == []
 
 
-def _under_way(out: Path, but: tuple[Path, ...]) -> Path:
-    """Wait for a run that has finished two of its six steps."""
-    deadline = time.monotonic() + 120
+def _under_way(out: Path, seed: int) -> Path:
+    """Wait until a slow run has finished the first of its steps after the base, and return its directory."""
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
-        for steps in out.rglob("steps.csv"):
-            if steps.parent not in but and steps.read_text().count("\n") == 3 and (steps.parent / "claim").exists():
+        for steps in out.rglob(f"{SLOW}/*-seed{seed}/steps.csv"):
+            if steps.read_text().count("\n") == 3:
                 return steps.parent
         time.sleep(0.02)
-    raise AssertionError("no run came so far")
+    raise AssertionError("it came never so far")
 
 
 def _job(run: Path) -> str:
@@ -114,6 +116,8 @@ def test_what_is_cancelled_leaves_the_queue_and_can_be_submitted_again(tmp_path:
         assert {run["detail"].split()[2] for run in bench.states()} == {"PENDING"}
         assert "12 runs cancelled, 4 base models" in bench("cancel", "--runs", str(tmp_path / "slurm"))
         wait_until(lambda: not box.run("squeue", "--noheader"), 30)
-        assert {run["detail"] for run in bench.states()} == {"for `bench run`: no process is at it"}
+        assert {run["detail"] for run in bench.states()} == {
+            "no process is at it; `bench run` or `bench run-one` goes on"
+        }
         said = bench.run("slurm", "--launcher", "slurm", "--set", 'slurm.additional_parameters={"hold": true}')
         assert f"{RUNS} runs submitted" in said

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from slurm_box import skip_reason, slurm, wait_until
 
-pytestmark = pytest.mark.skipif(skip_reason() is not None, reason=str(skip_reason()))
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(skip_reason() is not None, reason=str(skip_reason()))]
 
 
 def test_an_array_of_three_jobs_runs_and_ends(tmp_path: Path) -> None:

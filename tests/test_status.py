@@ -49,7 +49,7 @@ def test_every_state_is_told_with_its_reason(runs: dict[str, Path]) -> None:
     assert told == {
         "done": ("done", ""),
         "failed": ("failed", "ValueError: no such thing"),
-        "fresh": ("waiting", "for `bench run`: no process is at it"),
+        "fresh": ("waiting", "no process is at it; `bench run` or `bench run-one` goes on"),
         "queued": ("waiting", "job 17_3 PENDING (Priority)"),
         "lost": ("failed", "job 17_4 left the queue before the run was done; see /logs/17_4.err"),
     }
