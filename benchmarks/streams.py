@@ -124,18 +124,23 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         augmentation: Augmentation | None = None,
         seed: Sequence[int] = (0,),
         workers: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> DataLoader[Any]:
         """Return batches [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B].
 
         The augmentation of each image depends on `seed` and its place in `order` alone, so that any number
         of `workers` gives the same batches. Images that do not lie in memory are decoded by at least one worker.
+        `share` (r, n) takes images r, r + n, ... of each batch alone; a batch that has none of them is left out.
         """
         workers = workers if self._pixels.kept else max(1, workers)
         picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed))
         workers = min(workers, os.cpu_count() or 1)
+        first, every = share
+        starts = range(0, len(picks), batch_size)
+        shares = [list(range(len(picks))[start : start + batch_size][first::every]) for start in starts]
         return DataLoader(
             picks,
-            batch_size=batch_size,
+            batch_sampler=[positions for positions in shares if positions],
             num_workers=workers,
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             collate_fn=collate,
