@@ -187,16 +187,22 @@ class SmallBackbone(nn.Module):
         return F.relu(self.joined(torch.cat([self.near(x), self.wide(x)], 1)) + context)
 
 
-class _PooledBatchNorm(nn.BatchNorm2d):
+class PooledBatchNorm(nn.BatchNorm2d):
     """BatchNorm that falls back to its running statistics for a batch with one value per channel.
 
     The image-level branch of DeepLab is 1 x 1, so the last incoming image of a step may come alone.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, C, h, w) normalised."""
         if self.training and x.numel() == x.shape[1]:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            return by_running_statistics(self, x)
         return super().forward(x)
+
+
+def by_running_statistics(layer: nn.BatchNorm2d | nn.SyncBatchNorm, x: Tensor) -> Tensor:
+    """Return x (B, C, h, w) normalised as in eval mode."""
+    return F.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0.0, layer.eps)
 
 
 class _DeepLabBackbone(nn.Module):
@@ -227,5 +233,5 @@ def _deeplab_backbone(pretrained: bool) -> nn.Module:
     trunk = IntermediateLayerGetter(resnet, return_layers={"layer4": "out"})
     head = DeepLabHead(2048, 1, atrous_rates=(6, 12, 18))
     pooling = head[0].convs[-1]
-    pooling[2] = _PooledBatchNorm(pooling[2].num_features)
+    pooling[2] = PooledBatchNorm(pooling[2].num_features)
     return _DeepLabBackbone(trunk, nn.Sequential(*list(head)[:-1]))
