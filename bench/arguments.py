@@ -41,6 +41,7 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. incremental.lr=0.002")
     add("--evaluate-on", choices=["test", "valid"], help="stream (default test); valid is held out from training")
     add("--device", default="auto", help="auto, cpu or cuda")
+    add("--devices", type=int, metavar="N", help="train each base model on N devices, the same as --set base.devices=N")
     add_runs_folder(parser, "--out")
     add_loggers(parser)
     add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")

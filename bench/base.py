@@ -6,6 +6,7 @@ import io
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,11 @@ from torch import Tensor
 from bench.checkpoint import Checkpoint, CheckpointError
 from bench.code import code_digest
 from bench.config import Config
+from bench.distributed import Rank, run_ranks
 from bench.events import Event, Report, Throttle
 from bench.faults import explained
 from bench.spec import derived_seed
-from bench.stopping import stop_asked, stop_if_asked
+from bench.stopping import Stopped, stop_asked
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.streams import AnnotatedImages
@@ -105,62 +107,124 @@ def train_base(
     """Train a base model (METHODS, Protocol) and return the training, its network in eval mode.
 
     The training goes on from `checkpoint` if that is sound and leaves it behind: the caller removes it when what
-    was trained is kept. Raises `NonFiniteLossError`.
+    was trained is kept. With `base.devices` above 1 so many processes share each batch. Raises `NonFiniteLossError`.
     """
-    total = iterations(config, len(data))
-
-    def note(text: str) -> None:
-        report(Event(job, "training", 0, total, note=text))
-
-    training = _started(classes, config, recipe, seed, device)
-    if checkpoint.path.exists():
-        try:
-            checkpoint.restore(training.load_state_dict)
-            note(f"goes on after epoch {training.epochs}")
-        except CheckpointError as error:
-            note(f"{error}; trained from the start")
-            training = _started(classes, config, recipe, seed, device)
-    network, optimizer = training.network, training.optimizer
-    throttle, due, guard = Throttle(), Throttle(CHECKPOINT_SECONDS), LossGuard(network)
-    done = training.epochs * total // config.base.epochs
-    for epoch in range(training.epochs, config.base.epochs):
-        started = time.perf_counter()
-        order = np.random.default_rng([derived_seed("base", seed, "order"), epoch]).permutation(len(data)).tolist()
-        key = (derived_seed("base", seed, "augmentation"), epoch)
-        batches = data.batches(config.base.batch_size, order, augmentation(config), key, config.data.workers)
-        for number, (images, labels, _, indices) in enumerate(batches, start=1):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, done, total)
-            logits = network(images.to(device, non_blocking=True))
-            loss = BASE_LOSSES[recipe.loss](logits, labels.to(device, non_blocking=True))
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            where = f"epoch {epoch + 1}, batch {number} of {len(batches)}"
-            guard.follow(loss, where, partial(_images_told, data, indices))
-            done += 1
-            if throttle.due():
-                report(Event(job, f"epoch {epoch + 1}/{config.base.epochs}", done, total, loss=loss.item()))
-        guard.finish()
-        training.epochs = epoch + 1
-        training.seconds += time.perf_counter() - started
-        last = training.epochs == config.base.epochs
-        if due.due() or (stop_asked() and not last):
-            checkpoint.write(training.state_dict())
-        if not last:
-            stop_if_asked()
-    network.eval()
+    task = _Task(data, classes, config, recipe, seed, job, checkpoint)
+    if config.base.devices == 1:
+        training = task.train(Rank(device), report)
+    else:
+        run_ranks(task.train, config.base.devices, device.type, config.runtime.threads, report)
+        training = task.started(Rank(device), pretrained=False)
+        checkpoint.restore(training.load_state_dict)
+    training.network.eval()
     return training
 
 
-def _images_told(data: AnnotatedImages, indices: Tensor) -> str:
-    return listed("incoming", [data.ids[i] for i in indices.tolist()])
+@dataclass(frozen=True)
+class _Task:
+    """A base model to train."""
 
+    data: AnnotatedImages
+    classes: int
+    config: Config
+    recipe: BaseRecipe
+    seed: int
+    job: str
+    checkpoint: Checkpoint
 
-def _started(classes: int, config: Config, recipe: BaseRecipe, seed: int, device: torch.device) -> BaseTraining:
-    torch.manual_seed(derived_seed("base", seed, "initialisation"))
-    network = new_network(config, recipe, classes, config.network.pretrained).to(device).train()
-    return BaseTraining(network, _optimizer(network, config), device)
+    @property
+    def total(self) -> int:
+        """The number of updates."""
+        return iterations(self.config, len(self.data))
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """The number of batches of an epoch."""
+        return self.total // self.config.base.epochs
+
+    def started(self, rank: Rank, pretrained: bool) -> BaseTraining:
+        """Return a training that has done nothing yet."""
+        torch.manual_seed(derived_seed("base", self.seed, "initialisation"))
+        network = new_network(self.config, self.recipe, self.classes, pretrained).to(rank.device).train()
+        rank.synchronise(network)
+        return BaseTraining(network, _optimizer(network, self.config), rank.device)
+
+    def gone_on(self, rank: Rank, report: Report) -> BaseTraining:
+        """Return the training at the checkpoint, or at its start; the ranks start from the first one's weights."""
+
+        def note(text: str) -> None:
+            report(Event(self.job, "training", 0, self.total, note=text))
+
+        pretrained = self.config.network.pretrained and rank.leads
+        training = self.started(rank, pretrained)
+        if self.checkpoint.path.exists():
+            try:
+                self.checkpoint.restore(training.load_state_dict)
+                note(f"goes on after epoch {training.epochs}")
+            except CheckpointError as error:
+                note(f"{error}; trained from the start")
+                training = self.started(rank, pretrained)
+        return training
+
+    def train(self, rank: Rank, report: Report) -> BaseTraining:
+        """Do a rank's part of the training; the first of several leaves the end of it in the checkpoint."""
+        training, epochs = self.gone_on(rank, report), self.config.base.epochs
+        throttle, due = Throttle(), Throttle(CHECKPOINT_SECONDS)
+        for epoch in range(training.epochs, epochs):
+            started = time.perf_counter()
+            for done, loss in enumerate(self.updates(training, epoch, rank), epoch * self.updates_per_epoch + 1):
+                if throttle.due():
+                    report(Event(self.job, f"epoch {epoch + 1}/{epochs}", done, self.total, loss=loss.item()))
+            training.epochs = epoch + 1
+            training.seconds += time.perf_counter() - started
+            last = training.epochs == epochs
+            stopping = not last and rank.agreed(stop_asked())
+            if rank.leads and (due.due() or stopping or (last and rank.size > 1)):
+                self.checkpoint.write(training.state_dict())
+            if stopping:
+                raise Stopped
+        return training
+
+    def updates(self, training: BaseTraining, epoch: int, rank: Rank) -> Iterator[Tensor]:
+        """Update the network with each batch of an epoch and yield the batch's loss."""
+        if rank.size > 1:
+            torch.manual_seed(derived_seed("base", self.seed, "dropout", epoch, rank.number))
+        # Wrapped anew in every epoch: the order in which ranks add up gradients changes after the first update.
+        network, guard = rank.parallel(training.network), LossGuard(training.network)
+        loss_of, optimizer, device = BASE_LOSSES[self.recipe.loss], training.optimizer, rank.device
+        order = self.order(epoch)
+        for number, (images, labels) in enumerate(self.batches(order, epoch, rank)):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.config, epoch * self.updates_per_epoch + number, self.total)
+            logits, labels = network(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+            share, loss = rank.of_whole_batch(loss_of(logits, labels), labels)
+            optimizer.zero_grad()
+            torch.autograd.backward(share)
+            optimizer.step()
+            where = f"epoch {epoch + 1}, batch {number + 1} of {self.updates_per_epoch}"
+            guard.follow(loss, where, partial(self.images_told, order, number))
+            yield loss
+        guard.finish()
+
+    def order(self, epoch: int) -> list[int]:
+        """Return the images of an epoch, by their places in the data."""
+        rng = np.random.default_rng([derived_seed("base", self.seed, "order"), epoch])
+        order: list[int] = rng.permutation(len(self.data)).tolist()
+        return order
+
+    def batches(self, order: list[int], epoch: int, rank: Rank) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return a rank's images and labels of each batch of an epoch."""
+        config = self.config
+        key = (derived_seed("base", self.seed, "augmentation"), epoch)
+        shares = self.data.batches(
+            config.base.batch_size, order, augmentation(config), key, config.data.workers, (rank.number, rank.size)
+        )
+        return rank.filled_up(shares, self.updates_per_epoch)
+
+    def images_told(self, order: list[int], number: int) -> str:
+        """Return which images a whole batch has."""
+        size = self.config.base.batch_size
+        return listed("incoming", [self.data.ids[i] for i in order[number * size : (number + 1) * size]])
 
 
 def learning_rate(config: Config, iteration: int, total: int) -> float:
@@ -179,8 +243,13 @@ def _optimizer(network: SegmentationNetwork, config: Config) -> torch.optim.Opti
 def save_base(network: SegmentationNetwork, base: dict[str, Any], seconds_per_update: float) -> None:
     """Keep a base model under its hash, and beside it what an update took; each file appears by one rename."""
     final = base_file(base["hash"])
-    measured = {"network": base["inputs"]["network"]["name"], "device": base["inputs"]["device"]}
-    write_atomic(final.with_suffix(".json"), json.dumps({**measured, "seconds_per_update": seconds_per_update}))
+    inputs = base["inputs"]
+    kind = {
+        "network": inputs["network"]["name"],
+        "device": inputs["device"],
+        "devices": inputs["protocol"]["devices"],
+    }
+    write_atomic(final.with_suffix(".json"), json.dumps({**kind, "seconds_per_update": seconds_per_update}))
     buffer = io.BytesIO()
     torch.save({"inputs": base["inputs"], "network": network.state_dict()}, buffer)
     write_atomic_bytes(final, buffer.getvalue())

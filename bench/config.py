@@ -63,6 +63,8 @@ class BaseProtocol:
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     poly_power: Annotated[float, Field(ge=0)]
+    devices: Annotated[int, Field(ge=1, le=64)]
+    """GPUs, or processes on the CPU, that share each batch."""
 
 
 @validated(frozen=True, config=STRICT)

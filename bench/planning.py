@@ -66,6 +66,7 @@ class Request:
 
 def request_of(options: argparse.Namespace, strategies: str | Sequence[str], scenario: str) -> Request:
     """Return the request of a command line that has `bench.arguments.add_run_settings`."""
+    devices = [] if options.devices is None else [f"base.devices={options.devices}"]
     return Request(
         strategies=strategies,
         scenario=scenario,
@@ -73,7 +74,7 @@ def request_of(options: argparse.Namespace, strategies: str | Sequence[str], sce
         seeds=options.seeds,
         preset=options.preset,
         config=options.config,
-        assignments=options.set,
+        assignments=[*options.set, *devices],
         device=options.device,
         out=options.out,
         jobs=options.jobs,
@@ -136,7 +137,7 @@ def prepare(request: Request, console: Console) -> Plan:
     config = resolve_config(name, request.preset, request.config, request.assignments, request.evaluate_on)
     _check_jobs(request.jobs)
     slurm = _slurm_settings(request, name)
-    if request.jobs != 1 and slurm is None:
+    if (request.jobs != 1 or config.base.devices > 1) and slurm is None:
         pool.warm_up()
     require_writable(request.out)
     scenario = _checked_scenario(request, config, console)
@@ -327,6 +328,8 @@ def _plan(
             if base["hash"] not in plan.bases:
                 plan.bases[base["hash"]] = _base_job(base, common, scenario)
             plan.needs[plan.runs[-1].key] = plan.bases[base["hash"]].key
+    if slurm is None:
+        _require_devices(max((job.devices for job in plan.jobs), default=1), device)
     return plan
 
 
@@ -384,3 +387,16 @@ def resolved_device(device: str) -> str:
         available = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu (no GPU is available)"
         raise RequestError(f"--device {device}: allowed are {available}")
     return device
+
+
+def _require_devices(count: int, device: str) -> None:
+    import torch
+
+    asked = torch.device(device)
+    if count == 1 or asked.type == "cpu":
+        return
+    if asked.index is not None:
+        raise RequestError(f"base.devices={count}: --device {device} is one GPU; allowed are auto, cpu, cuda")
+    visible = torch.cuda.device_count()
+    if visible < count:
+        raise RequestError(f"base.devices={count}: {visible} GPU{' is' if visible == 1 else 's are'} visible")

@@ -65,7 +65,7 @@ def estimate(plan: Plan, finished: Iterable[Run]) -> Estimate:
     run_rates = _rates((*_run_kind(run), _seconds_per_batch(run)) for run in finished)
     base_rates = _rates(_measured_bases())
     return Estimate(
-        _sum(base_rates, plan.bases.values(), lambda job: (_network(job), job.device)),
+        _sum(base_rates, plan.bases.values(), _base_kind),
         _sum(run_rates, plan.runs, lambda job: (job.method, _network(job), job.device)),
     )
 
@@ -98,6 +98,10 @@ def _network(job: BaseJob | RunJob) -> str:
     return str(job.config.network.name)
 
 
+def _base_kind(job: BaseJob) -> tuple[int, str, str]:
+    return job.devices, _network(job), job.device
+
+
 def _run_kind(run: Run) -> tuple[str, str, str]:
     config = run.spec["config"]
     return run.spec["method"]["name"], config["network"]["name"], config["runtime"]["device"]
@@ -108,10 +112,10 @@ def _seconds_per_batch(run: Run) -> float:
     return seconds / max(1.0, sum(cost["incoming_batches"] for cost in run.costs))
 
 
-def _measured_bases() -> Iterable[tuple[str, str, float]]:
+def _measured_bases() -> Iterable[tuple[int, str, str, float]]:
     for file in cache_folder("bases").glob("*.json"):
         kept = json.loads(file.read_text())
-        yield kept["network"], kept["device"], kept["seconds_per_update"]
+        yield kept.get("devices", 1), kept["network"], kept["device"], kept["seconds_per_update"]
 
 
 def reproduce(

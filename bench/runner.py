@@ -75,7 +75,7 @@ class BaseJob(_Common):
     @property
     def devices(self) -> int:
         """How many devices it is trained on."""
-        return 1
+        return self.config.base.devices
 
     def made(self) -> bool:
         """Return whether the model is kept."""
@@ -135,8 +135,8 @@ class RunJob(_Common):
 
     @property
     def devices(self) -> int:
-        """How many devices it computes on."""
-        return 1
+        """How many devices it computes on: an offline method trains by the base protocol."""
+        return self.config.base.devices if method_class(self.method).offline else 1
 
     def made(self) -> bool:
         """Return whether the run has been finished since it was planned."""

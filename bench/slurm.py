@@ -26,7 +26,7 @@ from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
     from bench.planning import Plan
-    from bench.runner import RunJob
+    from bench.runner import BaseJob, RunJob
 
 FOLDER = ".submitted"
 """Below the output folder: what submitit writes, and the copies of the code."""
@@ -51,7 +51,7 @@ class SlurmSettings:
     gpus_per_node: Annotated[int, Field(ge=0)] | None = None
     """By default as many as the run's devices, where it is computed on GPUs."""
     cpus_per_task: Annotated[int, Field(ge=1)] | None = None
-    """By default the run's threads and the workers that read its images."""
+    """By default the run's threads and the workers that read its images, as often as it has devices."""
     mem_gb: Annotated[float, Field(gt=0)] | None = None
     signal_delay_s: Annotated[int, Field(ge=1)] = 90
     """So long before its time is up a job is told, and put back into the queue."""
@@ -116,11 +116,12 @@ def submit(plan: Plan, settings: SlurmSettings, console: Console) -> None:
             return
         for run in runs:
             run.hand_over()
-        executor = _executor(settings, out, code, runs)
+        executor = _executor(settings, out, code)
         base_jobs = _submit_bases(executor, plan, runs, settings)
         if base_jobs and settings.cluster == "slurm":
             executor.update_parameters(slurm_dependency=f"afterany:{_array(base_jobs.values())}")
-        executor.update_parameters(name="bench")
+        own_bases = list(plan.bases.values()) if settings.cluster == "local" else []
+        executor.update_parameters(name="bench", **_cores_and_gpus(settings, [*runs, *own_bases]))
         jobs = _submitted(executor, [_directory(run) for run in runs])
         for run, job in zip(runs, jobs, strict=True):
             base_job = base_jobs.get(plan.needs.get(run.key, ""))
@@ -134,15 +135,11 @@ def _queued(folder: Path, queue: Mapping[str, str]) -> bool:
     return record is not None and record.job in queue
 
 
-def _executor(settings: SlurmSettings, out: Path, code: Path, runs: Sequence[RunJob]) -> Any:
-    """Return submitit's executor, told what each job needs and by which code it is to be done."""
+def _executor(settings: SlurmSettings, out: Path, code: Path) -> Any:
+    """Return submitit's executor, told how jobs are to be treated and by which code they are to be done."""
     executor = _submitit().AutoExecutor(
         (out / FOLDER / "jobs").resolve(), cluster=settings.cluster, slurm_max_num_timeout=settings.max_num_timeout
     )
-    gpus = settings.gpus_per_node
-    if gpus is None and runs[0].device != "cpu":
-        gpus = max(run.devices for run in runs)
-    config = runs[0].config
     setup = [
         *settings.setup,
         f"export PYTHONPATH={shlex.quote(str(code.resolve()))}${{PYTHONPATH:+:$PYTHONPATH}}",
@@ -152,9 +149,7 @@ def _executor(settings: SlurmSettings, out: Path, code: Path, runs: Sequence[Run
     ]
     parameters: dict[str, Any] = {
         "timeout_min": settings.timeout_min,
-        "cpus_per_task": settings.cpus_per_task or config.runtime.threads + config.data.workers,
         "mem_gb": settings.mem_gb,
-        "gpus_per_node": gpus or None,
         f"{settings.cluster}_setup": setup,
         "slurm_partition": settings.partition,
         "slurm_account": settings.account,
@@ -168,6 +163,16 @@ def _executor(settings: SlurmSettings, out: Path, code: Path, runs: Sequence[Run
     }
     executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
     return executor
+
+
+def _cores_and_gpus(settings: SlurmSettings, jobs: Sequence[BaseJob | RunJob]) -> dict[str, int]:
+    """Return what each of these jobs asks for: what the one on the most devices needs."""
+    config, devices = jobs[0].config, max(job.devices for job in jobs)
+    cores = settings.cpus_per_task or devices * (config.runtime.threads + config.data.workers)
+    gpus = settings.gpus_per_node
+    if gpus is None and jobs[0].device != "cpu":
+        gpus = devices
+    return {"cpus_per_task": cores, **({"gpus_per_node": gpus} if gpus else {})}
 
 
 def require_launcher(settings: SlurmSettings) -> None:
@@ -196,7 +201,8 @@ def _submit_bases(executor: Any, plan: Plan, runs: Sequence[RunJob], settings: S
             first.setdefault(plan.needs[run.key], run)
     if not first or settings.cluster == "local":
         return {}
-    executor.update_parameters(name="bench-base")
+    bases = [base for base in plan.bases.values() if base.key in first]
+    executor.update_parameters(name="bench-base", **_cores_and_gpus(settings, bases))
     jobs = _submitted(executor, [_directory(run, base_only=True) for run in first.values()])
     return {key: job.job_id for key, job in zip(first, jobs, strict=True)}
 
