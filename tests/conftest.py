@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from voc_root import make_voc_root
@@ -49,3 +50,11 @@ def voc_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_voc(tmp_path: Path, voc_template: Path) -> Path:
     """A data root of the test's own with 120 + 40 small images: free to be damaged."""
     return Path(shutil.copytree(voc_template, tmp_path / "voc"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests have to say: their property `says`."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "says" and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid.partition('::')[2]}: {value}")

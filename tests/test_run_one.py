@@ -28,7 +28,9 @@ from bench.config import RequestError
 from bench.planning import prepare_one
 from bench.runner import RunJob
 from bench.session import run_one
+from bench.slurm import queue_states
 from bench.status import run_states
+from bench.submitted import read_submitted
 
 QUIET = Console(quiet=True)
 
@@ -162,8 +164,10 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
     (checkout / "bench" / "runner.py").write_text("raise RuntimeError('broken meanwhile')\n")
     preempted = _preempt_one(out)
     _until(lambda: all(run.state == "done" for run in run_states(out, lambda jobs: {})))
+    records = list(out.rglob("submitted.json"))
+    _until(lambda: not queue_states(read_submitted(record.parent) for record in records))
     shutil.rmtree(out / ".submitted")
-    for record in out.rglob("submitted.json"):
+    for record in records:
         record.unlink()
     assert (preempted / "log.txt").read_text().count("started on") == 2
     assert files(out) == undisturbed(root, tmp_path / "whole", "er,finetune", assignments=settings[:-1])
