@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +19,12 @@ from bench.code import code_digest
 from bench.config import Config
 from bench.distributed import Rank, run_ranks
 from bench.events import Event, Report, Throttle
-from bench.faults import explained
 from bench.spec import derived_seed
 from bench.stopping import Stopped, stop_asked
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.streams import AnnotatedImages
-from reports.records import write_atomic, write_atomic_bytes
+from reports.records import write_atomic
 from strategies.guard import LossGuard, listed
 from strategies.losses import BASE_LOSSES
 from strategies.network import SegmentationNetwork, build_network
@@ -38,14 +35,14 @@ CHECKPOINT_SECONDS = 30.0
 """An epoch's end writes a checkpoint if the last one is at least so old."""
 
 
-def base_file(base_hash: str) -> Path:
-    """Return where the base model of a hash is kept."""
-    return cache_folder("bases") / f"{base_hash}.pt"
+def base_model(base_hash: str) -> Checkpoint:
+    """Return the file in which the base model of a hash is kept: what determines it, and its network."""
+    return Checkpoint(cache_folder("bases") / f"{base_hash}.base", {"base": base_hash})
 
 
 def base_checkpoint(base_hash: str) -> Checkpoint:
     """Return the checkpoint of the training of a base model."""
-    return Checkpoint(base_file(base_hash).with_suffix(".ckpt"), {"base": base_hash, "code": code_digest()})
+    return Checkpoint(cache_folder("bases") / f"{base_hash}.ckpt", {"base": base_hash, "code": code_digest()})
 
 
 def augmentation(config: Config) -> Augmentation:
@@ -242,29 +239,23 @@ def _optimizer(network: SegmentationNetwork, config: Config) -> torch.optim.Opti
 
 def save_base(network: SegmentationNetwork, base: dict[str, Any], seconds_per_update: float) -> None:
     """Keep a base model under its hash, and beside it what an update took; each file appears by one rename."""
-    final = base_file(base["hash"])
-    inputs = base["inputs"]
+    kept, inputs = base_model(base["hash"]), base["inputs"]
     kind = {
         "network": inputs["network"]["name"],
         "device": inputs["device"],
         "devices": inputs["protocol"]["devices"],
     }
-    write_atomic(final.with_suffix(".json"), json.dumps({**kind, "seconds_per_update": seconds_per_update}))
-    buffer = io.BytesIO()
-    torch.save({"inputs": base["inputs"], "network": network.state_dict()}, buffer)
-    write_atomic_bytes(final, buffer.getvalue())
+    write_atomic(kept.path.with_suffix(".json"), json.dumps({**kind, "seconds_per_update": seconds_per_update}))
+    kept.write({"inputs": inputs, "network": network.state_dict()})
 
 
 def load_base(
     base_hash: str, config: Config, recipe: BaseRecipe, classes: int, device: torch.device
 ) -> SegmentationNetwork:
-    """Return a kept base model in eval mode."""
+    """Return a kept base model in eval mode; raise RuntimeError where it is damaged or gone."""
     network = new_network(config, recipe, classes, pretrained=False)
-    file = base_file(base_hash)
     try:
-        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["network"])
-    except Exception as error:
-        if explained(error):
-            raise
-        raise RuntimeError(f"the base model {file} is damaged, delete it to have it trained again ({error})") from error
+        base_model(base_hash).restore(lambda state: network.load_state_dict(state["network"]))
+    except CheckpointError as error:
+        raise RuntimeError(f"{error}; the same command trains the base model again") from error
     return network.to(device).eval()

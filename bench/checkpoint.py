@@ -67,6 +67,14 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: another job's, {_difference(owner, self.owner)}")
         return state
 
+    def fault(self) -> CheckpointError | None:
+        """Return what `read` would raise; None where it would return."""
+        try:
+            self.read()
+        except CheckpointError as error:
+            return error
+        return None
+
     def restore(self, load: Callable[[Any], None]) -> None:
         """Give the state to `load`; raise `CheckpointError`, also where `load` can make nothing of it."""
         state = self.read()

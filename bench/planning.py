@@ -270,7 +270,6 @@ def _plan(
     slurm: SlurmSettings | None = None,
 ) -> Plan:
     """Return the jobs of a checked request; imports the methods."""
-    from bench.base import base_file
     from bench.runner import RunJob
     from strategies.registry import method_class
 
@@ -322,12 +321,14 @@ def _plan(
             base = spec["base"]
             if base is None:
                 continue
-            if base_file(base["hash"]).is_file():
-                plan.kept_bases.add(base["hash"])
-                continue
-            if base["hash"] not in plan.bases:
-                plan.bases[base["hash"]] = _base_job(base, common, scenario)
-            plan.needs[plan.runs[-1].key] = plan.bases[base["hash"]].key
+            if base["hash"] not in {*plan.bases, *plan.kept_bases}:
+                job = _base_job(base, common, scenario)
+                if job.made():
+                    plan.kept_bases.add(base["hash"])
+                else:
+                    plan.bases[base["hash"]] = job
+            if base["hash"] in plan.bases:
+                plan.needs[plan.runs[-1].key] = plan.bases[base["hash"]].key
     if slurm is None:
         _require_devices(max((job.devices for job in plan.jobs), default=1), device)
     return plan

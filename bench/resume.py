@@ -23,6 +23,8 @@ class Start:
 
     step: int = -1
     done: int = 0
+    records: str = ""
+    """The digest of what was recorded by then."""
     template: OnlineTemplate | None = None
 
 
@@ -31,12 +33,12 @@ def run_checkpoints(job: RunJob) -> StepCheckpoints:
     return StepCheckpoints(job.folder / "checkpoint", job.spec)
 
 
-def keep_step(job: RunJob, step: int, done: int, template: OnlineTemplate) -> None:
+def keep_step(job: RunJob, step: int, done: int, template: OnlineTemplate, writer: RunWriter) -> None:
     """Write the checkpoint after a step, if the method can give its state; an offline one needs none of it."""
     method = method_class(job.method)
     if method.offline or method.resumable:
         state = None if method.offline else packed(template.state_dict())
-        run_checkpoints(job).write(step, {"done": done, "template": state})
+        run_checkpoints(job).write(step, {"done": done, "template": state, "records": writer.digest()})
 
 
 def start_run(
@@ -58,6 +60,8 @@ def start_run(
         try:
             start = _restored(checkpoints, step, benchmark, new_template)
             writer.start(job.spec, next_step=step + 1)
+            if writer.digest() != start.records:
+                raise RecordError(f"{job.folder}: its records up to step {step} are not those of the checkpoint there")
         except (CheckpointError, RecordError) as error:
             checkpoints.after(step).remove()
             note(f"{error}; what came after it is computed again")
@@ -77,7 +81,7 @@ def _restored(
     start = Start(step)
 
     def load(state: Any) -> None:
-        start.done = state["done"]
+        start.done, start.records = state["done"], state["records"]
         if state["template"] is not None:
             start.template = new_template()
             start.template.load_state_dict(unpacked(state["template"], exemplars_of(benchmark)))

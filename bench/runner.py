@@ -17,7 +17,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import EvaluationPlugin
 
-from bench.base import augmentation, base_checkpoint, base_file, iterations, load_base, save_base, train_base
+from bench.base import augmentation, base_checkpoint, base_model, iterations, load_base, save_base, train_base
 from bench.code import code_digest
 from bench.config import Config
 from bench.events import Event, Report, Throttle
@@ -65,12 +65,12 @@ class BaseJob(_Common):
     @property
     def claim(self) -> Path:
         """What is claimed while it is trained, in the cache, so by all output folders."""
-        return base_file(self.base["hash"]).with_suffix(".claim")
+        return base_model(self.base["hash"]).path.with_suffix(".claim")
 
     @property
     def log(self) -> Path:
         """Its log, beside the model in the cache."""
-        return base_file(self.base["hash"]).with_suffix(".log")
+        return base_model(self.base["hash"]).path.with_suffix(".log")
 
     @property
     def devices(self) -> int:
@@ -78,8 +78,8 @@ class BaseJob(_Common):
         return self.config.base.devices
 
     def made(self) -> bool:
-        """Return whether the model is kept."""
-        return base_file(self.base["hash"]).is_file()
+        """Return whether the model is kept, and sound."""
+        return base_model(self.base["hash"]).fault() is None
 
     def record_failure(self, failure: str) -> None:
         """Leave it to the log."""
@@ -93,7 +93,10 @@ class BaseJob(_Common):
             _told_of_losses("base model, ", again),
         ):
             log_start({"torch": self.base["inputs"]["torch"], "code": code_digest()})
-            clear_scraps(base_file(self.base["hash"]).parent, self.base["hash"])
+            kept = base_model(self.base["hash"])
+            clear_scraps(kept.path.parent, self.base["hash"])
+            if kept.path.exists() and (fault := kept.fault()):
+                report(Event(self.key, "starting", 0, self.units, note=f"{fault}; trained again"))
             experience = _benchmark(self).train_stream[0]
             classes = len(experience.classes_in_this_experience)
             device = torch.device(self.device)
@@ -240,7 +243,7 @@ def _make_steps(
         shown.write_predictions(writer, template, t)
         writer.add_step(meter.matrix, cost)
         if not method.offline or t + 1 < len(stream):
-            keep_step(job, t, done, template)
+            keep_step(job, t, done, template, writer)
         miou = mean_iou(meter.matrix)
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
         if t + 1 < len(stream):

@@ -20,6 +20,7 @@ alone.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import os
@@ -374,6 +375,11 @@ class RunWriter:
         if not self._confusions or len(self._confusions[-1]) != _known_after(self._spec)[-1]:
             raise ValueError(f"{self.path}: the last step was not recorded, the run is not finished")
         write_atomic(self.path / "done", f"schema {SCHEMA}\n")
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what is recorded of the steps so far, their costs included."""
+        matrices = [_csv_text(counts.tolist()) for counts in self._confusions]
+        return hashlib.sha256("\n".join([*matrices, _costs_text(self._costs)]).encode()).hexdigest()
 
     def _write_rows(self) -> None:
         write_atomic(self.path / "steps.csv", _steps_text(self._spec, self._confusions))

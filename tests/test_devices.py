@@ -478,8 +478,8 @@ def test_runs_on_two_devices_do_not_depend_on_how_many_go_side_by_side(
             device="cpu",
         )
         assert not result.failures
-        [base] = (tmp_path / f"cache-{jobs}").rglob("bases/*.pt")
-        kept = torch.load(base, weights_only=True)
+        [base] = (tmp_path / f"cache-{jobs}").rglob("bases/*.base")
+        kept = Checkpoint(base, {"base": base.stem}).read()
         assert kept["inputs"]["protocol"]["devices"] == 2
         assert list(kept["network"]) == list(new_network(*_new(settings)).state_dict())
         assert not list(tmp_path.rglob("*.ckpt"))

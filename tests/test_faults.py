@@ -23,7 +23,7 @@ from voc_root import make_voc_root
 import bench.base
 import bench.cli
 from bench import pool
-from bench.base import load_base
+from bench.base import base_model, load_base
 from bench.checkpoint import Checkpoint
 from bench.cli import main
 from bench.code import code_digest, copy_code
@@ -157,7 +157,7 @@ CACHED = {
     ".npz": "presence",
     ".ckpt": "bases",
     ".json": "bases",
-    ".pt": "bases",
+    ".base": "bases",
     "sound/": "sound",
 }
 
@@ -294,6 +294,7 @@ def test_a_checkpoint_for_which_there_is_no_memory_is_kept(tmp_path: Path) -> No
 
 
 def test_a_base_model_for_which_there_is_no_memory_is_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    base_model("hash").write({})
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: np.zeros(2**46))
     config = resolve_config("shapes", None, None, [])
     with pytest.raises(MemoryError, match="Unable to allocate"):

@@ -15,7 +15,7 @@ from toy import BATCHES, TRAIN, Onlooker, arrivals, make, train
 from voc_root import make_voc_root
 
 import bench.base
-from bench.base import base_checkpoint, base_file
+from bench.base import base_checkpoint, base_model
 from bench.events import Event
 from bench.planning import Request, prepare
 from bench.resume import run_checkpoints
@@ -267,7 +267,7 @@ def test_a_base_training_keeps_nothing_of_it_and_meets_it_again(
     line = "base model, " + base_batch(ids, 2, batch) + "the same `bench run` meets the same batch again"
     assert failure(base) == (line, [])
     assert failure(base) == (line, ["goes on after epoch 1"])
-    assert not base_file(base.base["hash"]).exists()
+    assert not base_model(base.base["hash"]).path.exists()
     assert base_checkpoint(base.base["hash"]).read()["epochs"] == 1
     result = run(asked, Console(quiet=True))
     assert result.failures == {base.key: line, "er seed 0": f"{base.key}, which it needs, failed"}

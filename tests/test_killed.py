@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import random
 import re
@@ -76,10 +77,17 @@ def arguments(out: Path) -> list[str]:
     return ["run", *GRID, *settings, "--jobs", "1", "--out", str(out)]
 
 
-def results(out: Path) -> dict[str, bytes]:
-    """Every file that a grid leaves, hidden ones too, but logs, times and pictures of curves."""
-    kept = (path for path in out.rglob("*") if path.is_file() and path.suffix not in (".png", ".pdf"))
-    return {str(p.relative_to(out)): p.read_bytes() for p in kept if p.name not in ("log.txt", "costs.csv")}
+def results(out: Path) -> dict[str, object]:
+    """Every file that a grid leaves, hidden ones too, but logs; of costs.csv all but times and the process's memory."""
+    kept = (path for path in out.rglob("*") if path.is_file() and path.name != "log.txt")
+    return {str(p.relative_to(out)): costs(p) if p.name == "costs.csv" else p.read_bytes() for p in kept}
+
+
+def costs(file: Path) -> list[dict[str, str]]:
+    """The rows of costs.csv, without what equal runs do not have in common."""
+    times = {"seconds", "evaluation_seconds", "peak_ram_bytes"}
+    with file.open() as text:
+        return [{k: v for k, v in row.items() if k not in times} for row in csv.DictReader(text)]
 
 
 def python(environment: dict[str, str], *command: str) -> str:

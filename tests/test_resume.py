@@ -5,6 +5,7 @@ import hashlib
 import io
 import pickle
 import random
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from torch import nn
 from voc_root import make_voc_root
 
 import bench.base
-from bench.base import base_checkpoint, base_file
+from bench.base import base_checkpoint, base_model
 from bench.checkpoint import Checkpoint, CheckpointError, packed
 from bench.config import RequestError
 from bench.events import Event
@@ -76,7 +77,7 @@ class Watcher:
         if event.finished_step:
             self.steps.append(event.step)
             kept = self.job is not None and event.step in run_checkpoints(self.job).steps()
-            self.state = bits(run_checkpoints(self.job).after(event.step).read()) if kept else None
+            self.state = _state(run_checkpoints(self.job).after(event.step)) if kept else None
             if event.step == self.last:
                 raise Died
 
@@ -90,6 +91,13 @@ def execute(job: RunJob, last: int | None = None) -> Watcher:
         with pytest.raises(Died):
             job.execute(watcher)
     return watcher
+
+
+def _state(checkpoint: Checkpoint) -> object:
+    """What a run goes on from, less the digest of its records: times stand in these."""
+    state = checkpoint.read()
+    del state["records"]
+    return bits(state)
 
 
 def bits(state: object) -> object:
@@ -197,9 +205,9 @@ def _assert_base_goes_on(root: Path, tmp_path: Path, settings: list[str], monkey
     """Training dies in its last epoch, then with a damaged checkpoint in its second."""
     monkeypatch.setattr(bench.base, "CHECKPOINT_SECONDS", 0.0)
     [run] = plan(root, tmp_path / "base", "er", assignments=settings).runs
-    file, checkpoint = base_file(run.spec["base"]["hash"]), base_checkpoint(run.spec["base"]["hash"])
-    weights = torch.load(file, weights_only=True)["network"]
-    file.unlink()
+    kept, checkpoint = base_model(run.spec["base"]["hash"]), base_checkpoint(run.spec["base"]["hash"])
+    weights = kept.read()["network"]
+    kept.remove()
     request = Request("er", SCENARIO, root, preset="small", assignments=settings, out=tmp_path / "base")
     [job] = prepare(request, Console(quiet=True)).bases.values()
     with monkeypatch.context() as patch:
@@ -212,13 +220,13 @@ def _assert_base_goes_on(root: Path, tmp_path: Path, settings: list[str], monkey
     job.execute(watcher)
     assert watcher.notes == [f"goes on after epoch {run.config.base.epochs - 1}"]
     assert not checkpoint.path.exists()
-    assert _equal(torch.load(file, weights_only=True)["network"], weights)
+    assert _equal(kept.read()["network"], weights)
     checkpoint.path.write_bytes(b"damaged")
     watcher = Watcher()
     job.execute(watcher)
     assert str(checkpoint.path) in watcher.notes[0]
     assert "damaged" in watcher.notes[0]
-    assert _equal(torch.load(file, weights_only=True)["network"], weights)
+    assert _equal(kept.read()["network"], weights)
 
 
 def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -275,6 +283,36 @@ def test_state_that_is_no_plain_data_is_refused_when_it_is_written() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ damage
+
+
+def _kept_of_another_seed(file: Path, root: Path, tmp_path: Path) -> None:
+    [run] = plan(root, tmp_path / "other", "er", seeds=[1]).runs
+    shutil.copy(base_model(run.spec["base"]["hash"]).path, file)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "of another seed"])
+def test_a_damaged_base_model_is_named_and_trained_again(
+    damage: str, root: Path, tmp_path: Path, whole: dict[str, object]
+) -> None:
+    [job] = plan(root, tmp_path / "first", "er").runs
+    kept = base_model(job.spec["base"]["hash"])
+    weights = kept.read()["network"]
+    if damage == "flipped":
+        _flipped(job, kept.path)
+    else:
+        _kept_of_another_seed(kept.path, root, tmp_path)
+    with pytest.raises(RuntimeError, match=f"{kept.path}: .*; the same command trains the base model again"):
+        job.execute(Watcher())
+    request = Request("er", SCENARIO, root, preset="small", assignments=TINY, out=tmp_path / "out")
+    made = prepare(request, Console(quiet=True))
+    [base] = made.bases.values()
+    assert made.needs == {made.runs[0].key: base.key}
+    watcher = Watcher()
+    base.execute(watcher)
+    assert str(kept.path) in watcher.notes[0] and watcher.notes[0].endswith("; trained again")
+    assert _equal(kept.read()["network"], weights)
+    execute(made.runs[0])
+    assert files(tmp_path / "out") == whole
 
 
 @pytest.fixture(scope="module")
@@ -410,6 +448,19 @@ def test_no_sound_checkpoint_starts_the_run_again(job: RunJob, whole: dict[str, 
     watcher = execute(job)
     assert len(watcher.notes) == 2
     assert watcher.steps == [0, 1, 2]
+    assert _of_seed_0(job) == whole
+
+
+@pytest.mark.parametrize("name", ["confusion/step-1.csv", "costs.csv"])
+def test_a_changed_record_is_computed_again(name: str, job: RunJob, whole: dict[str, object]) -> None:
+    """A digit is another one: nothing else tells, and it would stand in the results."""
+    file = job.folder / name
+    number = re.findall(r"(?<=,)[1-9]\d*", file.read_text())[-1]
+    file.write_text(re.sub(rf",{number}(?!.*,{number})", f",{int(number) - 1}", file.read_text(), flags=re.DOTALL))
+    watcher = execute(job)
+    assert f"{job.folder}: its records up to step 1 are not those of the checkpoint there" in watcher.notes[0]
+    assert watcher.notes[1:] == ["goes on after step 0"]
+    assert watcher.steps == [1, 2]
     assert _of_seed_0(job) == whole
 
 

@@ -16,7 +16,7 @@ from voc_root import make_voc_root
 
 import bench
 from bench import pool
-from bench.base import base_file
+from bench.base import base_model
 from bench.events import Event, Report
 from bench.planning import Request
 from bench.session import Result, run
@@ -132,7 +132,7 @@ def test_a_base_model_trained_anew_gives_the_same_numbers(
 ) -> None:
     result, out = first
     er = next(one for one in result.runs if one.spec["strategy"] == "er")
-    base_file(er.spec["base"]["hash"]).unlink()
+    base_model(er.spec["base"]["hash"]).remove()
     quick_run(root, tmp_path, strategies="er")
     again = results(tmp_path)
     assert again == {name: content for name, content in results(out).items() if name in again}
@@ -324,7 +324,7 @@ def test_images_decoded_by_workers_give_the_run_that_images_in_memory_give(tiny_
         assert not result.failures
         [made] = result.runs
         found.append({path.name: path.read_text() for path in made.path.rglob("*.csv") if path.name != "costs.csv"})
-        base_file(made.spec["base"]["hash"]).unlink()
+        base_model(made.spec["base"]["hash"]).remove()
     assert found[0] == found[1]
 
 

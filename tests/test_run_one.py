@@ -21,7 +21,7 @@ from test_resume import SCENARIO, TINY, execute, files, plan, undisturbed
 from voc_root import make_voc_root
 
 import bench as harness
-from bench.base import base_file
+from bench.base import base_model
 from bench.cli import main
 from bench.code import PACKAGES, git_revision
 from bench.config import RequestError
@@ -74,7 +74,7 @@ def test_it_goes_on_after_the_last_checkpoint_and_leaves_a_finished_run_alone(jo
 
 
 def test_the_base_model_alone(job: RunJob) -> None:
-    file = base_file(job.spec["base"]["hash"])
+    file = base_model(job.spec["base"]["hash"]).path
     file.unlink()
     assert run_one(job.folder, QUIET, base_only=True).failures == {}
     assert file.is_file()
