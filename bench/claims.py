@@ -7,6 +7,7 @@ reach no further than their machine, a claim made on another one counts until it
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -24,6 +25,8 @@ from reports.records import scratch_path
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+_UNSUPPORTED = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What a file system without hard links or locks answers."""
 
 
 @dataclass(eq=False)
@@ -59,8 +62,12 @@ class Claims:
             ours = _is_at(file, path) and not self._lives_elsewhere(path, file)
         except BlockingIOError:
             ours = False
-        except BaseException:
+        except BaseException as error:
             os.close(file)
+            if isinstance(error, OSError) and error.errno in _UNSUPPORTED:
+                raise OSError(
+                    error.errno, "the file system has no locks (flock): mount it with them", str(path)
+                ) from None
             raise
         if not ours:
             os.close(file)
@@ -136,6 +143,10 @@ def _create(path: Path) -> None:
         os.link(scratch, path)
     except (FileExistsError, FileNotFoundError):  # another was quicker; it tidies up when it starts
         pass
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        path.touch()
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -107,7 +107,8 @@ def say_end(result: Result, console: Console) -> int:
         if job in result.logs:
             say(f"  the end of {result.logs[job]}:")
             for line in last_lines(result.logs[job], LOG_LINES):
-                say(f"  | {line}")
+                if last_line(failure) not in line:
+                    say(f"  | {line}")
     if result.obstacle:
         say(result.obstacle, "red")
     if result.stopped:

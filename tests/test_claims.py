@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -140,6 +142,26 @@ def test_a_forked_process_does_not_keep_the_lock_beyond_its_parent(path: Path) -
         assert claims.take(path)
     assert process.stdout is not None
     process.stdout.close()
+
+
+def test_a_file_system_without_hard_links_has_claims_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", _unsupported)
+    with Claims() as mine, Claims() as other:
+        assert mine.take(path)
+        assert f"process {os.getpid()} on " in holder(path)
+        assert not other.take(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_system_without_locks_is_told_as_such(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", _unsupported)
+    with Claims() as claims, pytest.raises(OSError, match="the file system has no locks") as raised:
+        claims.take(path)
+    assert raised.value.filename == str(path)
+
+
+def _unsupported(*arguments: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
 
 def test_a_damaged_claim_is_nobodys(path: Path) -> None:
