@@ -58,10 +58,7 @@ class Claims:
         except FileNotFoundError:  # given back just now
             return False
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = _is_at(file, path) and not self._lives_elsewhere(path, file)
-        except BlockingIOError:
-            ours = False
+            ours = _locked(file) and _is_at(file, path) and not self._lives_elsewhere(path, file)
         except BaseException as error:
             os.close(file)
             if isinstance(error, OSError) and error.errno in _UNSUPPORTED:
@@ -109,6 +106,18 @@ class Claims:
         self._held.clear()
 
 
+def _locked(file: int) -> bool:
+    """Return whether an open file is locked now; somebody who looks whether it is may be in the way for a moment."""
+    for pause in (0.005, 0.02, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause)
+        else:
+            return True
+    return False
+
+
 def is_claimed(path: Path) -> bool:
     """Return whether a living process holds a claim; to look takes nothing."""
     try:
@@ -128,7 +137,8 @@ def is_claimed(path: Path) -> bool:
 def holder(path: Path) -> str:
     """Return who claims something, in words."""
     who = _read(path)
-    job = f", Slurm job {who['slurm_job']}" if who.get("slurm_job") else ""
+    restarts = f", restart {who['restarts']}" if who.get("restarts") else ""
+    job = f", Slurm job {who['slurm_job']}{restarts}" if who.get("slurm_job") else ""
     return f"process {who['pid']} on {who['host']}{job} since {who['since']}" if who else "another process"
 
 
@@ -173,9 +183,16 @@ def _own_mark() -> bytes:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job": _slurm_job(),
+        "restarts": os.environ.get("SLURM_RESTART_COUNT"),
     }
     return f"{json.dumps(mark)}\n".encode()
+
+
+def _slurm_job() -> str | None:
+    """Return the job that this process belongs to, by the name that its queue shows."""
+    array, element = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    return f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID")
 
 
 @cache

@@ -20,7 +20,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 def _status(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.slurm import queue_states
+    from bench.queue import queue_states
     from bench.status import print_states, run_states
 
     _require_folder(options.runs)
@@ -28,13 +28,14 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([run.as_dict() for run in states], indent=1))
     else:
-        print_states(states, options.runs, Console(width=None if sys.stdout.isatty() else 120))
+        print_states(states, Console(width=None if sys.stdout.isatty() else 120))
     return 0
 
 
 def add_cancel(parser: argparse.ArgumentParser) -> None:
     """Add `bench cancel`."""
-    parser.add_argument("run", nargs="*", type=Path, metavar="RUN_DIR", help="directories of runs (default: all)")
+    text = "directories of runs, or folders of them (default: those of --runs)"
+    parser.add_argument("run", nargs="*", type=Path, metavar="RUN_DIR", help=text)
     add_runs_folder(parser, "--runs")
     parser.set_defaults(command=_cancel)
 
@@ -42,13 +43,14 @@ def add_cancel(parser: argparse.ArgumentParser) -> None:
 def _cancel(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.slurm import cancel
-    from bench.status import run_folders
+    from bench.folders import run_folders
+    from bench.queue import cancel
 
-    for folder in options.run or [options.runs]:
+    chosen = options.run or [options.runs]
+    for folder in chosen:
         _require_folder(folder)
-    runs = options.run or run_folders(options.runs)
-    cancel(runs, not options.run, Console(width=None if sys.stdout.isatty() else 120))
+    runs = [run for folder in chosen for run in run_folders(folder)]
+    cancel(runs, Console(width=None if sys.stdout.isatty() else 120))
     return 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from bench.config import RequestError
 from benchmarks.cache import appearing_folder, full_disk_names
 
 PACKAGES = ("bench", "benchmarks", "reports", "strategies")
@@ -20,10 +21,14 @@ _REVISION = "GIT_REVISION"
 @cache
 def code_digest() -> str:
     """Return the SHA-256 of the packages' files, their names included."""
+    return _digest(_TOP)
+
+
+def _digest(top: Path) -> str:
     digest = hashlib.sha256()
-    for path in _sources():
+    for path in _sources(top):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(_TOP).as_posix()} {len(content)}\n".encode() + content)
+        digest.update(f"{path.relative_to(top).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
@@ -45,20 +50,25 @@ def git_revision() -> str | None:
 
 
 def copy_code(folder: Path) -> Path:
-    """Return a folder below `folder` with a copy of the packages, for PYTHONPATH; equal code is copied once."""
+    """Return a folder below `folder` with a copy of the packages, for PYTHONPATH; equal code is copied once.
+
+    Raises `RequestError` where the code is not any more what this process runs.
+    """
     copy = folder / code_digest()[:12]
     if not copy.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         with full_disk_names(copy), appearing_folder(copy) as scratch:
-            for path in _sources():
+            for path in _sources(_TOP):
                 target = scratch / path.relative_to(_TOP)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
+            if _digest(scratch) != code_digest():
+                raise RequestError("the code was changed while this command ran; start it again")
             (scratch / _REVISION).write_text(git_revision() or "")
     return copy
 
 
-def _sources() -> Iterator[Path]:
+def _sources(top: Path) -> Iterator[Path]:
     for package in PACKAGES:
-        files = (path for path in (_TOP / package).rglob("*") if path.is_file() and path.suffix != ".pyc")
-        yield from sorted(files, key=lambda path: path.relative_to(_TOP).as_posix())
+        files = (path for path in (top / package).rglob("*") if path.is_file() and path.suffix != ".pyc")
+        yield from sorted(files, key=lambda path: path.relative_to(top).as_posix())

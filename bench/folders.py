@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.config import RequestError
@@ -11,6 +13,20 @@ from bench.config import RequestError
 def claim_of(run: Path) -> Path:
     """Return the file that is claimed while a run is made."""
     return run / "claim"
+
+
+def walk_runs(folder: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Yield every run's directory below a folder, or that is it, with the names of its files."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if "spec.yaml" in files:
+            folders.clear()
+            yield Path(place), frozenset(files)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the directories of all runs below a folder, or of the one that it is."""
+    return sorted(place for place, _ in walk_runs(folder))
 
 
 def finished_at(run: Path) -> int | None:

@@ -18,6 +18,14 @@ from bench.stopping import Stopped
 LOG_FILE = "log.txt"
 """In a run's directory."""
 PROGRESS_SECONDS = 10.0
+_TOLD = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_RESTART_COUNT",
+    "CUDA_VISIBLE_DEVICES",
+)
+"""Of the environment, where work starts."""
 
 log = logging.getLogger("bench")
 _REPORTED = {"reported": True}
@@ -62,7 +70,7 @@ def log_start(versions: dict[str, Any]) -> None:
     """Log where work starts, and by what."""
     log.info("started on %s, process %d", socket.gethostname(), os.getpid())
     log.info("%s, %s", ", ".join(f"{k} {v}" for k, v in versions.items()), platform.platform())
-    for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES"):
+    for name in _TOLD:
         if name in os.environ:
             log.info("%s=%s", name, os.environ[name])
 

@@ -160,7 +160,8 @@ class RunJob(_Common):
         """Leave the directory as another process is to find it that makes the run."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.anew:
-            (self.folder / "done").unlink(missing_ok=True)
+            for name in ("done", "steps.csv"):
+                (self.folder / name).unlink(missing_ok=True)
             run_checkpoints(self).clear()
         (self.folder / "error.txt").unlink(missing_ok=True)
         write_spec(self.folder, self.spec)
@@ -169,7 +170,8 @@ class RunJob(_Common):
         """Write the spec, so that the directory tells what it waits for."""
         if not (self.folder / "spec.yaml").is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_spec(self.folder, self.spec)
+            with suppress(FileNotFoundError):  # a process that starts the run just now tidies up there
+                write_spec(self.folder, self.spec)
 
     def execute(self, report: Report) -> None:
         """Make the run and write its directory, `done` last."""

@@ -1,17 +1,20 @@
-"""Runs on a cluster, through submitit: submitted, found again in the queue, cancelled."""
+"""Runs on a cluster: submitted through submitit, and what a job there does."""
 
 from __future__ import annotations
 
+import getpass
+import io
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
@@ -20,14 +23,19 @@ from rich.console import Console
 from bench.claims import Claims
 from bench.code import copy_code
 from bench.config import RequestError
+from bench.queue import is_queued, queue_states, scancel, started
+from bench.stopping import ask_to_stop, stop_asked
 from bench.submitted import Submitted, forget_submitted, read_submitted, write_submitted
 from benchmarks.cache import cache_folder
+from benchmarks.errors import DataError
+from reports.records import RecordError, write_atomic
 from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
     from bench.planning import Plan
     from bench.runner import BaseJob, RunJob
 
+T = TypeVar("T")
 FOLDER = ".submitted"
 """Below the output folder: what submitit writes, and the copies of the code."""
 
@@ -57,7 +65,7 @@ class SlurmSettings:
     """So long before its time is up a job is told, and put back into the queue."""
     max_num_timeout: Annotated[int, Field(ge=0)] = 100
     """How often a job may reach its time limit."""
-    setup: tuple[str, ...] = ()
+    setup: list[str] = Field(default_factory=list)
     """Shell commands before the run, such as `module load cuda`."""
     additional_parameters: dict[str, Any] = Field(default_factory=dict)
     """Any other option of sbatch, by its long name."""
@@ -65,7 +73,11 @@ class SlurmSettings:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """What a job does: `bench run-one` on a directory. Told that its time is up, it is put back into the queue."""
+    """What a job does: `bench run-one` on a directory.
+
+    Told that its time is up, it stops behind its next checkpoint, or at once when the grace is over, and is put back
+    into the queue.
+    """
 
     folder: Path
     base_only: bool
@@ -73,17 +85,40 @@ class RunDirectory:
     loggers: tuple[str, ...]
     working_folder: Path
     """Whose paths the request was made with."""
+    grace_s: int
+    """How long the next checkpoint is waited for."""
 
     def __call__(self) -> None:
         """Make the run, or its base model alone; raise RuntimeError where that fails, so that the job fails too."""
         os.chdir(self.working_folder)
         from bench.session import run_one, say_end
 
+        put_back = self._heed_submitit()
         os.register_at_fork(after_in_child=_leave_signals)
         console = Console(width=120)
-        result = run_one(self.folder, console, self.base_only, self.verbose, self.loggers, heed_signals=False)
+        try:
+            result = run_one(self.folder, console, self.base_only, self.verbose, self.loggers, heed_signals=False)
+        except (RequestError, DataError, RecordError) as error:
+            write_atomic(self.folder / "error.txt", " ".join(str(error).split()))
+            raise
         if say_end(result, console):
+            if result.interrupted:
+                put_back(signal.SIGUSR2, None)
             raise RuntimeError(f"{self.folder} is not finished")
+
+    def _heed_submitit(self) -> Callable[[int, None], object]:
+        """Have the signal that submitit answers by putting the job back wait for a checkpoint; return the answer."""
+        put_back: Any = signal.getsignal(signal.SIGUSR2)
+
+        def told(number: int, frame: object) -> None:
+            if not stop_asked():
+                ask_to_stop()
+                signal.signal(signal.SIGALRM, put_back)
+                signal.alarm(self.grace_s)
+
+        signal.signal(signal.SIGUSR2, told)
+        answer: Callable[[int, None], object] = put_back
+        return answer
 
     def checkpoint(self) -> Any:
         """Return what goes on with it: the same, as the run's own checkpoints tell where it was."""
@@ -102,37 +137,110 @@ def _leave_signals() -> None:
 def submit(plan: Plan, settings: SlurmSettings, console: Console) -> None:
     """Submit a plan's runs and the base models they need.
 
-    Runs that are in the queue already, or that a process is making, are left alone.
+    Runs that are in the queue already, or that a process is making, are left alone. Raises `RequestError` where the
+    queue does not answer, or refuses; then nothing of what was to be submitted stays there.
     """
     if not plan.runs:
         return
     out = plan.runs[0].out
-    code = copy_code(out / FOLDER / "code")
-    queue = queue_states(read_submitted(run.folder) for run in plan.runs) or {}
+    code = copy_code(out / FOLDER / "code").resolve()
     with Claims() as claims:
-        runs = [run for run in plan.runs if not _queued(run.folder, queue) and claims.take(run.claim)]
+        free = [run for run in plan.runs if claims.take(run.claim)]
+        records = {run.key: record for run in free if (record := read_submitted(run.folder))}
+        queue = queue_states(records.values())
+        if queue is None:
+            raise RequestError("--launcher slurm: the queue does not answer (squeue)")
+        runs = [run for run in free if not is_queued(records.get(run.key), queue)]
         if not runs:
-            console.print("nothing to submit: what is not finished is in the queue or being made", highlight=False)
+            console.print(_NOTHING, highlight=False)
             return
         for run in runs:
             run.hand_over()
-        executor = _executor(settings, out, code)
-        base_jobs = _submit_bases(executor, plan, runs, settings)
-        if base_jobs and settings.cluster == "slurm":
-            executor.update_parameters(slurm_dependency=f"afterany:{_array(base_jobs.values())}")
-        own_bases = list(plan.bases.values()) if settings.cluster == "local" else []
-        executor.update_parameters(name="bench", **_cores_and_gpus(settings, [*runs, *own_bases]))
-        jobs = _submitted(executor, [_directory(run) for run in runs])
-        for run, job in zip(runs, jobs, strict=True):
-            base_job = base_jobs.get(plan.needs.get(run.key, ""))
-            log = str(job.paths.stderr)
-            write_submitted(run.folder, Submitted(settings.cluster, job.job_id, base_job, log, str(code)))
-    _say(jobs, base_jobs, len(plan.runs) - len(runs), out, console)
+        given = {plan.needs[key]: r.base_job for key, r in records.items() if r.base_job in queue and key in plan.needs}
+        submission = _Submission(plan, settings, code, _executor(settings, out, code), given)
+        submission.make(runs)
+    _say(submission, len(plan.runs) - len(runs), out, console)
 
 
-def _queued(folder: Path, queue: Mapping[str, str]) -> bool:
-    record = read_submitted(folder)
-    return record is not None and record.job in queue
+_NOTHING = "nothing to submit: what is not finished is in the queue, by the code it was submitted with, or being made"
+
+
+@dataclass
+class _Submission:
+    """What goes into the queue, and what has gone."""
+
+    plan: Plan
+    settings: SlurmSettings
+    code: Path
+    executor: Any
+    """submitit's."""
+    base_jobs: dict[str, str]
+    """By the base models' keys: those in the queue, to begin with those of earlier submissions."""
+    bases: list[str] = field(default_factory=list)
+    """Jobs of base models that were submitted now."""
+    jobs: list[str] = field(default_factory=list)
+    """Jobs of runs."""
+
+    def make(self, runs: Sequence[RunJob]) -> None:
+        """Submit runs after the base models they need, and write it down as it goes; take all back at a refusal."""
+        try:
+            self._submit_bases(runs)
+            for run in runs:
+                self._note(run, None)
+            self._submit_runs(runs)
+        except RequestError:
+            scancel([*self.jobs, *self.bases])
+            for run in runs:
+                forget_submitted(run.folder)
+            raise
+
+    def _submit_bases(self, runs: Sequence[RunJob]) -> None:
+        """Submit the base models that runs need, each by the first run that does.
+
+        submitit's local processes know no dependencies: there each run sees to its base model, or awaits it.
+        """
+        first: dict[str, RunJob] = {}
+        for run in runs:
+            if run.key in self.plan.needs and self.plan.needs[run.key] not in self.base_jobs:
+                first.setdefault(self.plan.needs[run.key], run)
+        if not first or self.settings.cluster == "local":
+            return
+        needed = [base for base in self.plan.bases.values() if base.key in first]
+        self.executor.update_parameters(name="bench-base", **_cores_and_gpus(self.settings, needed))
+        for part in _arrays(list(first)):
+            jobs = _submitted(self.executor, [self._directory(first[key], base_only=True) for key in part])
+            self.base_jobs.update({key: job.job_id for key, job in zip(part, jobs, strict=True)})
+            self.bases += [job.job_id for job in jobs]
+
+    def _submit_runs(self, runs: Sequence[RunJob]) -> None:
+        own_bases: list[BaseJob] = []
+        if self.settings.cluster == "local":
+            own_bases = list(self.plan.bases.values())
+        elif self.base_jobs:
+            self.executor.update_parameters(slurm_dependency=f"afterany:{':'.join(_numbers(self.base_jobs.values()))}")
+        self.executor.update_parameters(name="bench", **_cores_and_gpus(self.settings, [*runs, *own_bases]))
+        for part in _arrays(runs):
+            for run, job in zip(part, _submitted(self.executor, [self._directory(run) for run in part]), strict=True):
+                self.jobs.append(job.job_id)
+                self._note(run, job)
+
+    def _note(self, run: RunJob, job: Any) -> None:
+        """Write down a run's job, or that its base model alone is submitted."""
+        local = self.settings.cluster == "local"
+        record = Submitted(
+            cluster=self.settings.cluster,
+            user=getpass.getuser(),
+            job=job and job.job_id,
+            base_job=self.base_jobs.get(self.plan.needs.get(run.key, "")),
+            log=job and str(job.paths.stderr),
+            code=str(self.code),
+            started=started(int(job.job_id)) if job and local else None,
+        )
+        write_submitted(run.folder, record)
+
+    def _directory(self, run: RunJob, base_only: bool = False) -> RunDirectory:
+        grace = max(1, self.settings.signal_delay_s * 2 // 3)
+        return RunDirectory(run.folder.resolve(), base_only, run.verbose, run.loggers, Path.cwd(), grace)
 
 
 def _executor(settings: SlurmSettings, out: Path, code: Path) -> Any:
@@ -142,10 +250,10 @@ def _executor(settings: SlurmSettings, out: Path, code: Path) -> Any:
     )
     setup = [
         *settings.setup,
-        f"export PYTHONPATH={shlex.quote(str(code.resolve()))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
         f"export BENCH_CACHE={shlex.quote(str(cache_folder().resolve()))}",
         # `python -m` looks for modules in the current folder first, which may be the checkout.
-        f"cd {shlex.quote(str(code.resolve()))}",
+        f"cd {shlex.quote(str(code))}",
     ]
     parameters: dict[str, Any] = {
         "timeout_min": settings.timeout_min,
@@ -159,7 +267,7 @@ def _executor(settings: SlurmSettings, out: Path, code: Path) -> Any:
         "slurm_exclude": settings.exclude,
         "slurm_array_parallelism": settings.array_parallelism,
         "slurm_signal_delay_s": settings.signal_delay_s,
-        "slurm_additional_parameters": settings.additional_parameters or None,
+        "slurm_additional_parameters": {"requeue": True, **settings.additional_parameters},
     }
     executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
     return executor
@@ -190,103 +298,47 @@ def _submitit() -> Any:
     return submitit
 
 
-def _submit_bases(executor: Any, plan: Plan, runs: Sequence[RunJob], settings: SlurmSettings) -> dict[str, str]:
-    """Submit the base models that runs need, each by the first run that does; return their jobs' ids by key.
-
-    submitit's local processes know no dependencies: there each run sees to its base model, or awaits it.
-    """
-    first: dict[str, RunJob] = {}
-    for run in runs:
-        if run.key in plan.needs:
-            first.setdefault(plan.needs[run.key], run)
-    if not first or settings.cluster == "local":
-        return {}
-    bases = [base for base in plan.bases.values() if base.key in first]
-    executor.update_parameters(name="bench-base", **_cores_and_gpus(settings, bases))
-    jobs = _submitted(executor, [_directory(run, base_only=True) for run in first.values()])
-    return {key: job.job_id for key, job in zip(first, jobs, strict=True)}
-
-
-def _directory(run: RunJob, base_only: bool = False) -> RunDirectory:
-    return RunDirectory(run.folder.resolve(), base_only, run.verbose, run.loggers, Path.cwd())
-
-
 def _submitted(executor: Any, work: Sequence[RunDirectory]) -> list[Any]:
     submitit = _submitit()
     jobs = []
     try:
-        with executor.batch():
+        with redirect_stderr(io.StringIO()), executor.batch():  # what it prints there is in the error too
             jobs = [executor.submit(one) for one in work]
     except submitit.core.utils.FailedJobError as error:
         raise RequestError(f"--launcher slurm: sbatch refused: {' '.join(str(error).split())}") from None
     return jobs
 
 
-def _array(ids: Iterable[str]) -> str:
-    """Return the id of the array whose elements these are."""
-    return next(iter(ids)).partition("_")[0]
+def _arrays(work: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield parts of work that are not too long for a job array."""
+    largest = _largest_array()
+    for i in range(0, len(work), largest):
+        yield work[i : i + largest]
 
 
-def _say(jobs: Sequence[Any], base_jobs: Mapping[str, str], others: int, out: Path, console: Console) -> None:
+def _largest_array() -> int:
+    """Return how many elements an array of the cluster may have; as usual where it does not tell."""
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["scontrol", "show", "config"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        if found := re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE):
+            return max(1, int(found[1]))
+    return 1001
+
+
+def _numbers(ids: Iterable[str]) -> list[str]:
+    """Return the ids of the arrays whose elements these are."""
+    return list(dict.fromkeys(job.partition("_")[0] for job in ids))
+
+
+def _say(submission: _Submission, others: int, out: Path, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    if base_jobs:
-        say(f"{len(base_jobs)} base models submitted as job {_array(base_jobs.values())}")
-    after = ", after them" if base_jobs else ""
-    say(f"{len(jobs)} runs submitted as job {_array([job.job_id for job in jobs])}{after}")
+    if submission.bases:
+        say(f"{len(submission.bases)} base models submitted as job {', '.join(_numbers(submission.bases))}")
+    after = ", after their base models" if submission.base_jobs else ""
+    say(f"{len(submission.jobs)} runs submitted as job {', '.join(_numbers(submission.jobs))}{after}")
     if others:
         say(f"{others} runs are in the queue already, or being made")
     say(f"bench status --runs {out}   tells how they are; nothing here needs to go on running")
-
-
-def queue_states(records: Iterable[Submitted | None]) -> dict[str, str] | None:
-    """Return the state of each of these jobs that is still in its queue; None where a queue does not answer."""
-    given = [record for record in records if record]
-    states = {r.job: "RUNNING" for r in given if r.cluster == "local" and _is_alive(int(r.job))}
-    if any(record.cluster == "slurm" for record in given):
-        try:
-            states.update(_squeue())
-        except (OSError, subprocess.SubprocessError):
-            return None
-    return states
-
-
-def _squeue() -> Iterator[tuple[str, str]]:
-    """Yield the id and the state, with its reason, of every element of this user's jobs."""
-    command = ["squeue", "--noheader", "--array", "--format=%i|%T|%r", "--user", str(os.getuid())]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    for line in answer.stdout.splitlines():
-        job, state, reason = line.strip().split("|", 2)
-        yield job, state if reason == "None" else f"{state} ({reason})"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def cancel(runs: Sequence[Path], bases_too: bool, console: Console) -> None:
-    """Take runs out of the queue, and the base models submitted for them if wanted; what they have done stays."""
-    records = {run: record for run in runs if (record := read_submitted(run))}
-    queue = queue_states(records.values())
-    if queue is None:
-        raise RequestError("the queue does not answer (squeue)")
-    there = {run: record for run, record in records.items() if record.job in queue}
-    bases = {record.base_job for record in there.values() if bases_too and record.base_job in queue}
-    slurm = [*(r.job for r in there.values() if r.cluster == "slurm"), *bases]
-    if slurm:
-        done = subprocess.run(["scancel", *map(str, slurm)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RequestError(f"scancel: {' '.join(done.stderr.split())}")
-    for run, record in there.items():
-        if record.cluster == "local":
-            with suppress(ProcessLookupError):
-                os.kill(int(record.job), signal.SIGTERM)
-        forget_submitted(run)
-    console.print(f"{len(there)} runs cancelled, {len(bases)} base models with them", highlight=False)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.claims import holder, is_claimed
-from bench.folders import claim_of
+from bench.folders import claim_of, walk_runs
 from bench.submitted import Submitted, read_submitted
 
 State = Literal["done", "running", "waiting", "failed"]
@@ -44,29 +43,15 @@ class RunState:
         return {**dataclasses.asdict(self), "folder": str(self.folder)}
 
 
-def run_folders(runs: Path) -> list[Path]:
-    """Return the directories of all runs below a folder."""
-    return sorted(folder for folder, _ in _run_folders(runs))
-
-
 def run_states(runs: Path, ask_queue: Callable[[Iterable[Submitted | None]], Queue | None]) -> list[RunState]:
     """Return the state of every run below a folder, sorted by path.
 
     `ask_queue` is given the jobs of the runs that are not done, and returns None where the queue does not answer.
     """
-    found = sorted(_run_folders(runs))
+    found = sorted(walk_runs(runs))
     records = {folder: read_submitted(folder) for folder, names in found if "done" not in names}
     queue = ask_queue(records.values())
     return [_state(folder, names, records.get(folder), queue) for folder, names in found]
-
-
-def _run_folders(runs: Path) -> Iterator[tuple[Path, frozenset[str]]]:
-    """Yield every run directory below a folder with the names of its files."""
-    for place, folders, files in os.walk(runs):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if "spec.yaml" in files:
-            folders.clear()
-            yield Path(place), frozenset(files)
 
 
 def _state(folder: Path, names: frozenset[str], record: Submitted | None, queue: Queue | None) -> RunState:
@@ -82,15 +67,31 @@ def _unfinished(
     claim = claim_of(folder)
     if "claim" in names and is_claimed(claim):
         return "running", holder(claim)
-    if record and queue is None:
-        return "waiting", f"job {record.job}; the queue does not answer"
-    if record and queue and record.job in queue:
-        return "waiting", f"job {record.job} {queue[record.job]}"
+    if record and queue and (told := _queued(record, queue)):
+        return told
     if "error.txt" in names:
         return "failed", _last_line(folder / "error.txt")
-    if record:
+    if record and queue is None:
+        return "waiting", f"job {record.job}; the queue does not answer"
+    if (folder / "done").exists():  # since the folder was listed
+        return "done", ""
+    if record and record.job:
+        if not record.log or not Path(record.log).exists():
+            return "failed", f"job {record.job} left the queue before it began"
         return "failed", f"job {record.job} left the queue before the run was done; see {record.log}"
     return "waiting", "no process is at it; `bench run` or `bench run-one` goes on"
+
+
+def _queued(record: Submitted, queue: Queue) -> tuple[State, str] | None:
+    """Return what the queue tells of a run and of the base model that it waits for, None if it tells nothing."""
+    base = ""
+    if record.base_job and record.base_job in queue:
+        base = f"its base model's job {record.base_job} {queue[record.base_job]}"
+    if not record.job or record.job not in queue:
+        return ("waiting", f"{base}; the run is not submitted: `bench run` does it") if base else None
+    state = queue[record.job]
+    told = f"job {record.job} {state}, {base}" if base else f"job {record.job} {state}"
+    return ("running" if state.startswith("RUNNING") else "waiting"), told
 
 
 def _steps(folder: Path) -> int:
@@ -106,28 +107,33 @@ def _last_line(path: Path) -> str:
     return ""
 
 
-def print_states(states: Sequence[RunState], runs: Path, console: Console) -> None:
+def print_states(states: Sequence[RunState], console: Console) -> None:
     """Print how many runs of each scenario are in which state, and every run that is not done."""
-    console.print(_counts(states, runs))
+    console.print(_counts(states))
     waiting = 0
     for run in states:
         waiting += run.state == "waiting"
         if run.state == "done" or (run.state == "waiting" and waiting > SHOWN_WAITING):
             continue
-        text = f"{run.state:<8} {run.folder.relative_to(runs)}: {run.steps} steps done; {run.detail}"
+        text = f"{run.state:<8} {'/'.join(_names(run))}: {run.steps} steps done; {run.detail}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if waiting > SHOWN_WAITING:
         console.print(f"waiting  {waiting - SHOWN_WAITING} more", markup=False, highlight=False)
 
 
-def _counts(states: Sequence[RunState], runs: Path) -> Table:
+def _names(run: RunState) -> tuple[str, ...]:
+    """Return the run's scenario, its strategy and its own name."""
+    return run.folder.resolve().parts[-3:]
+
+
+def _counts(states: Sequence[RunState]) -> Table:
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("scenario", overflow="fold")
     for name in ("runs", *STATES):
         table.add_column(name, justify="right", no_wrap=True)
     rows: dict[str, Counter[str]] = {}
     for run in states:
-        rows.setdefault(run.folder.relative_to(runs).parts[0], Counter())[run.state] += 1
+        rows.setdefault(_names(run)[0], Counter())[run.state] += 1
     rows["all"] = Counter(run.state for run in states)
     for scenario, count in rows.items():
         table.add_row(scenario, str(sum(count.values())), *(str(count[state]) for state in STATES))

@@ -18,14 +18,18 @@ class Submitted:
 
     cluster: str
     """Whose queue it is in: `slurm`, or `local` for submitit's own processes."""
-    job: str
-    """Its id, `17_3` for element 3 of an array."""
+    user: str
+    """Who gave it."""
+    job: str | None
+    """Its id, `17_3` for element 3 of an array; None where only its base model was submitted so far."""
     base_job: str | None
     """The id of the job that trains its base model, where that was missing."""
-    log: str
+    log: str | None
     """The file with what the job prints."""
     code: str
     """The folder with the copy of the code that it runs."""
+    started: float | None = None
+    """When the process started that stands for a job, in seconds since the epoch: its id may be used again."""
 
 
 def write_submitted(run: Path, record: Submitted) -> None:

@@ -26,9 +26,9 @@ from bench.cli import main
 from bench.code import PACKAGES, git_revision
 from bench.config import RequestError
 from bench.planning import prepare_one
+from bench.queue import queue_states
 from bench.runner import RunJob
 from bench.session import run_one
-from bench.slurm import queue_states
 from bench.status import run_states
 from bench.submitted import read_submitted
 
@@ -169,7 +169,9 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
     shutil.rmtree(out / ".submitted")
     for record in records:
         record.unlink()
-    assert (preempted / "log.txt").read_text().count("started on") == 2
+    log = (preempted / "log.txt").read_text()
+    assert log.count("started on") == 2
+    assert log.count("ended by Stopped") == log.count("goes on after step") == 1
     assert files(out) == undisturbed(root, tmp_path / "whole", "er,finetune", assignments=settings[:-1])
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
 from bench.claims import Claims
 from bench.cli import main
 from bench.folders import claim_of
-from bench.slurm import cancel, queue_states
+from bench.queue import cancel, queue_states, started
 from bench.status import run_states
 from bench.submitted import Submitted, read_submitted, write_submitted
 
@@ -37,11 +39,13 @@ def runs(tmp_path: Path) -> dict[str, Path]:
     (made["failed"] / "error.txt").write_text("Traceback\n  somewhere\nValueError: no such thing\n")
     (made["fresh"] / "steps.csv").unlink()
     for name, job in (("queued", "17_3"), ("lost", "17_4")):
-        write_submitted(made[name], Submitted("slurm", job, "16_0", f"/logs/{job}.err", "/code"))
+        (tmp_path / f"{job}.err").touch()
+        record = Submitted("slurm", "somebody", job, "16_0", str(tmp_path / f"{job}.err"), "/code")
+        write_submitted(made[name], record)
     return made
 
 
-def test_every_state_is_told_with_its_reason(runs: dict[str, Path]) -> None:
+def test_every_state_is_told_with_its_reason(runs: dict[str, Path], tmp_path: Path) -> None:
     with Claims() as claims:
         claims.take(claim_of(runs["running"]))
         found = run_states(runs["done"].parents[2], lambda jobs: {"17_3": "PENDING (Priority)"})
@@ -52,7 +56,7 @@ def test_every_state_is_told_with_its_reason(runs: dict[str, Path]) -> None:
         "failed": ("failed", "ValueError: no such thing"),
         "fresh": ("waiting", "no process is at it; `bench run` or `bench run-one` goes on"),
         "queued": ("waiting", "job 17_3 PENDING (Priority)"),
-        "lost": ("failed", "job 17_4 left the queue before the run was done; see /logs/17_4.err"),
+        "lost": ("failed", f"job 17_4 left the queue before the run was done; see {tmp_path}/17_4.err"),
     }
     steps = {run.folder.name: run.steps for run in found}
     assert steps["fresh"] == 0
@@ -62,6 +66,53 @@ def test_every_state_is_told_with_its_reason(runs: dict[str, Path]) -> None:
 def test_a_queue_that_does_not_answer_makes_no_run_fail(runs: dict[str, Path]) -> None:
     found = {run.folder.name: run.state for run in run_states(runs["done"].parents[2], lambda jobs: None)}
     assert found["queued"] == found["lost"] == "waiting"
+    assert found["failed"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("queue", "state", "detail"),
+    [
+        (
+            {"17_3": "PENDING (Dependency)", "16_0": "PENDING (Resources)"},
+            "waiting",
+            "job 17_3 PENDING (Dependency), its base model's job 16_0 PENDING (Resources)",
+        ),
+        ({"17_3": "RUNNING"}, "running", "job 17_3 RUNNING"),
+        ({"17_3": "COMPLETING"}, "waiting", "job 17_3 COMPLETING"),
+    ],
+)
+def test_what_the_queue_says_of_a_run_and_of_its_base_model_is_told(
+    queue: dict[str, str], state: str, detail: str, runs: dict[str, Path]
+) -> None:
+    [told] = run_states(runs["queued"], lambda jobs: queue)
+    assert (told.state, told.detail) == (state, detail)
+
+
+def test_a_run_that_ends_while_the_queue_is_asked_is_done(runs: dict[str, Path]) -> None:
+    def ask(jobs: object) -> dict[str, str]:
+        (runs["queued"] / "done").touch()
+        return {}
+
+    [told] = run_states(runs["queued"], ask)
+    assert told.state == "done"
+
+
+def test_a_job_that_never_began_has_no_log_to_be_looked_at(runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "17_3.err").unlink()
+    [told] = run_states(runs["queued"], lambda jobs: {})
+    assert (told.state, told.detail) == ("failed", "job 17_3 left the queue before it began")
+
+
+@pytest.mark.parametrize("below", [(), ("voc-15-1-disjoint",), ("voc-15-1-disjoint", "er", "failed")])
+def test_a_part_of_the_runs_is_told_by_the_same_names(
+    below: tuple[str, ...], runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("queued", "lost"):
+        (runs[name] / "submitted.json").unlink()
+    assert _exit_status("status", "--runs", str(runs["done"].parents[2].joinpath(*below))) == 0
+    said = capsys.readouterr().out
+    assert "failed   voc-15-1-disjoint/er/failed: 6 steps done; ValueError: no such thing" in said
+    assert any(line.split()[:1] == ["voc-15-1-disjoint"] for line in said.splitlines())
 
 
 def test_the_command_counts_and_lists(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,13 +144,46 @@ def _exit_status(*arguments: str) -> object:
     return ended.value.code
 
 
-def test_cancelling_a_local_job_ends_its_process_and_forgets_it(runs: dict[str, Path]) -> None:
-    process = subprocess.Popen(["sleep", "60"])
-    write_submitted(runs["queued"], Submitted("local", str(process.pid), None, "/log", "/code"))
+FAMILY = "sleep 60 & echo $!; trap '' TERM; wait"
+"""A process that starts another, and does not listen."""
+
+
+def test_cancelling_a_local_job_ends_its_processes_and_forgets_it(runs: dict[str, Path]) -> None:
+    process = subprocess.Popen(["sh", "-c", FAMILY], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    _give(runs["queued"], process.pid)
     assert queue_states([read_submitted(runs["queued"])]) == {str(process.pid): "RUNNING"}
-    cancel([runs["queued"], runs["fresh"]], bases_too=True, console=Console(quiet=True))
-    assert process.wait(10) < 0
+    cancel([runs["queued"], runs["fresh"]], Console(quiet=True))
+    assert process.wait(10) == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
     assert read_submitted(runs["queued"]) is None
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("how", ["its number was used again", "its run is done"])
+def test_cancelling_ends_no_process_that_is_not_the_job(how: str, runs: dict[str, Path]) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    if how == "its run is done":
+        _give(runs["done"], process.pid)
+    else:
+        _give(runs["queued"], process.pid, earlier=100)
+        assert queue_states([read_submitted(runs["queued"])]) == {}
+    cancel([runs["done"], runs["fresh"], runs["queued"]], Console(quiet=True))
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+def _give(run: Path, pid: int, earlier: float = 0.0) -> None:
+    """Have a process stand for the job of a run."""
+    began = started(pid)
+    assert began is not None
+    (run.parent / "lost" / "submitted.json").unlink(missing_ok=True)
+    (run.parent / "queued" / "submitted.json").unlink(missing_ok=True)
+    write_submitted(run, Submitted("local", "somebody", str(pid), None, "/log", "/code", began - earlier))
 
 
 def test_a_damaged_record_of_a_job_is_none(runs: dict[str, Path]) -> None:
