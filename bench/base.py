@@ -19,6 +19,7 @@ from bench.code import code_digest
 from bench.config import Config
 from bench.distributed import Rank, run_ranks
 from bench.events import Event, Report, Throttle
+from bench.log import log
 from bench.spec import derived_seed
 from bench.stopping import Stopped, stop_asked
 from benchmarks.augmentation import Augmentation
@@ -246,16 +247,18 @@ def save_base(network: SegmentationNetwork, base: dict[str, Any], seconds_per_up
         "devices": inputs["protocol"]["devices"],
     }
     write_atomic(kept.path.with_suffix(".json"), json.dumps({**kind, "seconds_per_update": seconds_per_update}))
-    kept.write({"inputs": inputs, "network": network.state_dict()})
+    kept.write({"inputs": inputs, "code": code_digest(), "network": network.state_dict()})
 
 
-def load_base(
-    base_hash: str, config: Config, recipe: BaseRecipe, classes: int, device: torch.device
-) -> SegmentationNetwork:
-    """Return a kept base model in eval mode; raise RuntimeError where it is damaged or gone."""
-    network = new_network(config, recipe, classes, pretrained=False)
+def load_base(base_hash: str, network: SegmentationNetwork) -> None:
+    """Load a kept base model into a network of its form, in eval mode; raise RuntimeError where that cannot be done."""
+
+    def load(state: Any) -> None:
+        network.load_state_dict(state["network"])
+        log.info("base model %s, trained by code %s", base_hash[:12], state["code"])
+
     try:
-        base_model(base_hash).restore(lambda state: network.load_state_dict(state["network"]))
+        base_model(base_hash).restore(load)
     except CheckpointError as error:
         raise RuntimeError(f"{error}; the same command trains the base model again") from error
-    return network.to(device).eval()
+    network.eval()

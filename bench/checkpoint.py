@@ -6,7 +6,6 @@ read with `weights_only`, which builds tensors and plain data and refuses everyt
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import shutil
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bench.faults import explained
+from benchmarks.cache import sealed, unsealed
 from benchmarks.streams import Exemplar, SegmentationScenario
 from reports.records import write_atomic_bytes
 
@@ -42,19 +42,19 @@ class Checkpoint:
         """Write plain data and tensors; the file appears by one rename."""
         buffer = io.BytesIO()
         torch.save({"owner": dict(self.owner), "state": state}, buffer)
-        content = buffer.getvalue()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic_bytes(self.path, _seal(content) + content)
+        write_atomic_bytes(self.path, sealed(buffer.getvalue()))
 
     def read(self) -> Any:
-        """Return the state, its tensors on the CPU; raise `CheckpointError`."""
+        """Return the state, its tensors on the CPU; raise `CheckpointError`, and OSError where that may pass."""
         try:
             file = self.path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot be read ({error.strerror})") from None
-        seal, content = file[:_SEAL_LENGTH], file[_SEAL_LENGTH:]
-        if seal != _seal(content):
-            raise CheckpointError(f"{self.path}: damaged, its content has not the SHA-256 in its first line")
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise CheckpointError(f"{self.path}: {error.strerror}") from None
+        try:
+            content = unsealed(file)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: damaged, {error}") from None
         try:
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             owner, state = found["owner"], found["state"]
@@ -89,13 +89,6 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file, if there is one."""
         self.path.unlink(missing_ok=True)
-
-
-def _seal(content: bytes) -> bytes:
-    return f"{hashlib.sha256(content).hexdigest()}\n".encode()
-
-
-_SEAL_LENGTH = len(_seal(b""))
 
 
 def _difference(found: Any, wanted: Mapping[str, Any]) -> str:

@@ -80,9 +80,13 @@ class Claims:
         """Give a claim back."""
         with self._lock:
             file = self._held.pop(path)
-            if _is_at(file, path):
-                path.unlink()
-            os.close(file)
+            try:
+                if _is_at(file, path) and _is_own(_read(path)):  # nobody has taken it over
+                    path.unlink()
+            except OSError:
+                pass  # it is free without its lock
+            finally:
+                os.close(file)
 
     def _lives_elsewhere(self, path: Path, file: int) -> bool:
         if _read(path).get("machine") in (None, _machine()):
@@ -175,6 +179,10 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) and content.keys() >= {"machine", "host", "pid", "since"} else {}
+
+
+def _is_own(mark: dict[str, Any]) -> bool:
+    return (mark.get("machine"), mark.get("pid")) == (_machine(), os.getpid())
 
 
 def _own_mark() -> bytes:

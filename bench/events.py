@@ -46,3 +46,8 @@ class Throttle:
             return False
         self._last = now
         return True
+
+
+def last_line(failure: str) -> str:
+    """Return what went wrong without the traceback above it."""
+    return failure.strip().splitlines()[-1]

@@ -33,7 +33,7 @@ def finished_at(run: Path) -> int | None:
     """Return when a run was finished, in ns since the epoch; None if it is not."""
     try:
         return (run / "done").stat().st_mtime_ns
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

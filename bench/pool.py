@@ -9,13 +9,14 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench.claims import Claims, holder
-from bench.events import Event, Report
+from bench.events import Event, Report, last_line
 from bench.faults import explained, explained_exit
 from bench.stopping import Stopped, ask_to_stop, stop_asked
 from benchmarks.cache import DISK_FULL, full_disk_names
@@ -96,12 +97,20 @@ class Ended:
 
 
 def warm_up() -> None:
-    """Start the process that workers are forked from; it imports torch and Avalanche meanwhile."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.runner"])
-    from multiprocessing import forkserver
+    """Start the process that workers are forked from; it imports torch and Avalanche meanwhile.
 
-    forkserver.ensure_running()
+    It and they never see SIGINT: a terminal sends it to all, and this process says what it means.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.preload"])
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()  # it unblocks what it blocks
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_jobs(
@@ -139,9 +148,14 @@ class _Agenda:
         if stop_asked() or self.ended.obstacle:
             self._give_up()
         for job in self.waiting[:]:
-            if self.needs.get(job.key) in self._undone or job.devices > room:
+            if job not in self.waiting or self.needs.get(job.key) in self._undone or job.devices > room:
                 continue
-            if not self._claimed(job):
+            try:
+                claimed = self._claimed(job)
+            except OSError as error:
+                self._end_unclaimed(job, error)
+                continue
+            if not claimed:
                 continue
             self.waiting.remove(job)
             if not job.made():
@@ -152,35 +166,31 @@ class _Agenda:
         return None
 
     def _claimed(self, job: Job) -> bool:
-        try:
-            with full_disk_names(job.claim):
-                claimed = self.claims.take(job.claim)
-        except OSError as error:
-            self.ended.obstacle = explained(error) or str(error)
-            return False
+        with full_disk_names(job.claim):
+            claimed = self.claims.take(job.claim)
         if not claimed and job.key not in self._awaited:
             self._awaited.add(job.key)
             self.listener.event(Event(job.key, "waiting", 0, 0, note=f"{holder(job.claim)} is at it; awaited"))
         return claimed
 
     def close(self, job: Job, outcome: Outcome) -> None:
-        """Take down how a job that was claimed has ended."""
-        failure = outcome.failure
+        """Take down how a job that was claimed has ended; its process may have died when all was done."""
+        if outcome.failure and job.made():
+            outcome = Outcome()
         self.ended.obstacle = self.ended.obstacle or outcome.obstacle
-        if failure:
-            job.record_failure(failure)
+        if outcome.failure:
+            job.record_failure(outcome.failure)
         self.claims.release(job.claim)
         self._note_end(job, outcome)
-        if failure:
-            for other in [j for j in self.waiting if self.needs.get(j.key) == job.key]:
-                self.waiting.remove(other)
-                self._fail_unclaimed(other, f"{job.key}, which it needs, failed")
 
-    def _fail_unclaimed(self, job: Job, failure: str) -> None:
-        if self._claimed(job):
-            job.record_failure(failure)
-            self.claims.release(job.claim)
-        self._note_end(job, Outcome(failure))
+    def _end_unclaimed(self, job: Job, error: OSError) -> None:
+        """A disk that is full is an obstacle to all jobs, and what else keeps from a claim fails that job."""
+        line = explained(error) or str(error)
+        if error.errno in DISK_FULL:
+            self.ended.obstacle = line
+            return
+        self.waiting.remove(job)
+        self._note_end(job, Outcome(line))
 
     def _give_up(self) -> None:
         for job in self.waiting:
@@ -192,11 +202,23 @@ class _Agenda:
             self.ended.stopped.append(job.key)
             self.listener.stop(job.key)
             return
-        if outcome.failure:
-            self.ended.failures[job.key] = outcome.failure
-        else:
+        if outcome.failure is None:
             self._undone.discard(job.key)
+            self.listener.end(job.key, None)
+            return
+        self.ended.failures[job.key] = outcome.failure
         self.listener.end(job.key, outcome.failure)
+        for other in [j for j in self.waiting if self.needs.get(j.key) == job.key]:
+            self.waiting.remove(other)
+            self._fail_with(other, f"{job.key}, which it needs, failed: {last_line(outcome.failure)}")
+
+    def _fail_with(self, job: Job, failure: str) -> None:
+        """Take down that a job cannot be done, unless another process is at it."""
+        with suppress(OSError):
+            if self._claimed(job):
+                job.record_failure(failure)
+                self.claims.release(job.claim)
+        self._note_end(job, Outcome(failure))
 
 
 def _one_by_one(agenda: _Agenda) -> None:
@@ -239,7 +261,11 @@ def _side_by_side(agenda: _Agenda, workers: int, gpus: Sequence[str]) -> None:
         while agenda.waiting or running:
             while agenda.waiting and (job := agenda.next(slots.room)):
                 taken = slots.take(job.devices)
-                running.update([_start(job, taken, slots.environment(taken))])
+                try:
+                    running.update([_start(job, taken, slots.environment(taken))])
+                except (EOFError, OSError) as error:
+                    slots.give_back(taken)
+                    agenda.close(job, Outcome(f"its process could not be started ({type(error).__name__}: {error})"))
             if stop_asked():
                 _tell_to_stop(running)
             if not running:
@@ -303,21 +329,29 @@ class _Slots:
 def _start(job: Job, slots: list[int], environment: Mapping[str, str]) -> tuple[Connection, _Worker]:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(job, theirs, {**os.environ, **environment}))
-    process.start()
-    theirs.close()
-    return ours, _Worker(job, process, slots)
+
+    def started() -> Any:
+        process = context.Process(target=_child, args=(job, theirs, {**os.environ, **environment}))
+        process.start()
+        return process
+
+    with theirs:
+        try:
+            return ours, _Worker(job, started(), slots)
+        except (EOFError, ConnectionError):  # the process that workers are forked from has died; there is a new one now
+            return ours, _Worker(job, started(), slots)
 
 
 def _received(end: Connection, worker: _Worker) -> Event | Outcome:
     try:
         message: Event | Outcome = end.recv()
         return message
-    except EOFError:
+    except (EOFError, OSError):  # between two messages, or within one
         worker.process.join(10)
-        if worker.told_to_stop:
+        status = worker.process.exitcode
+        if worker.told_to_stop and status == -signal.SIGTERM:  # before it could heed it
             return Outcome(stopped=True)
-        return Outcome(explained_exit(worker.process.exitcode))
+        return Outcome(explained_exit(status))
 
 
 def _tell_to_stop(running: Mapping[Connection, _Worker]) -> None:
@@ -329,7 +363,6 @@ def _tell_to_stop(running: Mapping[Connection, _Worker]) -> None:
 
 def _child(job: Job, to_parent: Connection, environment: Mapping[str, str]) -> None:
     """Execute a job in the environment of now: the process that workers are forked from may be older."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says what it means
     signal.signal(signal.SIGTERM, ask_to_stop)
     _die_with_parent()
     os.environ.clear()

@@ -44,11 +44,14 @@ def keep_step(job: RunJob, step: int, done: int, template: OnlineTemplate, write
 def start_run(
     job: RunJob,
     benchmark: SegmentationScenario,
-    new_template: Callable[[], OnlineTemplate],
+    new_template: Callable[[], OnlineTemplate | None],
     writer: RunWriter,
     report: Report,
 ) -> Start:
-    """Start a run's records after its last sound checkpoint, or anew; say where, and what is wrong with the others."""
+    """Start a run's records after its last sound checkpoint, or anew; say where, and what is wrong with the others.
+
+    `new_template` returns what a checkpoint's state is loaded into, None for an offline method.
+    """
     checkpoints = run_checkpoints(job)
     if job.anew:
         checkpoints.clear()
@@ -76,14 +79,13 @@ def _restored(
     checkpoints: StepCheckpoints,
     step: int,
     benchmark: SegmentationScenario,
-    new_template: Callable[[], OnlineTemplate],
+    new_template: Callable[[], OnlineTemplate | None],
 ) -> Start:
-    start = Start(step)
+    start = Start(step, template=new_template())
 
     def load(state: Any) -> None:
         start.done, start.records = state["done"], state["records"]
-        if state["template"] is not None:
-            start.template = new_template()
+        if start.template is not None:
             start.template.load_state_dict(unpacked(state["template"], exemplars_of(benchmark)))
             start.template.clock.train_iterations = start.done
 

@@ -17,7 +17,16 @@ import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import EvaluationPlugin
 
-from bench.base import augmentation, base_checkpoint, base_model, iterations, load_base, save_base, train_base
+from bench.base import (
+    augmentation,
+    base_checkpoint,
+    base_model,
+    iterations,
+    load_base,
+    new_network,
+    save_base,
+    train_base,
+)
 from bench.code import code_digest
 from bench.config import Config
 from bench.events import Event, Report, Throttle
@@ -169,8 +178,9 @@ class RunJob(_Common):
     def announce(self) -> None:
         """Write the spec, so that the directory tells what it waits for."""
         if not (self.folder / "spec.yaml").is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # a process that starts the run just now tidies up there
+            # What stands in the way fails the run when it is claimed; who starts it just now tidies up there.
+            with suppress(FileExistsError, FileNotFoundError, NotADirectoryError):
+                self.folder.mkdir(parents=True, exist_ok=True)
                 write_spec(self.folder, self.spec)
 
     def execute(self, report: Report) -> None:
@@ -230,7 +240,11 @@ def _make_steps(
 
     (job.folder / "error.txt").unlink(missing_ok=True)
     writer = RunWriter(job.folder)
-    start = start_run(job, benchmark, lambda: template_of(_base_network(job, benchmark)), writer, report)
+
+    def unloaded() -> OnlineTemplate | None:
+        return None if method.offline else template_of(_untrained(job, benchmark))
+
+    start = start_run(job, benchmark, unloaded, writer, report)
     progress.done = start.done
     loggers.open(start)
     stream = benchmark.streams[job.config.evaluation.stream]
@@ -278,9 +292,10 @@ Trained = Iterator[tuple[int, int, OnlineTemplate]]
 """After each trained step: its number, the updates done so far, the template to evaluate."""
 
 
-def _base_network(job: RunJob, benchmark: SegmentationScenario) -> SegmentationNetwork:
+def _untrained(job: RunJob, benchmark: SegmentationScenario) -> SegmentationNetwork:
+    """Return a network of the base model's form."""
     classes = len(benchmark.train_stream[0].classes_in_this_experience)
-    return load_base(job.spec["base"]["hash"], job.config, job.recipe, classes, torch.device(job.device))
+    return new_network(job.config, job.recipe, classes, pretrained=False).to(job.device)
 
 
 def _online_steps(
@@ -289,7 +304,8 @@ def _online_steps(
     """Start from the base model, or go on, and pass once over each increment."""
     template, done = start.template, start.done
     if template is None:
-        template = template_of(_base_network(job, benchmark))
+        template = template_of(_untrained(job, benchmark))
+        load_base(job.spec["base"]["hash"], template.network)
         template.begin(benchmark.train_stream[0])
         yield 0, done, template
     for t in range(max(1, start.step + 1), len(benchmark.train_stream)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench import pool
-from bench.folders import finished_at
+from bench.claims import Claims
+from bench.events import last_line
+from bench.folders import claim_of, finished_at
 from bench.log import last_lines
 from bench.planning import Plan, Request, prepare, prepare_one
 from bench.slurm import submit
 from bench.stopping import signals_heeded
-from bench.view import last_line, make_view
-from reports.records import Run, read_run
+from bench.view import make_view
+from reports.records import RecordError, Run, read_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,11 +92,38 @@ def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
     """
     if plan.slurm:
         submit(plan, plan.slurm, console)
-        return Result([read_run(folder) for folder in plan.folders if finished_at(folder)])
+        return Result(*_finished(plan))
+    _tidy(plan)
     ended = _make(plan, console, heed_signals)
-    finished = [read_run(folder) for folder in plan.folders if finished_at(folder)]
+    finished, damaged = _finished(plan)
     logs = {job.key: job.log for job in plan.jobs if job.key in ended.started}
-    return Result(finished, ended.failures, ended.stopped, ended.obstacle, logs)
+    return Result(finished, {**ended.failures, **damaged}, ended.stopped, ended.obstacle, logs)
+
+
+def _finished(plan: Plan) -> tuple[list[Run], dict[str, str]]:
+    """Return a plan's finished runs, and by directory what is wrong with those that are damaged."""
+    runs, damaged = [], {}
+    for folder in filter(finished_at, plan.folders):
+        try:
+            runs.append(read_run(folder))
+        except RecordError as error:
+            damaged[str(folder)] = f"{error}; without its `done`, the run is made again"
+    return runs, damaged
+
+
+def _tidy(plan: Plan) -> None:
+    """Delete what was left by processes that were killed when a run or a base model was finished and they were not."""
+    from bench.base import base_checkpoint, base_model
+
+    left = [(claim_of(run), [run / "checkpoint", run / "error.txt"]) for run in plan.folders if finished_at(run)]
+    for base_hash in plan.kept_bases:
+        left.append((base_model(base_hash).path.with_suffix(".claim"), [base_checkpoint(base_hash).path]))
+    with Claims() as claims, suppress(OSError):
+        for claim, scraps in left:
+            if any(path.exists() for path in (claim, *scraps)) and claims.take(claim):
+                for scrap in scraps:
+                    shutil.rmtree(scrap) if scrap.is_dir() else scrap.unlink(missing_ok=True)
+                claims.release(claim)
 
 
 def say_end(result: Result, console: Console) -> int:
@@ -112,7 +142,7 @@ def say_end(result: Result, console: Console) -> int:
     if result.obstacle:
         say(result.obstacle, "red")
     if result.stopped:
-        say(f"{len(result.stopped)} jobs are not finished; the same command goes on with them")
+        say(f"{len(result.stopped)} jobs are not finished; the same command, without --overwrite, goes on with them")
     if result.interrupted:
         return 130
     return 1 if result.failures or result.obstacle else 0

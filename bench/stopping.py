@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -38,11 +39,16 @@ def signals_heeded(say: Callable[[str], None]) -> Iterator[None]:
         yield
         return
 
+    own = os.getpid()
+    told = "stopping at the next checkpoint; once more (Ctrl-C) stops at once"
+
     def heed(number: int, frame: object) -> None:
+        if os.getpid() != own:  # in a forked process, such as one that reads images
+            return
         if _asked.is_set():
             raise KeyboardInterrupt
         _asked.set()
-        say("stopping at the next checkpoint; once more (Ctrl-C) stops at once")
+        threading.Thread(target=say, args=[told]).start()  # this one may be in the middle of saying something
 
     before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

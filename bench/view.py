@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from bench.events import Event
+from bench.events import Event, last_line
 from bench.pool import Listener
 
 
@@ -226,11 +226,6 @@ def reading(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 def make_view(console: Console, weights: Mapping[str, float]) -> View:
     """Return the view that fits where the output goes."""
     return LiveView(console, weights) if console.is_terminal else LineView(console, weights)
-
-
-def last_line(failure: str) -> str:
-    """Return what went wrong without the traceback above it."""
-    return failure.strip().splitlines()[-1]
 
 
 def duration(seconds: float | None) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.errors import DataError
 
+ABANDONED_SECONDS = 24 * 3600.0
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -39,9 +42,32 @@ def cache_folder(*parts: str) -> Path:
 def kept_text(folder: str, name: str, make: Callable[[], str]) -> str:
     """Return a short text that was made once and is kept in the cache."""
     path = cache_folder(folder) / name
-    if not path.is_file() or not path.read_text():
-        keep(path, make().encode())
-    return path.read_text()
+    try:
+        return unsealed(path.read_bytes()).decode()
+    except (OSError, ValueError):
+        text = make()
+        keep(path, sealed(text.encode()))
+        return text
+
+
+def sealed(content: bytes) -> bytes:
+    """Return content below a line with its SHA-256."""
+    return _seal(content) + content
+
+
+def unsealed(file: bytes) -> bytes:
+    """Return what was sealed; raise ValueError where any of it is another."""
+    seal, content = file[:_SEAL_LENGTH], file[_SEAL_LENGTH:]
+    if seal != _seal(content):
+        raise ValueError("its content has not the SHA-256 in its first line")
+    return content
+
+
+def _seal(content: bytes) -> bytes:
+    return f"{hashlib.sha256(content).hexdigest()}\n".encode()
+
+
+_SEAL_LENGTH = len(_seal(b""))
 
 
 def keep(path: Path, content: bytes) -> None:
@@ -70,8 +96,12 @@ def full_disk_names(path: Path) -> Iterator[None]:
 def appearing_folder(final: Path) -> Iterator[Path]:
     """Give a scratch folder that becomes `final` by one rename, or vanishes if the block fails.
 
-    Of two processes that make the same folder the first wins and the second's work is dropped.
+    Of two processes that make the same folder the first wins and the second's work is dropped. What one left that
+    was killed is deleted when it is old.
     """
+    for left in final.parent.glob(f".{final.name}.*"):
+        if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
         yield scratch

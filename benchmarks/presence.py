@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cache import cache_folder, keep
+from benchmarks.cache import cache_folder, keep, sealed, unsealed
 from benchmarks.files import labels_in, read_bytes, stamp_of
 from benchmarks.imageset import Presence
 
@@ -34,7 +33,7 @@ def kept_presence(key: str, make: Callable[[], Presence]) -> Presence:
     kept = cache_folder("presence") / f"{key}.npz"
     try:
         return _load(kept)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError):
         presence = make()
         _save(kept, presence)
         return presence
@@ -63,9 +62,9 @@ def _save(path: Path, presence: Presence) -> None:
     """Write one bit a label; the file appears by one rename."""
     buffer = io.BytesIO()
     np.savez(buffer, labels=np.packbits(presence.labels, axis=1), digest=np.array(presence.digest))
-    keep(path, buffer.getvalue())
+    keep(path, sealed(buffer.getvalue()))
 
 
 def _load(path: Path) -> Presence:
-    with np.load(path, allow_pickle=False) as kept:
+    with np.load(io.BytesIO(unsealed(path.read_bytes())), allow_pickle=False) as kept:
         return Presence(np.unpackbits(kept["labels"], axis=1).astype(bool), str(kept["digest"]))

@@ -377,9 +377,13 @@ class RunWriter:
         write_atomic(self.path / "done", f"schema {SCHEMA}\n")
 
     def digest(self) -> str:
-        """Return the SHA-256 of what is recorded of the steps so far, their costs included."""
+        """Return the SHA-256 of what is recorded of the steps so far: pixels, costs, predictions."""
         matrices = [_csv_text(counts.tolist()) for counts in self._confusions]
-        return hashlib.sha256("\n".join([*matrices, _costs_text(self._costs)]).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join([*matrices, _costs_text(self._costs)]).encode())
+        for counts in self._confusions:
+            for picture in sorted((self.path / "predictions" / f"step-{_step_of(self._spec, counts)}").glob("*.png")):
+                digest.update(picture.name.encode() + picture.read_bytes())
+        return digest.hexdigest()
 
     def _write_rows(self) -> None:
         write_atomic(self.path / "steps.csv", _steps_text(self._spec, self._confusions))

@@ -27,13 +27,12 @@ from bench.base import base_model, load_base
 from bench.checkpoint import Checkpoint
 from bench.cli import main
 from bench.code import code_digest, copy_code
-from bench.config import resolve_config
 from bench.faults import explained, explained_exit
 from bench.log import log, logged
 from benchmarks import load_benchmark
 from benchmarks.voc import Voc
 from reports.records import write_atomic
-from strategies.protocol import BaseRecipe
+from strategies.network import build_network
 
 SCENARIO = "voc-10-5-overlapped"
 TINY = ("data.size=16", "base.epochs=2", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
@@ -296,9 +295,22 @@ def test_a_checkpoint_for_which_there_is_no_memory_is_kept(tmp_path: Path) -> No
 def test_a_base_model_for_which_there_is_no_memory_is_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     base_model("hash").write({})
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: np.zeros(2**46))
-    config = resolve_config("shapes", None, None, [])
     with pytest.raises(MemoryError, match="Unable to allocate"):
-        load_base("hash", config, BaseRecipe(), 3, torch.device("cpu"))
+        load_base("hash", build_network("small", 3, "linear", 1.0, False))
+
+
+def test_a_checkpoint_that_cannot_be_read_just_now_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint(tmp_path / "a.ckpt", {"step": 1})
+    checkpoint.write({})
+
+    def too_many(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", too_many)
+        with pytest.raises(OSError, match="Too many open files"):
+            checkpoint.fault()
+    assert checkpoint.fault() is None
 
 
 def test_what_is_known_of_an_error_may_be_its_cause() -> None:

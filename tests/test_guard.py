@@ -270,7 +270,7 @@ def test_a_base_training_keeps_nothing_of_it_and_meets_it_again(
     assert not base_model(base.base["hash"]).path.exists()
     assert base_checkpoint(base.base["hash"]).read()["epochs"] == 1
     result = run(asked, Console(quiet=True))
-    assert result.failures == {base.key: line, "er seed 0": f"{base.key}, which it needs, failed"}
+    assert result.failures == {base.key: line, "er seed 0": f"{base.key}, which it needs, failed: {line}"}
 
 
 def test_joint_names_its_step(exploding_base: Callable[[int], None], root: Path, tmp_path: Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
+import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -128,11 +133,24 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_starts_nothing_more(workers: int, tmp_path: Path) -> None:
-    jobs = [Full("a", tmp_path), *(Slow(key, tmp_path) for key in "bcdefgh")][: 1 + workers * 3]
-    ended = pool.run_jobs([jobs[0]], {}, workers, Listener())
+    jobs = [Full("a", tmp_path), *(Slow(key, tmp_path) for key in "bcdefg")]
+    ended = pool.run_jobs(jobs, {}, workers, Listener())
     assert ended.obstacle is not None and ended.obstacle.startswith("the disk is full: ")
-    assert ended.stopped == ["a"] and ended.failures == {}
+    assert "a" in ended.stopped and ended.failures == {}
+    assert set("defg") <= set(ended.stopped)
+    assert not {"d", "e", "f", "g"} & ended.started
     assert not (tmp_path / "a.error").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_stands_in_the_way_of_one_job_fails_that_job_and_what_needs_it(workers: int, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    jobs = [Marking("a", tmp_path / "file"), Marking("b", tmp_path), Marking("c", tmp_path)]
+    ended = pool.run_jobs(jobs, {"c": "a"}, workers, Listener())
+    assert ended.obstacle is None and ended.stopped == []
+    assert str(tmp_path / "file") in ended.failures["a"]
+    assert ended.failures["c"] == f"a, which it needs, failed: {ended.failures['a']}"
+    assert (tmp_path / "b").exists()
 
 
 def test_a_killed_process_fails_its_job_alone(tmp_path: Path) -> None:
@@ -143,10 +161,148 @@ def test_a_killed_process_fails_its_job_alone(tmp_path: Path) -> None:
     assert (tmp_path / "b").exists()
 
 
+class Killed(Marking):
+    """Is killed when all is done."""
+
+    def execute(self, report: Report) -> None:
+        super().execute(report)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_when_all_is_done_fails_nothing(tmp_path: Path) -> None:
+    ended = pool.run_jobs([Killed("a", tmp_path), Marking("b", tmp_path)], {"b": "a"}, 2, Listener())
+    assert ended.failures == {} and ended.started == {"a", "b"}
+    assert not (tmp_path / "a.error").exists()
+
+
+class Mumbling(IdleJob):
+    """Is killed in the middle of what it says."""
+
+    def execute(self, report: Report) -> None:
+        connection = report.__self__  # type: ignore[attr-defined]
+        os.write(connection.fileno(), struct.pack("!i", 1000) + b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_while_it_speaks_fails_its_job_alone(tmp_path: Path) -> None:
+    ended = pool.run_jobs([Mumbling("a", tmp_path), Marking("b", tmp_path)], {}, 2, Listener())
+    assert list(ended.failures) == ["a"] and "SIGKILL" in ended.failures["a"]
+    assert (tmp_path / "b").exists()
+
+
+def test_workers_start_again_after_the_process_that_they_are_forked_from_was_killed(tmp_path: Path) -> None:
+    pool.warm_up()
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGKILL)
+    ended = pool.run_jobs([Marking("a", tmp_path), Marking("b", tmp_path)], {}, 2, Listener())
+    assert ended.failures == {}
+
+
+def test_an_interrupt_that_a_terminal_sends_to_all_reaches_no_worker(tmp_path: Path) -> None:
+    """Not the process that they are forked from either, nor while they start."""
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINAL, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(pool.__file__).parents[1], HERE]))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        start_new_session=True,
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {"failures": {}, "stopped": ["a", "b", "c"]}
+
+
+HERE = Path(__file__).parent
+TERMINAL = """
+import json, os, signal, sys, threading, time
+from pathlib import Path
+from bench import pool
+from bench.stopping import signals_heeded
+from jobs import Listener
+from test_pool import Slow
+
+def interrupt():
+    pool.warm_up()
+    time.sleep(0.3)
+    os.killpg(0, signal.SIGINT)
+
+with signals_heeded(lambda text: None):
+    threading.Thread(target=interrupt).start()
+    ended = pool.run_jobs([Slow(key, Path(sys.argv[1])) for key in "abc"], {}, 2, Listener())
+print(json.dumps({"failures": ended.failures, "stopped": sorted(ended.stopped)}))
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(pool.__file__).parents[1], HERE]))}
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS, str(tmp_path)], env=environment)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "a-step").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    time.sleep(1.0)
+    last = (tmp_path / "a-step").read_text()
+    time.sleep(0.5)
+    assert (tmp_path / "a-step").read_text() == last != "49"
+
+
+ORPHANS = """
+import sys
+from pathlib import Path
+from bench import pool
+from jobs import Listener
+from test_pool import Slow
+pool.run_jobs([Slow("a", Path(sys.argv[1]))], {}, 2, Listener())
+"""
+
+
+def test_a_second_interrupt_ends_the_workers_at_once(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not (tmp_path / "a-step").exists():
+            time.sleep(0.02)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+
+    class Listening(Listener):
+        def start(self, job: str) -> None:
+            threading.Thread(target=interrupt).start()
+
+    with pytest.raises(KeyboardInterrupt), signals_heeded(lambda text: None):
+        pool.run_jobs([Deaf("a", tmp_path)], {}, 2, Listening())
+    time.sleep(0.5)
+    last = (tmp_path / "a-step").read_text()
+    time.sleep(0.5)
+    assert (tmp_path / "a-step").read_text() == last
+
+
+class Deaf(IdleJob):
+    """Heeds no stop."""
+
+    def execute(self, report: Report) -> None:
+        for step in range(300):
+            time.sleep(0.1)
+            (self.folder / f"{self.key}-step").write_text(str(step))
+
+
 def test_jobs_are_spread_over_the_gpus_and_several_may_share_one(tmp_path: Path) -> None:
-    jobs = [Marking(key, tmp_path) for key in "abcdef"]
+    jobs = [Seeing(key, tmp_path) for key in "abcd"]
     pool.run_jobs(jobs, {}, 4, Listener(), gpus=["0", "GPU-5"])
-    assert {(tmp_path / key).read_text() for key in "abcdef"} <= {"0", "GPU-5"}
+    assert sorted((tmp_path / job.key).read_text() for job in jobs) == ["0", "0", "GPU-5", "GPU-5"]
+
+
+class Seeing(Marking):
+    """Tells which GPUs it sees while others do."""
+
+    def execute(self, report: Report) -> None:
+        super().execute(report)
+        deadline = time.monotonic() + 30
+        while len([path for path in self.folder.iterdir() if path.suffix != ".claim"]) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_slots_give_every_gpu_its_share_before_any_gets_more() -> None:

@@ -267,7 +267,8 @@ def test_what_needs_a_failed_base_fails_with_it(tmp_path: Path) -> None:
     ended = pool.run_jobs(jobs, {"a": "broken base"}, 1, listener)
     assert _Job.log == listener.started == ["broken base", "b"]
     assert listener.ended == {"broken base": True, "a": True, "b": False}
-    assert ended.failures["a"] == "broken base, which it needs, failed" == (tmp_path / "a.error").read_text()
+    line = "broken base, which it needs, failed: RuntimeError: broken base broke"
+    assert ended.failures["a"] == line == (tmp_path / "a.error").read_text()
     assert "broken base broke" in ended.failures["broken base"]
 
 
@@ -300,7 +301,7 @@ def test_jobs_that_need_a_failed_one_fail_and_nothing_waits_forever(workers: int
     view = LineView(Console(quiet=True), dict.fromkeys("abcd", 1.0))
     failures = pool.run_jobs([Failing(key, tmp_path) for key in "abcd"], {"c": "a", "d": "a"}, workers, view).failures
     assert sorted(failures) == list("abcd")
-    assert failures["d"] == failures["c"] == "a, which it needs, failed"
+    assert failures["d"] == failures["c"] == "a, which it needs, failed: RuntimeError: a fails"
     assert failures["b"].endswith("RuntimeError: b fails\n")
 
 
