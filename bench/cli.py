@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -165,20 +166,34 @@ def _run_one(options: argparse.Namespace) -> int:
 def _show(result: Result, out: Path, console: Console) -> None:
     """Print the table of this command's runs, and write the tables and curves of all runs in the folder."""
     from bench.summary import results_table
-    from reports.curves import write_curves
-    from reports.records import RecordError, find_runs
-    from reports.tables import write_tables
 
     console.print(results_table(result.frame))
-    runs = find_runs(out / result.runs[0].spec["scenario"])
-    written: list[Path] = []
-    try:
-        written = [*write_tables(runs, out / "tables"), *write_curves(runs, out / "curves", ("png", "pdf"))]
-    except RecordError as error:
-        note = f"note: no table or curves of all runs in {out}: {error}"
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    written = _write_results(out, result.runs[0].spec["scenario"], console)
     for path in [*(run.path for run in result.runs), *written]:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
+    """Write the tables and curves of all runs in the folder and return their paths; one command at a time does."""
+    from bench.claims import Claims
+    from reports.curves import write_curves
+    from reports.records import RecordError, clear_scraps, find_runs
+    from reports.tables import write_tables
+
+    written: list[Path] = []
+    with Claims() as claims:
+        while not claims.take(out / "tables" / ".claim"):
+            time.sleep(0.2)
+        for name in ("tables", "curves"):
+            clear_scraps(out / name)
+        try:
+            runs = find_runs(out / scenario)
+            written += write_tables(runs, out / "tables")
+            written += write_curves(runs, out / "curves", ("png", "pdf"))
+        except RecordError as error:
+            note = f"note: no table or curves of all runs in {out}: {error}"
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
+    return written
 
 
 def _add_strategies(parser: argparse.ArgumentParser) -> None:

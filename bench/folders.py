@@ -29,6 +29,11 @@ def run_folders(folder: Path) -> list[Path]:
     return sorted(place for place, _ in walk_runs(folder))
 
 
+def out_of(run: Path) -> Path:
+    """Return the folder of all runs that a run's directory belongs to: OUT/SCENARIO/STRATEGY/HASH-seedN."""
+    return run.parents[min(2, len(run.parents) - 1)]
+
+
 def finished_at(run: Path) -> int | None:
     """Return when a run was finished, in ns since the epoch; None if it is not."""
     try:

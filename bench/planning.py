@@ -24,7 +24,7 @@ from bench.config import (
     parse_strategies,
     resolve_config,
 )
-from bench.folders import finished_at, require_writable
+from bench.folders import finished_at, out_of, require_writable
 from bench.slurm import SlurmSettings, require_launcher
 from bench.spec import run_folder, run_spec
 from bench.view import reading
@@ -179,7 +179,7 @@ def prepare_one(folder: Path, verbose: bool, loggers: Sequence[str], console: Co
         data_root=Path(spec["data"]["root"]) if spec["data"]["root"] else None,
         seeds=[spec["seed"]],
         device=device,
-        out=folder.parents[2],
+        out=out_of(folder),
         jobs=1,
         verbose=verbose,
         loggers=parse_loggers(loggers),
@@ -188,6 +188,8 @@ def prepare_one(folder: Path, verbose: bool, loggers: Sequence[str], console: Co
     plan = _plan(request, [asked], [spec["seed"]], config, scenario)
     for job in plan.runs:
         _require_same(job.spec, read_spec(folder), folder)
+    if plan.folders != [folder]:
+        raise RequestError(f"{folder}: the directory of this run ends with {'/'.join(plan.folders[0].parts[-3:])}")
     return plan
 
 
@@ -301,6 +303,7 @@ def _plan(
                 "seed": seed,
                 "device": device,
                 "verbose": request.verbose,
+                "code": spec["code"],
             }
             units, weight = _work(method, parameters, config, scenario)
             plan.runs.append(

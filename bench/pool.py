@@ -23,6 +23,8 @@ from benchmarks.cache import DISK_FULL, full_disk_names
 
 POLL_SECONDS = 0.5
 """Between two looks at a job that another process has claimed, or at whether a stop was asked for."""
+STARTS = 4
+"""So often a worker is started: the process that it is forked from may have died, and is soon another."""
 
 
 class Job(Protocol):
@@ -336,10 +338,11 @@ def _start(job: Job, slots: list[int], environment: Mapping[str, str]) -> tuple[
         return process
 
     with theirs:
-        try:
-            return ours, _Worker(job, started(), slots)
-        except (EOFError, ConnectionError):  # the process that workers are forked from has died; there is a new one now
-            return ours, _Worker(job, started(), slots)
+        for _ in range(STARTS - 1):
+            with suppress(EOFError, ConnectionError):
+                return ours, _Worker(job, started(), slots)
+            time.sleep(POLL_SECONDS)
+        return ours, _Worker(job, started(), slots)
 
 
 def _received(end: Connection, worker: _Worker) -> Event | Outcome:

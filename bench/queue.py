@@ -11,7 +11,7 @@ import psutil
 from rich.console import Console
 
 from bench.config import RequestError
-from bench.folders import finished_at, run_folders
+from bench.folders import finished_at, out_of, run_folders
 from bench.submitted import Submitted, forget_submitted, read_submitted
 
 CLOCK_SECONDS = 2.0
@@ -71,7 +71,7 @@ def cancel(runs: Sequence[Path], console: Console) -> None:
     if queue is None:
         raise RequestError("the queue does not answer (squeue)")
     cancelled = {run.resolve(): r for run, r in records.items() if is_queued(r, queue) or r.base_job in queue}
-    beside = {run for out in {run.parents[2] for run in cancelled} for run in run_folders(out)} - cancelled.keys()
+    beside = {run for out in {out_of(run) for run in cancelled} for run in run_folders(out)} - cancelled.keys()
     awaited = {record.base_job for run in beside if (record := read_submitted(run)) and is_queued(record, queue)}
     bases = {r.base_job for r in cancelled.values() if r.base_job in queue and r.base_job not in awaited}
     scancel([*(r.job for r in cancelled.values() if r.cluster == "slurm" and r.job in queue), *bases])

@@ -30,7 +30,7 @@ from bench.base import (
 from bench.code import code_digest
 from bench.config import Config
 from bench.events import Event, Report, Throttle
-from bench.folders import claim_of, finished_at
+from bench.folders import claim_of, finished_at, out_of
 from bench.log import LOG_FILE, log, log_start, logged
 from bench.loggers import RunLoggers
 from bench.resume import Start, keep_step, run_checkpoints, start_run
@@ -61,6 +61,8 @@ class _Common:
     seed: int
     device: str
     verbose: bool
+    code: str
+    """The digest of the code that it was planned by."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class BaseJob(_Common):
             threads(self.config.runtime.threads),
             _told_of_losses("base model, ", again),
         ):
-            log_start({"torch": self.base["inputs"]["torch"], "code": code_digest()})
+            log_start({"torch": self.base["inputs"]["torch"], "code": self.code})
+            _require_code(self.code)
             kept = base_model(self.base["hash"])
             clear_scraps(kept.path.parent, self.base["hash"])
             if kept.path.exists() and (fault := kept.fault()):
@@ -163,7 +166,7 @@ class RunJob(_Common):
     @property
     def out(self) -> Path:
         """The folder of all runs that it belongs to."""
-        return self.folder.parents[2]
+        return out_of(self.folder)
 
     def hand_over(self) -> None:
         """Leave the directory as another process is to find it that makes the run."""
@@ -191,8 +194,15 @@ class RunJob(_Common):
             threads(self.config.runtime.threads),
             _told_of_losses("", again),
         ):
-            log_start({**self.spec["versions"], "code": self.spec["code"], "git": self.spec["git"]})
+            log_start({**self.spec["versions"], "code": self.code, "git": self.spec["git"]})
+            _require_code(self.code)
             _make_run(self, _benchmark(self), report)
+
+
+def _require_code(planned: str) -> None:
+    """Raise RuntimeError where this process would compute by other code than the one that planned it."""
+    if code_digest() != planned:
+        raise RuntimeError("the code was changed as the command started; give it again")
 
 
 def _benchmark(job: _Common) -> SegmentationScenario:

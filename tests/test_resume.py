@@ -464,6 +464,18 @@ def test_a_changed_record_is_computed_again(name: str, job: RunJob, whole: dict[
     assert _of_seed_0(job) == whole
 
 
+@pytest.mark.parametrize("change", ["another", "none"])
+def test_a_changed_prediction_is_computed_again(change: str, job: RunJob, whole: dict[str, object]) -> None:
+    picture = next((job.folder / "predictions" / "step-1").glob("*.png"))
+    if change == "another":
+        picture.write_bytes(picture.read_bytes()[:-1])
+    else:
+        picture.unlink()
+    watcher = execute(job)
+    assert watcher.notes[1:] == ["goes on after step 0"]
+    assert _of_seed_0(job) == whole
+
+
 def test_a_lost_record_is_computed_again(job: RunJob, whole: dict[str, object]) -> None:
     (job.folder / "confusion" / "step-0.csv").unlink()
     watcher = execute(job)

@@ -306,6 +306,20 @@ def test_a_damaged_cache_file_is_made_again(tiny_voc: Path, bench_cache: Path, c
     assert ids_of(load_scenario("voc-15-1-disjoint", tiny_voc), "train") == before
 
 
+def test_a_flipped_bit_in_a_cache_file_is_noticed(tiny_voc: Path, bench_cache: Path) -> None:
+    """Which labels stand in which image decides who trains on it."""
+    known = set((bench_cache / "presence").glob("*"))
+    before = ids_of(load_scenario("voc-15-1-disjoint", tiny_voc), "train")
+    for path in set((bench_cache / "presence").glob("*")) - known:
+        sound = path.read_bytes()
+        for place in range(0, len(sound), 97):
+            damaged = bytearray(sound)
+            damaged[place] ^= 4
+            path.write_bytes(damaged)
+            assert ids_of(load_scenario("voc-15-1-disjoint", tiny_voc), "train") == before
+            assert path.read_bytes() == sound
+
+
 def test_the_data_root_is_never_written_to(tiny_voc: Path) -> None:
     before = tree(tiny_voc)
     load_scenario("voc-15-1-disjoint", tiny_voc).imageset.stamp()
