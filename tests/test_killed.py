@@ -69,11 +69,14 @@ wanted, arguments, killed = int(sys.argv[2]), sys.argv[3:], 0
 moments = {
     "file": lambda: {"file": random.randrange(1, 12)},
     "time": lambda: {"seconds": random.uniform(0.3, 1.5)},
-    "pool": lambda: {"pool": random.uniform(3, 6), "seconds": random.uniform(0, 1)},
+    "pool": lambda: {"pool": random.uniform(2.5, 4.5), "seconds": random.uniform(0, 0.5)},
 }
-kinds = random.sample(["file", "time"] * 12 + ["pool"] * 6, 30)
+kinds = random.sample(["file", "time"] * (wanted // 2 - 2) + ["pool"] * 4, wanted)
 while killed < wanted:
-    killed += live(arguments, **moments[kinds[killed]]())
+    if live(arguments, **moments[kinds[killed]]()):
+        killed += 1
+    else:  # hardly anything is left to do
+        moments["file"] = lambda: {"file": 1}
 live(arguments)
 """
 
