@@ -218,8 +218,7 @@ def _child(
     work: Work, rank: Rank, threads: int, rendezvous: Path, pipe: Connection, environment: Mapping[str, str]
 ) -> None:
     """Do a rank's work and say how it ended; stay until the launcher lets go, as a rank that left would fail others."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # a terminal or Slurm sends them to all; the launcher says what they mean
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it to all; the launcher says what it means
     os.environ.clear()
     os.environ.update(environment)
     os.register_at_fork(after_in_child=pipe.close)  # a process that reads images may outlive this one

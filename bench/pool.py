@@ -101,15 +101,17 @@ class Ended:
 def warm_up() -> None:
     """Start the process that workers are forked from; it imports torch and Avalanche meanwhile.
 
-    It and they never see SIGINT: a terminal sends it to all, and this process says what it means.
+    It and they never see SIGINT and SIGUSR2: a terminal, and Slurm, send them to all, and this process says what
+    they mean.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.preload"])
     from multiprocessing import forkserver, resource_tracker
 
-    resource_tracker.ensure_running()  # it unblocks what it blocks
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     try:
+        resource_tracker.ensure_running()  # it blocks SIGINT for a while, and would unblock it now
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
