@@ -49,11 +49,13 @@ def logged(path: Path, key: str, report: Report, verbose: bool) -> Iterator[Repo
     try:
         yield _Logging(report)
         log.info("done", extra=_REPORTED)
+    except Stopped:
+        log.info("stopped, as it was asked to", extra=_REPORTED)
+        raise
     except Exception as error:
         line = explained(error)
         told = f"{type(error).__name__}: {line}" if line else type(error).__name__
-        traced = line is None and not isinstance(error, Stopped)
-        log.error("ended by %s", told, exc_info=traced, extra=_REPORTED)
+        log.error("ended by %s", told, exc_info=line is None, extra=_REPORTED)
         raise
     except BaseException as error:  # asked to by a signal
         log.info("ended by %s", type(error).__name__, extra=_REPORTED)

@@ -171,7 +171,7 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
         record.unlink()
     log = (preempted / "log.txt").read_text()
     assert log.count("started on") == 2
-    assert log.count("ended by Stopped") == log.count("goes on after step") == 1
+    assert log.count("stopped, as it was asked to") == log.count("goes on after step") == 1
     assert files(out) == undisturbed(root, tmp_path / "whole", "er,finetune", assignments=settings[:-1])
 
 

@@ -78,7 +78,7 @@ def test_twelve_runs_with_requeues_in_the_middle_end_with_the_tables_of_the_loca
     assert min(restarts.values()) >= 1
     assert Counter(run["state"] for run in bench.states()) == {"done": RUNS}
     assert bench.tables("slurm") == bench.tables("local")
-    assert "ended by Stopped" in (preempted / "log.txt").read_text()
+    assert "stopped, as it was asked to" in (preempted / "log.txt").read_text()
     for run, count in restarts.items():
         log = (run / "log.txt").read_text()
         assert log.count("started on") == count + 1
