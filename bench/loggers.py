@@ -24,8 +24,8 @@ from strategies.evaluation import ConfusionMeter
 from strategies.template import new_evaluator
 
 if TYPE_CHECKING:
+    from bench.jobs import RunJob
     from bench.resume import Start
-    from bench.runner import RunJob
 
 MIOU = {"mIoU": "miou", "mIoU_old": "old", "mIoU_new": "new"}
 """The columns of steps.csv that are logged, by the name of the metric."""

@@ -24,6 +24,7 @@ from bench.config import (
     parse_strategies,
     resolve_config,
 )
+from bench.devices import gpus_of, require_devices, resolved_device, submitted_device
 from bench.folders import finished_at, out_of, require_writable
 from bench.slurm import SlurmSettings, require_launcher
 from bench.spec import run_folder, run_spec
@@ -33,7 +34,7 @@ from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_tr
 from reports.records import read_spec
 
 if TYPE_CHECKING:
-    from bench.runner import BaseJob, RunJob
+    from bench.jobs import BaseJob, RunJob
 
 
 @dataclass(frozen=True)
@@ -241,16 +242,6 @@ def _workers(jobs: int | None, config: Config, gpus: Sequence[str]) -> int:
     return jobs or len(gpus) or max(1, (os.cpu_count() or 1) // config.runtime.threads)
 
 
-def _gpus(device: str) -> tuple[str, ...]:
-    """Return the GPUs that runs are spread over, by their names in CUDA_VISIBLE_DEVICES; none for `cuda:1`."""
-    if device != "cuda":
-        return ()
-    import torch
-
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return tuple(visible or map(str, range(torch.cuda.device_count())))
-
-
 def _note_oddities(scenario: Scenario, console: Console) -> None:
     """Say what is allowed and recorded but not as published."""
     both = set(scenario.imageset.ids("train")) & set(scenario.imageset.ids("test"))
@@ -272,12 +263,12 @@ def _plan(
     slurm: SlurmSettings | None = None,
 ) -> Plan:
     """Return the jobs of a checked request; imports the methods."""
-    from bench.runner import RunJob
+    from bench.jobs import RunJob
     from strategies.registry import method_class
 
-    device = _submitted_device(request.device, slurm) if slurm else resolved_device(request.device)
+    device = submitted_device(request.device, slurm) if slurm else resolved_device(request.device)
     overwrite = _overwrite(request.overwrite)
-    gpus = () if slurm else _gpus(device)
+    gpus = () if slurm else gpus_of(device)
     if "wandb" in request.loggers:
         from bench.loggers import require_account
 
@@ -333,13 +324,13 @@ def _plan(
             if base["hash"] in plan.bases:
                 plan.needs[plan.runs[-1].key] = plan.bases[base["hash"]].key
     if slurm is None:
-        _require_devices(max((job.devices for job in plan.jobs), default=1), device)
+        require_devices(max((job.devices for job in plan.jobs), default=1), device)
     return plan
 
 
 def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) -> BaseJob:
     from bench.base import iterations
-    from bench.runner import BaseJob
+    from bench.jobs import BaseJob
 
     config, recipe = common["config"], common["recipe"]
     updates = iterations(config, len(_training_parts(scenario, config)[0]))
@@ -366,41 +357,3 @@ def _work(method: Any, parameters: Any, config: Config, scenario: Scenario) -> t
     batch = config.incremental.batch_size
     updates = sum(-(-len(part) // batch) for part in parts[1:])
     return updates, 3.0 * updates * batch
-
-
-def _submitted_device(device: str, slurm: SlurmSettings) -> str:
-    """Return the device of runs that other machines make: `auto` is a GPU where the jobs ask for one."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise RequestError(f"--device {device}: with --launcher slurm allowed are auto, cpu, cuda")
-    if device == "auto":
-        return "cuda" if slurm.gpus_per_node else "cpu"
-    return device
-
-
-def resolved_device(device: str) -> str:
-    """Return `cpu` or `cuda`; `auto` takes a GPU where there is one."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = ""
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-        available = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu (no GPU is available)"
-        raise RequestError(f"--device {device}: allowed are {available}")
-    return device
-
-
-def _require_devices(count: int, device: str) -> None:
-    import torch
-
-    asked = torch.device(device)
-    if count == 1 or asked.type == "cpu":
-        return
-    if asked.index is not None:
-        raise RequestError(f"base.devices={count}: --device {device} is one GPU; allowed are auto, cpu, cuda")
-    visible = torch.cuda.device_count()
-    if visible < count:
-        raise RequestError(f"base.devices={count}: {visible} GPU{' is' if visible == 1 else 's are'} visible")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from bench import runner as runner
+from bench import jobs as jobs
 from bench.code import code_digest
 from strategies.registry import BrokenStrategyError, method_class, strategy_entry_points
 

@@ -22,7 +22,7 @@ from reports.numbered import write_numbered
 from reports.records import Run, find_runs
 
 if TYPE_CHECKING:
-    from bench.runner import BaseJob, RunJob
+    from bench.jobs import BaseJob, RunJob
 
 
 def requests_for(tables: Sequence[int], on: str, common: Request) -> list[Request]:

@@ -14,7 +14,7 @@ from strategies.registry import method_class
 from strategies.template import OnlineTemplate
 
 if TYPE_CHECKING:
-    from bench.runner import RunJob
+    from bench.jobs import RunJob
 
 
 @dataclass

@@ -32,8 +32,8 @@ from reports.records import RecordError, write_atomic
 from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
+    from bench.jobs import BaseJob, RunJob
     from bench.planning import Plan
-    from bench.runner import BaseJob, RunJob
 
 T = TypeVar("T")
 FOLDER = ".submitted"

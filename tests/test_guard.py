@@ -17,9 +17,9 @@ from voc_root import make_voc_root
 import bench.base
 from bench.base import base_checkpoint, base_model
 from bench.events import Event
+from bench.jobs import BaseJob, RunJob
 from bench.planning import Request, prepare
 from bench.resume import run_checkpoints
-from bench.runner import BaseJob, RunJob
 from bench.session import run
 from bench.spec import derived_seed
 from strategies.er import Er

@@ -18,7 +18,7 @@ import bench.base
 import bench.runner
 from bench.config import resolve_config
 from bench.events import Event
-from bench.runner import _make_run
+from bench.runner import make_run
 from benchmarks.cache import cache_folder
 from reports.records import read_run
 from strategies.joint import JointParameters
@@ -113,7 +113,7 @@ def offline(
             steps[-1].done = event.done
 
     monkeypatch.setattr(bench.runner, "RunWriter", Writer)
-    _make_run(job, benchmark(), report)
+    make_run(job, benchmark(), report)
     return steps, met
 
 

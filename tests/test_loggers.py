@@ -18,8 +18,8 @@ from voc_root import make_voc_root
 import bench
 import bench.runner
 from bench.config import RequestError
+from bench.jobs import RunJob
 from bench.planning import Plan, Request, prepare, request_of
-from bench.runner import RunJob
 from reports.records import find_runs
 from strategies.template import OnlineTemplate
 

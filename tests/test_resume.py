@@ -24,9 +24,9 @@ from bench.base import base_checkpoint, base_model
 from bench.checkpoint import Checkpoint, CheckpointError, packed
 from bench.config import RequestError
 from bench.events import Event
+from bench.jobs import RunJob
 from bench.planning import Plan, Request, prepare
 from bench.resume import run_checkpoints
-from bench.runner import RunJob
 from strategies.er import Er
 from strategies.network import SegmentationNetwork, build_network
 from strategies.registry import method_class, strategy_entry_points

@@ -25,9 +25,9 @@ from bench.base import base_model
 from bench.cli import main
 from bench.code import PACKAGES, git_revision
 from bench.config import RequestError
+from bench.jobs import RunJob
 from bench.planning import prepare_one
 from bench.queue import queue_states
-from bench.runner import RunJob
 from bench.session import run_one
 from bench.status import run_states
 from bench.submitted import read_submitted

@@ -21,9 +21,9 @@ import bench as harness
 from bench.base import base_checkpoint, base_model
 from bench.cli import main
 from bench.code import PACKAGES
+from bench.jobs import RunJob
 from bench.planning import Request
 from bench.resume import run_checkpoints
-from bench.runner import RunJob
 from bench.session import Result, run, run_one
 
 QUIET = Console(quiet=True)

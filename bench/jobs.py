@@ -1,0 +1,178 @@
+"""What is to be done, one base model or one run: what is claimed, what says that it is made, and the doing of it."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.base import base_checkpoint, base_model, save_base, train_base
+from bench.code import code_digest
+from bench.config import Config
+from bench.events import Event, Report
+from bench.folders import claim_of, finished_at, out_of
+from bench.log import LOG_FILE, log_start, logged
+from bench.resume import run_checkpoints
+from bench.runner import benchmark_of, make_run, threads, told_of_losses
+from reports.records import clear_scraps, write_atomic, write_spec
+from strategies.protocol import BaseRecipe
+from strategies.registry import method_class
+
+
+@dataclass(frozen=True)
+class _Common:
+    key: str
+    scenario: str
+    split_hash: str
+    data_root: Path | None
+    config: Config
+    recipe: BaseRecipe
+    seed: int
+    device: str
+    verbose: bool
+    code: str
+    """The digest of the code that it was planned by."""
+
+
+@dataclass(frozen=True)
+class BaseJob(_Common):
+    """A base model to train: `units` updates, `weight` images."""
+
+    base: dict[str, Any]
+    units: int
+    weight: float
+
+    @property
+    def claim(self) -> Path:
+        """What is claimed while it is trained, in the cache, so by all output folders."""
+        return base_model(self.base["hash"]).path.with_suffix(".claim")
+
+    @property
+    def log(self) -> Path:
+        """Its log, beside the model in the cache."""
+        return base_model(self.base["hash"]).path.with_suffix(".log")
+
+    @property
+    def devices(self) -> int:
+        """How many devices it is trained on."""
+        return self.config.base.devices
+
+    def made(self) -> bool:
+        """Return whether the model is kept, and sound."""
+        return base_model(self.base["hash"]).fault() is None
+
+    def record_failure(self, failure: str) -> None:
+        """Leave it to the log."""
+
+    def execute(self, report: Report) -> None:
+        """Train the base model and keep it."""
+        again = "; the same `bench run` meets the same batch again"
+        with (
+            logged(self.log, self.key, report, self.verbose) as report,
+            threads(self.config.runtime.threads),
+            told_of_losses("base model, ", again),
+        ):
+            log_start({"torch": self.base["inputs"]["torch"], "code": self.code})
+            _require_code(self.code)
+            kept = base_model(self.base["hash"])
+            clear_scraps(kept.path.parent, self.base["hash"])
+            if kept.path.exists() and (fault := kept.fault()):
+                report(Event(self.key, "starting", 0, self.units, note=f"{fault}; trained again"))
+            experience = benchmark_of(self).train_stream[0]
+            classes = len(experience.classes_in_this_experience)
+            device = torch.device(self.device)
+            checkpoint = base_checkpoint(self.base["hash"])
+            trained = train_base(
+                experience.data, classes, self.config, self.recipe, self.seed, device, self.key, report, checkpoint
+            )
+            save_base(trained.network, self.base, trained.seconds / self.units)
+            checkpoint.remove()
+
+
+@dataclass(frozen=True)
+class RunJob(_Common):
+    """A run to make: a scenario under one method and seed; `units` updates, `weight` images.
+
+    It goes on from its last sound checkpoint unless it is to be made `anew`.
+    """
+
+    method: str
+    parameters: Any
+    spec: dict[str, Any]
+    folder: Path
+    anew: bool
+    finished_before: int | None
+    """When the run was finished, in ns, as it was planned; None if it was not."""
+    units: int
+    weight: float
+    loggers: tuple[str, ...] = ()
+
+    @property
+    def claim(self) -> Path:
+        """What is claimed while it is made."""
+        return claim_of(self.folder)
+
+    @property
+    def log(self) -> Path:
+        """Its log."""
+        return self.folder / LOG_FILE
+
+    @property
+    def devices(self) -> int:
+        """How many devices it computes on: an offline method trains by the base protocol."""
+        return self.config.base.devices if method_class(self.method).offline else 1
+
+    def made(self) -> bool:
+        """Return whether the run has been finished since it was planned."""
+        return finished_at(self.folder) not in (None, self.finished_before)
+
+    def record_failure(self, failure: str) -> None:
+        """Write the reason to `error.txt`, unless that cannot be written either."""
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.folder / "error.txt", failure)
+
+    @property
+    def out(self) -> Path:
+        """The folder of all runs that it belongs to."""
+        return out_of(self.folder)
+
+    def hand_over(self) -> None:
+        """Leave the directory as another process is to find it that makes the run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.anew:
+            for name in ("done", "steps.csv"):
+                (self.folder / name).unlink(missing_ok=True)
+            run_checkpoints(self).clear()
+        (self.folder / "error.txt").unlink(missing_ok=True)
+        write_spec(self.folder, self.spec)
+
+    def announce(self) -> None:
+        """Write the spec, so that the directory tells what it waits for."""
+        if not (self.folder / "spec.yaml").is_file():
+            # What stands in the way fails the run when it is claimed; who starts it just now tidies up there.
+            with suppress(FileExistsError, FileNotFoundError, NotADirectoryError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_spec(self.folder, self.spec)
+
+    def execute(self, report: Report) -> None:
+        """Make the run and write its directory, `done` last."""
+        again = f"; `bench run-one {shlex.quote(str(self.folder.resolve()))}` meets the same batch again"
+        with (
+            logged(self.log, self.key, report, self.verbose) as report,
+            threads(self.config.runtime.threads),
+            told_of_losses("", again),
+        ):
+            log_start({**self.spec["versions"], "code": self.code, "git": self.spec["git"]})
+            _require_code(self.code)
+            make_run(self, benchmark_of(self), report)
+
+
+def _require_code(planned: str) -> None:
+    """Raise RuntimeError where this process would compute by other code than the one that planned it."""
+    if code_digest() != planned:
+        raise RuntimeError("the code was changed as the command started; give it again")
