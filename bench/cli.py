@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -175,14 +176,20 @@ def _show(result: Result, out: Path, console: Console) -> None:
 
 def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
     """Write the tables and curves of all runs in the folder and return their paths; one command at a time does."""
-    from bench.claims import Claims
+    from bench.claims import Claims, holder
     from reports.curves import write_curves
     from reports.records import RecordError, clear_scraps, find_runs
     from reports.tables import write_tables
 
+    claim = out / "tables" / ".claim"
     written: list[Path] = []
     with Claims() as claims:
-        while not claims.take(out / "tables" / ".claim"):
+        for waited in count():
+            if claims.take(claim):
+                break
+            if waited == 50:
+                text = f"{holder(claim)} has been writing the tables and curves for a while; awaited"
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
             time.sleep(0.2)
         for name in ("tables", "curves"):
             clear_scraps(out / name)

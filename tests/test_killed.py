@@ -23,6 +23,7 @@ SMALL = ("data.size=16", "base.epochs=2", "base.batch_size=64", "incremental.bat
 
 DRIVER = """
 import os, random, signal, sys, time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -56,7 +57,8 @@ def live(arguments, file=None, seconds=None, pool=None):
         time.sleep(pool)
         others = psutil.Process(child).children(recursive=True)
         for other in random.sample(others, min(1, len(others))):
-            other.kill()
+            with suppress(psutil.NoSuchProcess):
+                other.kill()
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
