@@ -335,6 +335,7 @@ def _start(job: Job, slots: list[int], environment: Mapping[str, str]) -> tuple[
     ours, theirs = context.Pipe(duplex=False)
 
     def started() -> Any:
+        warm_up()  # in case that what it is forked from has died
         process = context.Process(target=_child, args=(job, theirs, {**os.environ, **environment}))
         process.start()
         return process

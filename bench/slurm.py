@@ -62,7 +62,7 @@ class SlurmSettings:
     """By default the run's threads and the workers that read its images, as often as it has devices."""
     mem_gb: Annotated[float, Field(gt=0)] | None = None
     signal_delay_s: Annotated[int, Field(ge=1)] = 90
-    """So long before its time is up a job is told, and put back into the queue."""
+    """So long before its time is up a job is told; it is put back into the queue behind its next checkpoint."""
     max_num_timeout: Annotated[int, Field(ge=0)] = 100
     """How often a job may reach its time limit."""
     setup: list[str] = Field(default_factory=list)
@@ -101,6 +101,8 @@ class RunDirectory:
         except (RequestError, DataError, RecordError) as error:
             write_atomic(self.folder / "error.txt", " ".join(str(error).split()))
             raise
+        finally:
+            signal.alarm(0)
         if say_end(result, console):
             if result.interrupted:
                 put_back(signal.SIGUSR2, None)

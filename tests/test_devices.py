@@ -21,7 +21,6 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch import distributed as dist
-from voc_root import make_voc_root
 
 import bench
 import bench.base
@@ -448,11 +447,6 @@ def test_a_killed_parent_leaves_no_process(how: signal.Signals, tmp_path: Path) 
 
 
 # ------------------------------------------------------------------------------------------ whole runs
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
 
 
 TINY = {"data.size": 16, "base.epochs": 2, "base.batch_size": 8, "memory.size": 8, "evaluation.pictures": 0}

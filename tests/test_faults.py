@@ -18,7 +18,6 @@ import torch
 from ending_job import Ending
 from jobs import Listener
 from small_disk import mounted
-from voc_root import make_voc_root
 
 import bench.base
 import bench.cli
@@ -36,11 +35,6 @@ from strategies.network import build_network
 
 SCENARIO = "voc-10-5-overlapped"
 TINY = ("data.size=16", "base.epochs=2", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
 
 
 # ------------------------------------------------------------------------------------------------- a full disk

@@ -12,7 +12,6 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 from toy import BATCHES, TRAIN, Onlooker, arrivals, make, train
-from voc_root import make_voc_root
 
 import bench.base
 from bench.base import base_checkpoint, base_model
@@ -182,11 +181,6 @@ def test_images_that_the_template_has_not_loaded_have_no_known_id() -> None:
 
 SCENARIO = "voc-10-5-overlapped"
 TINY = ("data.size=16", "base.epochs=3", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
 
 
 def request(root: Path, out: Path, strategy: str, *settings: str) -> Request:

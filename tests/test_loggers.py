@@ -13,7 +13,6 @@ import pytest
 import wandb
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from voc_root import make_voc_root
 
 import bench
 import bench.runner
@@ -34,11 +33,6 @@ ROUNDED = 0.51e-4
 
 class Died(Exception):
     pass
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
 
 
 def plan(root: Path, out: Path, strategies: str, **changes: Any) -> Plan:

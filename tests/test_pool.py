@@ -12,9 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 
+import psutil
 import pytest
 from jobs import IdleJob, Listener
 
@@ -192,8 +192,9 @@ def test_a_process_that_is_killed_while_it_speaks_fails_its_job_alone(tmp_path: 
 
 def test_workers_start_again_after_the_process_that_they_are_forked_from_was_killed(tmp_path: Path) -> None:
     pool.warm_up()
-    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    os.kill(server, signal.SIGKILL)
+    children = psutil.Process().children()
+    [server] = [child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
+    server.kill()
     ended = pool.run_jobs([Marking("a", tmp_path), Marking("b", tmp_path)], {}, 2, Listener())
     assert ended.failures == {}
 

@@ -17,7 +17,6 @@ import pytest
 import torch
 from rich.console import Console
 from torch import nn
-from voc_root import make_voc_root
 
 import bench.base
 from bench.base import base_checkpoint, base_model
@@ -39,11 +38,6 @@ TIMES = {"seconds", "evaluation_seconds", "peak_ram_bytes", "peak_gpu_bytes"}
 
 class Died(Exception):
     pass
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
 
 
 def plan(root: Path, out: Path, strategies: str, **changes: Any) -> Plan:

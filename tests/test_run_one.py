@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import pytest
 import yaml
 from rich.console import Console
 from test_resume import SCENARIO, TINY, execute, files, plan, undisturbed
-from voc_root import make_voc_root
 
 import bench as harness
+from bench import stopping
 from bench.base import base_model
 from bench.cli import main
 from bench.code import PACKAGES, git_revision
@@ -28,16 +28,13 @@ from bench.config import RequestError
 from bench.jobs import RunJob
 from bench.planning import prepare_one
 from bench.queue import queue_states
-from bench.session import run_one
+from bench.session import Result, run_one
+from bench.slurm import RunDirectory
 from bench.status import run_states
 from bench.submitted import read_submitted
 
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
+Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture
@@ -136,6 +133,47 @@ def test_settings_with_python_tags_are_refused_and_executed_in_no_part(root: Pat
 
 
 # ------------------------------------------------------------------------------------------------ as jobs of submitit
+
+
+@pytest.fixture
+def put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The signals that were answered as submitit does, by putting the job back."""
+    answered: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGALRM)}
+    signal.signal(signal.SIGUSR2, lambda number, frame: answered.append(number))
+    monkeypatch.setattr(os, "register_at_fork", lambda **hooks: None)
+    yield answered
+    signal.alarm(0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    stopping._asked.clear()
+
+
+def test_a_job_that_meets_no_checkpoint_in_time_is_put_back_at_once(put_back: list[int], tmp_path: Path) -> None:
+    RunDirectory(tmp_path, False, False, (), tmp_path, grace_s=1)._heed_submitit()
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert stopping.stop_asked() and put_back == []
+    _until(lambda: bool(put_back))
+    assert put_back == [signal.SIGALRM]
+
+
+def test_a_job_that_ends_in_time_is_not_put_back(put_back: list[int], job: RunJob, monkeypatch: Patch) -> None:
+    def told(*arguments: object, **options: object) -> Result:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return Result([])
+
+    monkeypatch.setattr("bench.session.run_one", told)
+    RunDirectory(job.folder, False, False, (), Path.cwd(), grace_s=1)()
+    time.sleep(1.2)
+    assert put_back == []
+
+
+def test_a_refusal_in_a_job_is_its_runs_reason(put_back: list[int], job: RunJob) -> None:
+    _changed("code", "0" * 64)(job.folder)
+    with pytest.raises(RequestError):
+        RunDirectory(job.folder, False, False, (), Path.cwd(), grace_s=1)()
+    [state] = run_states(job.folder, lambda jobs: {})
+    assert state.state == "failed" and "its code is 0000" in state.detail
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 from test_resume import TINY
-from voc_root import make_voc_root
 
 from bench.claims import Claims
 from bench.config import RequestError
@@ -81,11 +80,6 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
     monkeypatch.setenv("PATH", f"{made.folder / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     return made
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
 
 
 Submit = Callable[..., Path]

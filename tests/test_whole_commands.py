@@ -15,7 +15,6 @@ import pytest
 import yaml
 from rich.console import Console
 from test_resume import SCENARIO, TINY, execute, files, plan
-from voc_root import make_voc_root
 
 import bench as harness
 from bench.base import base_checkpoint, base_model
@@ -27,11 +26,6 @@ from bench.resume import run_checkpoints
 from bench.session import Result, run, run_one
 
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_voc_root(tmp_path_factory.mktemp("data"), size=(24, 20))
 
 
 @pytest.fixture
