@@ -41,7 +41,7 @@ def voc_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with 120 + 40 tiny images, for tests that only read it."""
     return make_voc_root(tmp_path_factory.mktemp("root"), size=(24, 20))
 

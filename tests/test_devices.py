@@ -453,7 +453,7 @@ TINY = {"data.size": 16, "base.epochs": 2, "base.batch_size": 8, "memory.size": 
 
 
 def test_runs_on_two_devices_do_not_depend_on_how_many_go_side_by_side(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """joint's own training and er's base model, in this process and in a worker; the base model is kept as usual."""
     found = []
@@ -464,7 +464,7 @@ def test_runs_on_two_devices_do_not_depend_on_how_many_go_side_by_side(
         result = bench.run(
             "er,joint",
             "voc-10-5-overlapped",
-            data_root=root,
+            data_root=data_root,
             preset="small",
             settings=settings,
             out=out,
@@ -520,17 +520,17 @@ def test_two_devices_end_with_the_miou_of_one(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ what may be asked for
 
 
-def plan_of(root: Path, out: Path, devices: int, strategies: str = "er") -> Any:
+def plan_of(data_root: Path, out: Path, devices: int, strategies: str = "er") -> Any:
     settings = [f"{key}={value}" for key, value in {**TINY, "base.devices": devices}.items()]
     settings.append("data.workers=0")
     request = Request(
-        strategies, "voc-10-5-overlapped", root, preset="small", assignments=settings, out=out, device="cpu"
+        strategies, "voc-10-5-overlapped", data_root, preset="small", assignments=settings, out=out, device="cpu"
     )
     return prepare(request, Console(quiet=True))
 
 
-def test_devices_determine_the_base_model_and_the_run(root: Path, tmp_path: Path) -> None:
-    [one], [two] = (plan_of(root, tmp_path, devices).runs for devices in (1, 2))
+def test_devices_determine_the_base_model_and_the_run(data_root: Path, tmp_path: Path) -> None:
+    [one], [two] = (plan_of(data_root, tmp_path, devices).runs for devices in (1, 2))
     assert one.spec["base"]["hash"] != two.spec["base"]["hash"]
     assert one.spec["hash"] != two.spec["hash"]
 
@@ -565,14 +565,14 @@ def test_devices_that_are_not_there_are_refused_in_one_line(
     arguments: list[str],
     visible: int,
     said: str,
-    root: Path,
+    data_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
-    where = ["--scenario", "voc-10-5-overlapped", "--data-root", str(root), "--out", str(tmp_path / "out")]
+    where = ["--scenario", "voc-10-5-overlapped", "--data-data_root", str(data_root), "--out", str(tmp_path / "out")]
     small = ["--preset", "small", "--set", "data.size=16"]
     with pytest.raises(SystemExit) as exit_:
         main(["run", "--strategies", "er", *where, *small, *arguments])
@@ -581,8 +581,8 @@ def test_devices_that_are_not_there_are_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cluster_is_asked_for_what_each_job_computes_on(root: Path, tmp_path: Path) -> None:
-    plan = plan_of(root, tmp_path, 3, "er,joint")
+def test_a_cluster_is_asked_for_what_each_job_computes_on(data_root: Path, tmp_path: Path) -> None:
+    plan = plan_of(data_root, tmp_path, 3, "er,joint")
     er, joint = plan.runs
     [base] = plan.bases.values()
     asked = partial(_cores_and_gpus, SlurmSettings())
@@ -596,8 +596,8 @@ def test_a_cluster_is_asked_for_what_each_job_computes_on(root: Path, tmp_path: 
     }
 
 
-def test_on_the_cpu_any_number_is_allowed(root: Path, tmp_path: Path) -> None:
-    assert plan_of(root, tmp_path, 64).runs
+def test_on_the_cpu_any_number_is_allowed(data_root: Path, tmp_path: Path) -> None:
+    assert plan_of(data_root, tmp_path, 64).runs
 
 
 # ------------------------------------------------------------------------------------------ GPUs

@@ -71,10 +71,20 @@ def filled_before(written: str, disk: Path) -> Iterator[list[str]]:
         yield happened
 
 
-def bench_run(root: Path, out: Path, *settings: str) -> int:
+def bench_run(data_root: Path, out: Path, *settings: str) -> int:
     """The exit status of `bench run`."""
     given = [part for setting in (*TINY, *settings) for part in ("--set", setting)]
-    command = ["run", "--strategies", "er", "--scenario", SCENARIO, "--data-root", str(root), "--preset", "small"]
+    command = [
+        "run",
+        "--strategies",
+        "er",
+        "--scenario",
+        SCENARIO,
+        "--data-data_root",
+        str(data_root),
+        "--preset",
+        "small",
+    ]
     with pytest.raises(SystemExit) as ended:
         main([*command, "--jobs", "1", "--device", "cpu", "--out", str(out), *given])
     assert isinstance(ended.value.code, int)
@@ -94,10 +104,10 @@ def scrap(folder: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What an undisturbed run writes."""
     out = tmp_path_factory.mktemp("whole")
-    assert bench_run(root, out) == 0
+    assert bench_run(data_root, out) == 0
     return results(out)
 
 
@@ -126,10 +136,10 @@ POINTS = [
 
 @pytest.mark.parametrize("written", POINTS)
 def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_space(
-    written: str, root: Path, disk: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+    written: str, data_root: Path, disk: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with filled_before(written, disk) as happened:
-        assert bench_run(root, disk / "runs") == 1
+        assert bench_run(data_root, disk / "runs") == 1
     [name] = happened
     line = the_line(capsys)
     path = Path(line.removeprefix("the disk is full: ").partition(" cannot be written")[0])
@@ -138,7 +148,7 @@ def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_space(
     assert line == f"the disk is full: {path} cannot be written, 0 MiB are free in {path.parent}; {GO_ON}"
     assert scrap(disk) == []
     (disk / "ballast").unlink()
-    assert bench_run(root, disk / "runs") == 0
+    assert bench_run(data_root, disk / "runs") == 0
     assert results(disk / "runs") == whole
     assert scrap(disk) == []
 
@@ -158,7 +168,7 @@ CACHED = {
 @pytest.mark.parametrize("written", CACHED)
 def test_a_cache_on_a_disk_that_fills_up_is_completed_when_there_is_space(
     written: str,
-    root: Path,
+    data_root: Path,
     disk: Path,
     whole: dict[str, bytes],
     tmp_path: Path,
@@ -169,7 +179,7 @@ def test_a_cache_on_a_disk_that_fills_up_is_completed_when_there_is_space(
     monkeypatch.setattr(bench.base, "CHECKPOINT_SECONDS", 0.0)
     settings = ["data.ram_gb=0"] if CACHED[written] == "sound" else []
     with filled_before(written, disk) as happened:
-        assert bench_run(root, tmp_path / "runs", *settings) == 1
+        assert bench_run(data_root, tmp_path / "runs", *settings) == 1
     assert len(happened) == 1
     line = the_line(capsys)
     folder = disk / CACHED[written]
@@ -177,7 +187,7 @@ def test_a_cache_on_a_disk_that_fills_up_is_completed_when_there_is_space(
     assert line.endswith(f" cannot be written, 0 MiB are free in {folder}; {GO_ON}")
     assert scrap(disk) == []
     (disk / "ballast").unlink()
-    assert bench_run(root, tmp_path / "runs", *settings) == 0
+    assert bench_run(data_root, tmp_path / "runs", *settings) == 0
     assert results(tmp_path / "runs") == whole
     assert scrap(disk) == []
 
@@ -375,23 +385,25 @@ def test_a_process_that_was_terminated_is_told_with_the_signal(status: int, sign
     ],
 )
 def test_a_killed_worker_of_a_loader_is_told(
-    number: int, said: str, root: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, said: str, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = _of_a_worker(lambda: os.kill(os.getpid(), number), root, monkeypatch)
+    message = _of_a_worker(lambda: os.kill(os.getpid(), number), data_root, monkeypatch)
     assert message.startswith(f"a process that reads images {said}")
     assert "\n" not in message
 
 
-def test_a_worker_of_a_loader_that_gets_no_more_memory_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    message = _of_a_worker(lambda: np.zeros(2**46), root, monkeypatch)
+def test_a_worker_of_a_loader_that_gets_no_more_memory_is_told(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = _of_a_worker(lambda: np.zeros(2**46), data_root, monkeypatch)
     assert message.startswith("the machine's memory is full: ")
     assert "Unable to allocate 512. TiB" in message
     assert "\n" not in message
 
 
-def _of_a_worker(happening: Callable[[], object], root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def _of_a_worker(happening: Callable[[], object], data_root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """What is told of something that happens in a loader's worker as it reads an image."""
-    data = load_benchmark(SCENARIO, root, ram_budget=0).train_stream[1].data
+    data = load_benchmark(SCENARIO, data_root, ram_budget=0).train_stream[1].data
     monkeypatch.setattr(Voc, "read", lambda *args: happening())
     with pytest.raises(RuntimeError) as caught:
         list(data.batches(4, workers=1))

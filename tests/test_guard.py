@@ -183,8 +183,8 @@ SCENARIO = "voc-10-5-overlapped"
 TINY = ("data.size=16", "base.epochs=3", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
 
 
-def request(root: Path, out: Path, strategy: str, *settings: str) -> Request:
-    return Request(strategy, SCENARIO, root, preset="small", assignments=[*TINY, *settings], out=out, jobs=1)
+def request(data_root: Path, out: Path, strategy: str, *settings: str) -> Request:
+    return Request(strategy, SCENARIO, data_root, preset="small", assignments=[*TINY, *settings], out=out, jobs=1)
 
 
 def failure(job: RunJob | BaseJob) -> tuple[str, list[str]]:
@@ -200,8 +200,8 @@ def failure(job: RunJob | BaseJob) -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize("strategy", ["er", "ours"])
-def test_a_run_records_nothing_of_it_and_meets_it_again(strategy: str, root: Path, tmp_path: Path) -> None:
-    asked = request(root, tmp_path / "an out", strategy, f"incremental.lr={HUGE}")
+def test_a_run_records_nothing_of_it_and_meets_it_again(strategy: str, data_root: Path, tmp_path: Path) -> None:
+    asked = request(data_root, tmp_path / "an out", strategy, f"incremental.lr={HUGE}")
     result = run(asked, Console(quiet=True))
     [job] = prepare(asked, Console(quiet=True)).runs
     line = result.failures[job.key]
@@ -217,9 +217,9 @@ def test_a_run_records_nothing_of_it_and_meets_it_again(strategy: str, root: Pat
     assert failure(job) == (line, ["goes on after step 0"])
 
 
-def first_step(root: Path) -> list[str]:
+def first_step(data_root: Path) -> list[str]:
     """The training images that show one of the classes 1..10, in the list's order."""
-    devkit = root / "VOCdevkit" / "VOC2012"
+    devkit = data_root / "VOCdevkit" / "VOC2012"
     listed = (devkit / "ImageSets" / "Segmentation" / "trainaug.txt").read_text().split()
     shown = {i: set(np.unique(np.asarray(Image.open(devkit / "SegmentationClassAug" / f"{i}.png")))) for i in listed}
     return [i for i in listed if shown[i] & set(range(1, 11))]
@@ -249,14 +249,14 @@ def base_batch(ids: list[str], epoch: int, batch: int) -> str:
 
 @pytest.mark.parametrize("last", [False, True], ids=["within an epoch", "in its last batch"])
 def test_a_base_training_keeps_nothing_of_it_and_meets_it_again(
-    last: bool, exploding_base: Callable[[int], None], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    last: bool, exploding_base: Callable[[int], None], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    ids = first_step(root)
+    ids = first_step(data_root)
     batches = -(-len(ids) // 8)
     batch = batches if last else 3
     exploding_base(batches + batch - 2)
-    asked = request(root, tmp_path, "er")
+    asked = request(data_root, tmp_path, "er")
     [base] = prepare(asked, Console(quiet=True)).bases.values()
     line = "base model, " + base_batch(ids, 2, batch) + "the same `bench run` meets the same batch again"
     assert failure(base) == (line, [])
@@ -267,9 +267,9 @@ def test_a_base_training_keeps_nothing_of_it_and_meets_it_again(
     assert result.failures == {base.key: line, "er seed 0": f"{base.key}, which it needs, failed: {line}"}
 
 
-def test_joint_names_its_step(exploding_base: Callable[[int], None], root: Path, tmp_path: Path) -> None:
+def test_joint_names_its_step(exploding_base: Callable[[int], None], data_root: Path, tmp_path: Path) -> None:
     exploding_base(0)
-    [job] = prepare(request(root, tmp_path, "joint"), Console(quiet=True)).runs
+    [job] = prepare(request(data_root, tmp_path, "joint"), Console(quiet=True)).runs
     ids = [f"2007_{i:06d}" for i in range(120)]
     again = f"`bench run-one {job.folder}` meets the same batch again"
     assert failure(job)[0] == "step 2, " + base_batch(ids, 1, 2) + again

@@ -35,16 +35,16 @@ class Died(Exception):
     pass
 
 
-def plan(root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
-    request: dict[str, Any] = {"data_root": root, "preset": "small", "assignments": TINY, "jobs": 1, **changes}
+def plan(data_root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
+    request: dict[str, Any] = {"data_root": data_root, "preset": "small", "assignments": TINY, "jobs": 1, **changes}
     made = prepare(Request(strategies, SCENARIO, out=out, **request), Console(quiet=True))
     for base in made.bases.values():
         base.execute(lambda event: None)
     return made
 
 
-def execute(root: Path, out: Path, strategy: str, **changes: Any) -> RunJob:
-    [job] = plan(root, out, strategy, **changes).runs
+def execute(data_root: Path, out: Path, strategy: str, **changes: Any) -> RunJob:
+    [job] = plan(data_root, out, strategy, **changes).runs
     job.execute(lambda event: None)
     return job
 
@@ -81,7 +81,7 @@ def updates(job: RunJob) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def er(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunJob, list[float]]:
+def er(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunJob, list[float]]:
     """A run with TensorBoard and CSV, and the losses that its template had after each update."""
     losses = []
     real = bench.runner._Progress.after_training_iteration
@@ -92,7 +92,7 @@ def er(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunJob, li
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench.runner._Progress, "after_training_iteration", heard)
-        job = execute(root, tmp_path_factory.mktemp("er"), "er", loggers="tensorboard,csv", evaluate_on="valid")
+        job = execute(data_root, tmp_path_factory.mktemp("er"), "er", loggers="tensorboard,csv", evaluate_on="valid")
     return job, losses
 
 
@@ -143,8 +143,8 @@ def test_the_csv_files_hold_a_row_per_step_that_agrees(er: tuple[RunJob, list[fl
     assert [float(row["training_loss"]) for row in training] == pytest.approx(shown, abs=ROUNDED)
 
 
-def test_joint_shows_its_miou_at_the_updates_done(root: Path, tmp_path: Path) -> None:
-    job = execute(root, tmp_path, "joint(every_step=true)", loggers=["csv", "tensorboard"])
+def test_joint_shows_its_miou_at_the_updates_done(data_root: Path, tmp_path: Path) -> None:
+    job = execute(data_root, tmp_path, "joint(every_step=true)", loggers=["csv", "tensorboard"])
     xs, shown = zip(*evaluated(tensorboard(job), "mIoU"), strict=True)
     recorded = [float(row["miou"]) for row in rows(job.folder / "steps.csv")]
     assert shown == pytest.approx(recorded, rel=FLOAT32, abs=ROUNDED)
@@ -164,9 +164,9 @@ def results(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("strategy", ["ours", "agem", "joint"])
-def test_a_run_with_loggers_is_the_run_without(strategy: str, root: Path, tmp_path: Path) -> None:
-    without = execute(root, tmp_path / "without", strategy)
-    with_them = execute(root, tmp_path / "with", strategy, loggers="csv,tensorboard")
+def test_a_run_with_loggers_is_the_run_without(strategy: str, data_root: Path, tmp_path: Path) -> None:
+    without = execute(data_root, tmp_path / "without", strategy)
+    with_them = execute(data_root, tmp_path / "with", strategy, loggers="csv,tensorboard")
     assert without.spec == with_them.spec
     assert results(tmp_path / "without") == results(tmp_path / "with")
     assert not (without.folder / "logs").exists()
@@ -174,14 +174,14 @@ def test_a_run_with_loggers_is_the_run_without(strategy: str, root: Path, tmp_pa
 
 
 def test_weights_and_biases_is_not_started_unless_asked_for(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def started(*args: Any, **kwargs: Any) -> None:
         pytest.fail("wandb was started")
 
     for name in ("init", "setup", "login"):
         monkeypatch.setattr(wandb, name, started)
-    job = execute(root, tmp_path, "finetune", loggers="csv,tensorboard")
+    job = execute(data_root, tmp_path, "finetune", loggers="csv,tensorboard")
     assert sorted(path.name for path in (job.folder / "logs").iterdir()) == ["csv", "tensorboard"]
 
 
@@ -227,10 +227,10 @@ def second_of_step_2(template: OnlineTemplate) -> bool:
     ],
 )
 def test_a_run_that_died_logs_what_an_undisturbed_one_does(
-    owner: Any, name: str, when: When, finished: bool, next_step: int, root: Path, tmp_path: Path
+    owner: Any, name: str, when: When, finished: bool, next_step: int, data_root: Path, tmp_path: Path
 ) -> None:
-    whole = execute(root, tmp_path / "whole", "er", loggers="csv,tensorboard")
-    [job] = plan(root, tmp_path / "cut", "er", loggers="csv,tensorboard").runs
+    whole = execute(data_root, tmp_path / "whole", "er", loggers="csv,tensorboard")
+    [job] = plan(data_root, tmp_path / "cut", "er", loggers="csv,tensorboard").runs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, dying(getattr(owner, name), when, finished))
         with pytest.raises(Died):
@@ -243,12 +243,12 @@ def test_a_run_that_died_logs_what_an_undisturbed_one_does(
     assert untimed(job) == untimed(whole)
 
 
-def test_a_run_made_again_keeps_nothing_of_the_logs_before(root: Path, tmp_path: Path) -> None:
-    execute(root, tmp_path, "er", loggers="csv,tensorboard")
-    again = execute(root, tmp_path, "er", loggers="csv,tensorboard", overwrite="always")
+def test_a_run_made_again_keeps_nothing_of_the_logs_before(data_root: Path, tmp_path: Path) -> None:
+    execute(data_root, tmp_path, "er", loggers="csv,tensorboard")
+    again = execute(data_root, tmp_path, "er", loggers="csv,tensorboard", overwrite="always")
     assert len(list((again.folder / "logs" / "tensorboard").iterdir())) == 1
     assert [row["eval_exp"] for row in rows(again.folder / "logs" / "csv" / "eval_results.csv")] == ["0", "1", "2"]
-    execute(root, tmp_path, "er", overwrite="always")
+    execute(data_root, tmp_path, "er", overwrite="always")
     assert not (again.folder / "logs").exists()
 
 
@@ -264,9 +264,9 @@ def failing(job, step, *rest):
         raise RuntimeError("failed on purpose")
 
 def run():
-    scenario, root, out, *settings = sys.argv[1:]
+    scenario, data_root, out, *settings = sys.argv[1:]
     return bench.run(
-        "er", scenario, data_root=root, out=out, preset="small", loggers=("csv", "tensorboard", "wandb"),
+        "er", scenario, data_root=data_root, out=out, preset="small", loggers=("csv", "tensorboard", "wandb"),
         settings=dict(setting.split("=") for setting in settings),
     )
 
@@ -277,11 +277,11 @@ assert not run().failures
 """
 
 
-def test_a_run_goes_on_in_weights_and_biases_offline_and_quietly(root: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_in_weights_and_biases_offline_and_quietly(data_root: Path, tmp_path: Path) -> None:
     """In a process of its own: Weights & Biases reads its environment once."""
-    plain = execute(root, tmp_path / "plain", "er")
-    [job] = plan(root, tmp_path / "out", "er").runs
-    arguments = [SCENARIO, str(root), str(tmp_path / "out"), *TINY]
+    plain = execute(data_root, tmp_path / "plain", "er")
+    [job] = plan(data_root, tmp_path / "out", "er").runs
+    arguments = [SCENARIO, str(data_root), str(tmp_path / "out"), *TINY]
     package = str(Path(bench.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", FAILS_AFTER_STEP_1_AND_GOES_ON, *arguments],
@@ -317,19 +317,21 @@ def test_a_run_goes_on_in_weights_and_biases_offline_and_quietly(root: Path, tmp
         (["CSV"], "--loggers CSV: unknown (known: csv, tensorboard, wandb)"),
     ],
 )
-def test_an_unknown_logger_is_refused(asked: str | list[str], message: str, root: Path, tmp_path: Path) -> None:
+def test_an_unknown_logger_is_refused(asked: str | list[str], message: str, data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError) as refusal:
-        bench.run("er", SCENARIO, data_root=root, out=tmp_path, loggers=asked)
+        bench.run("er", SCENARIO, data_root=data_root, out=tmp_path, loggers=asked)
     assert str(refusal.value) == message
 
 
-def test_a_missing_package_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(RequestError, match=r"^--loggers wandb: the package is missing; pip install wandb$"):
-        plan(root, tmp_path, "er", loggers=["wandb"])
+        plan(data_root, tmp_path, "er", loggers=["wandb"])
 
 
-def test_without_an_account_the_way_out_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_account_the_way_out_is_named(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Online:
         class settings:
             mode = "online"
@@ -340,7 +342,7 @@ def test_without_an_account_the_way_out_is_named(root: Path, tmp_path: Path, mon
     monkeypatch.setattr(wandb, "setup", Online)
     monkeypatch.setattr(wandb, "login", nobody)
     with pytest.raises(RequestError, match=r"No API key configured\. WANDB_MODE=offline needs no account\.$"):
-        plan(root, tmp_path, "er", loggers="wandb")
+        plan(data_root, tmp_path, "er", loggers="wandb")
 
 
 @pytest.mark.parametrize("command", [["run", "--strategies", "er", "--scenario", SCENARIO], ["reproduce", "1"]])

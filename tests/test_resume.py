@@ -40,10 +40,10 @@ class Died(Exception):
     pass
 
 
-def plan(root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
+def plan(data_root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
     request: dict[str, Any] = {
         "scenario": SCENARIO,
-        "data_root": root,
+        "data_root": data_root,
         "preset": "small",
         "assignments": TINY,
         "jobs": 1,
@@ -118,15 +118,17 @@ def _content(file: Path) -> object:
         return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(text)]
 
 
-def undisturbed(root: Path, out: Path, strategies: str, **changes: object) -> dict[str, object]:
-    for job in plan(root, out, strategies, **changes).runs:
+def undisturbed(data_root: Path, out: Path, strategies: str, **changes: object) -> dict[str, object]:
+    for job in plan(data_root, out, strategies, **changes).runs:
         execute(job)
     return files(out)
 
 
-def assert_as_undisturbed(final: Watcher, cut: Path, root: Path, out: Path, strategy: str, **changes: object) -> None:
+def assert_as_undisturbed(
+    final: Watcher, cut: Path, data_root: Path, out: Path, strategy: str, **changes: object
+) -> None:
     """What a run left, and the state it ended in, are those of a run that nothing stopped."""
-    [job] = plan(root, out, strategy, **changes).runs
+    [job] = plan(data_root, out, strategy, **changes).runs
     assert final.state == execute(job).state
     assert files(cut) == files(out)
 
@@ -136,9 +138,9 @@ def assert_as_undisturbed(final: Watcher, cut: Path, root: Path, out: Path, stra
 
 @pytest.mark.parametrize("name", [*ONLINE, "joint(every_step=true)"])
 def test_a_run_that_dies_in_and_after_steps_ends_with_the_same_files(
-    name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [job] = plan(root, tmp_path / "cut", name).runs
+    [job] = plan(data_root, tmp_path / "cut", name).runs
     assert execute(job, last=0).steps == [0]
     with monkeypatch.context() as patch:
         _die_at_call(patch, torch.autograd, "backward", 3)
@@ -151,7 +153,7 @@ def test_a_run_that_dies_in_and_after_steps_ends_with_the_same_files(
     assert final.steps == [2]
     assert any("goes on after step 1" in note for note in final.notes)
     assert final.state or name.startswith("joint")
-    assert_as_undisturbed(final, tmp_path / "cut", root, tmp_path / "whole", name)
+    assert_as_undisturbed(final, tmp_path / "cut", data_root, tmp_path / "whole", name)
 
 
 def _die_at_call(patch: pytest.MonkeyPatch, owner: object, name: str, number: int) -> None:
@@ -167,7 +169,7 @@ def _die_at_call(patch: pytest.MonkeyPatch, owner: object, name: str, number: in
 
 
 def test_dropout_draws_the_same_after_a_run_or_base_training_went_on(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def with_dropout(*args: Any, **kwargs: Any) -> SegmentationNetwork:
         network = build_network(*args, **kwargs)
@@ -177,32 +179,32 @@ def test_dropout_draws_the_same_after_a_run_or_base_training_went_on(
     monkeypatch.setattr(bench.base, "build_network", with_dropout)
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))  # no base model's hash tells of the dropout
     settings = [*TINY, "base.epochs=3"]
-    [job] = plan(root, tmp_path / "cut", "er", assignments=settings).runs
+    [job] = plan(data_root, tmp_path / "cut", "er", assignments=settings).runs
     execute(job, last=0)
     torch.rand(3)
     execute(job, last=1)
     torch.rand(3)
     final = execute(job)
     assert final.state
-    assert_as_undisturbed(final, tmp_path / "cut", root, tmp_path / "whole", "er", assignments=settings)
-    _assert_base_goes_on(root, tmp_path, settings, monkeypatch)
+    assert_as_undisturbed(final, tmp_path / "cut", data_root, tmp_path / "whole", "er", assignments=settings)
+    _assert_base_goes_on(data_root, tmp_path, settings, monkeypatch)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_base_training_that_dies_ends_with_the_same_weights(
-    optimizer: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _assert_base_goes_on(root, tmp_path, [*TINY, "base.epochs=3", f"base.optimizer={optimizer}"], monkeypatch)
+    _assert_base_goes_on(data_root, tmp_path, [*TINY, "base.epochs=3", f"base.optimizer={optimizer}"], monkeypatch)
 
 
-def _assert_base_goes_on(root: Path, tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def _assert_base_goes_on(data_root: Path, tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Training dies in its last epoch, then with a damaged checkpoint in its second."""
     monkeypatch.setattr(bench.base, "CHECKPOINT_SECONDS", 0.0)
-    [run] = plan(root, tmp_path / "base", "er", assignments=settings).runs
+    [run] = plan(data_root, tmp_path / "base", "er", assignments=settings).runs
     kept, checkpoint = base_model(run.spec["base"]["hash"]), base_checkpoint(run.spec["base"]["hash"])
     weights = kept.read()["network"]
     kept.remove()
-    request = Request("er", SCENARIO, root, preset="small", assignments=settings, out=tmp_path / "base")
+    request = Request("er", SCENARIO, data_root, preset="small", assignments=settings, out=tmp_path / "base")
     [job] = prepare(request, Console(quiet=True)).bases.values()
     with monkeypatch.context() as patch:
         _die_at_call(patch, bench.base, "learning_rate", job.units - 1)
@@ -227,9 +229,9 @@ def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_joint_goes_on_within_its_training(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = undisturbed(root, tmp_path / "whole", "joint")
-    [job] = plan(root, tmp_path / "cut", "joint").runs
+def test_joint_goes_on_within_its_training(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = undisturbed(data_root, tmp_path / "whole", "joint")
+    [job] = plan(data_root, tmp_path / "cut", "joint").runs
     with monkeypatch.context() as patch:
         _die_at_call(patch, bench.base, "learning_rate", job.units - 1)
         with pytest.raises(Died):
@@ -238,9 +240,9 @@ def test_joint_goes_on_within_its_training(root: Path, tmp_path: Path, monkeypat
     assert files(tmp_path / "cut") == whole
 
 
-def test_the_last_two_checkpoints_are_kept_and_none_of_a_finished_run(root: Path, tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_are_kept_and_none_of_a_finished_run(data_root: Path, tmp_path: Path) -> None:
     settings = [*TINY, "base.epochs=1"]
-    [job] = plan(root, tmp_path, "finetune", scenario="voc-15-1-overlapped", assignments=settings).runs
+    [job] = plan(data_root, tmp_path, "finetune", scenario="voc-15-1-overlapped", assignments=settings).runs
     execute(job, last=3)
     assert run_checkpoints(job).steps() == [3, 2]
     execute(job)
@@ -248,11 +250,11 @@ def test_the_last_two_checkpoints_are_kept_and_none_of_a_finished_run(root: Path
 
 
 def test_a_method_that_does_not_say_it_can_starts_again(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = undisturbed(root, tmp_path / "whole", "er")
+    whole = undisturbed(data_root, tmp_path / "whole", "er")
     monkeypatch.setattr(Er, "resumable", False)
-    [job] = plan(root, tmp_path / "cut", "er").runs
+    [job] = plan(data_root, tmp_path / "cut", "er").runs
     execute(job, last=1)
     assert not (job.folder / "checkpoint").exists()
     assert execute(job).steps == [0, 1, 2]
@@ -279,25 +281,25 @@ def test_state_that_is_no_plain_data_is_refused_when_it_is_written() -> None:
 # ------------------------------------------------------------------------------------------------ damage
 
 
-def _kept_of_another_seed(file: Path, root: Path, tmp_path: Path) -> None:
-    [run] = plan(root, tmp_path / "other", "er", seeds=[1]).runs
+def _kept_of_another_seed(file: Path, data_root: Path, tmp_path: Path) -> None:
+    [run] = plan(data_root, tmp_path / "other", "er", seeds=[1]).runs
     shutil.copy(base_model(run.spec["base"]["hash"]).path, file)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "of another seed"])
 def test_a_damaged_base_model_is_named_and_trained_again(
-    damage: str, root: Path, tmp_path: Path, whole: dict[str, object]
+    damage: str, data_root: Path, tmp_path: Path, whole: dict[str, object]
 ) -> None:
-    [job] = plan(root, tmp_path / "first", "er").runs
+    [job] = plan(data_root, tmp_path / "first", "er").runs
     kept = base_model(job.spec["base"]["hash"])
     weights = kept.read()["network"]
     if damage == "flipped":
         _flipped(job, kept.path)
     else:
-        _kept_of_another_seed(kept.path, root, tmp_path)
+        _kept_of_another_seed(kept.path, data_root, tmp_path)
     with pytest.raises(RuntimeError, match=f"{kept.path}: .*; the same command trains the base model again"):
         job.execute(Watcher())
-    request = Request("er", SCENARIO, root, preset="small", assignments=TINY, out=tmp_path / "out")
+    request = Request("er", SCENARIO, data_root, preset="small", assignments=TINY, out=tmp_path / "out")
     made = prepare(request, Console(quiet=True))
     [base] = made.bases.values()
     assert made.needs == {made.runs[0].key: base.key}
@@ -310,24 +312,24 @@ def test_a_damaged_base_model_is_named_and_trained_again(
 
 
 @pytest.fixture(scope="module")
-def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    return undisturbed(root, tmp_path_factory.mktemp("whole"), "er")
+def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return undisturbed(data_root, tmp_path_factory.mktemp("whole"), "er")
 
 
 @pytest.fixture(scope="module")
-def interrupted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def interrupted(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("interrupted")
-    [job, other] = plan(root, out, "er", seeds=[0, 1]).runs
+    [job, other] = plan(data_root, out, "er", seeds=[0, 1]).runs
     execute(job, last=1)
     execute(other, last=1)
     return out
 
 
 @pytest.fixture
-def job(interrupted: Path, root: Path, tmp_path: Path) -> RunJob:
+def job(interrupted: Path, data_root: Path, tmp_path: Path) -> RunJob:
     """A run of three steps with checkpoints after two."""
     shutil.copytree(interrupted, tmp_path / "out")
-    [job] = plan(root, tmp_path / "out", "er").runs
+    [job] = plan(data_root, tmp_path / "out", "er").runs
     assert run_checkpoints(job).steps() == [1, 0]
     return job
 
@@ -512,22 +514,22 @@ def test_another_version_of_what_computes_it_is_another_job(job: RunJob) -> None
     ],
 )
 def test_which_steps_are_computed_again(
-    overwrite: str | bool, er: list[int] | None, finetune: list[int], job: RunJob, root: Path, tmp_path: Path
+    overwrite: str | bool, er: list[int] | None, finetune: list[int], job: RunJob, data_root: Path, tmp_path: Path
 ) -> None:
     """er is finished, finetune died after step 1."""
     execute(job)
-    [unfinished] = plan(root, tmp_path / "out", "finetune").runs
+    [unfinished] = plan(data_root, tmp_path / "out", "finetune").runs
     execute(unfinished, last=1)
-    made = {run.method: run for run in plan(root, tmp_path / "out", "er,finetune", overwrite=overwrite).runs}
+    made = {run.method: run for run in plan(data_root, tmp_path / "out", "er,finetune", overwrite=overwrite).runs}
     assert set(made) == ({"er", "finetune"} if er else {"finetune"})
     assert {name: execute(run).steps for name, run in made.items()} == (
         {"er": er, "finetune": finetune} if er else {"finetune": finetune}
     )
 
 
-def test_another_policy_is_refused(root: Path, tmp_path: Path) -> None:
+def test_another_policy_is_refused(data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="overwrite sometimes: allowed are never, failed, always"):
-        plan(root, tmp_path, "er", overwrite="sometimes")
+        plan(data_root, tmp_path, "er", overwrite="sometimes")
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture
-def job(root: Path, tmp_path: Path) -> RunJob:
+def job(data_root: Path, tmp_path: Path) -> RunJob:
     """A run whose directory holds its spec and no more."""
-    [job] = plan(root, tmp_path / "out", "ours(sampling=uniform,gamma=0.25)").runs
+    [job] = plan(data_root, tmp_path / "out", "ours(sampling=uniform,gamma=0.25)").runs
     job.hand_over()
     return job
 
@@ -53,10 +53,10 @@ def test_the_job_of_a_directory_is_the_one_that_was_planned(job: RunJob) -> None
     assert replace(again, spec=job.spec, config=job.config, data_root=job.data_root) == job
 
 
-def test_it_makes_the_run_with_the_same_files(job: RunJob, root: Path, tmp_path: Path) -> None:
+def test_it_makes_the_run_with_the_same_files(job: RunJob, data_root: Path, tmp_path: Path) -> None:
     result = run_one(job.folder, QUIET)
     assert [run.path for run in result.runs] == [job.folder]
-    assert files(tmp_path / "out") == undisturbed(root, tmp_path / "whole", "ours(sampling=uniform,gamma=0.25)")
+    assert files(tmp_path / "out") == undisturbed(data_root, tmp_path / "whole", "ours(sampling=uniform,gamma=0.25)")
 
 
 def test_it_goes_on_after_the_last_checkpoint_and_leaves_a_finished_run_alone(job: RunJob) -> None:
@@ -124,11 +124,11 @@ def test_what_would_be_another_run_is_refused_in_a_line(
     assert files(job.folder) == before
 
 
-def test_settings_with_python_tags_are_refused_and_executed_in_no_part(root: Path, tmp_path: Path) -> None:
+def test_settings_with_python_tags_are_refused_and_executed_in_no_part(data_root: Path, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text(f"memory: !!python/object/apply:os.mkdir ['{tmp_path / 'executed'}']\n")
     with pytest.raises(RequestError, match=r"settings.yaml is not plain YAML .*python/object/apply"):
-        plan(root, tmp_path / "out", "er", config=file)
+        plan(data_root, tmp_path / "out", "er", config=file)
     assert not (tmp_path / "executed").exists()
 
 
@@ -187,13 +187,13 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
-    checkout: Path, root: Path, tmp_path: Path
+    checkout: Path, data_root: Path, tmp_path: Path
 ) -> None:
     """submitit's local processes stand for a cluster: the submitting process ends, then the code is broken."""
     out = tmp_path / "out"
     settings = [*TINY, "data.size=64", "incremental.batch_size=1", "slurm.cluster=local,slurm.timeout_min=30"]
     command = [sys.executable, "-m", "bench", "run", "--launcher", "slurm", "--strategies", "er,finetune"]
-    command += ["--scenario", SCENARIO, "--data-root", str(root), "--preset", "small", "--out", str(out)]
+    command += ["--scenario", SCENARIO, "--data-data_root", str(data_root), "--preset", "small", "--out", str(out)]
     command += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     with (tmp_path / "said").open("w") as said:  # no pipe: the jobs inherit it
@@ -210,7 +210,7 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
     log = (preempted / "log.txt").read_text()
     assert log.count("started on") == 2
     assert log.count("stopped, as it was asked to") == log.count("goes on after step") == 1
-    assert files(out) == undisturbed(root, tmp_path / "whole", "er,finetune", assignments=settings[:-1])
+    assert files(out) == undisturbed(data_root, tmp_path / "whole", "er,finetune", assignments=settings[:-1])
 
 
 def _preempt_one(out: Path) -> Path:

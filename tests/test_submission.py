@@ -86,13 +86,13 @@ Submit = Callable[..., Path]
 
 
 @pytest.fixture
-def submit(root: Path, tmp_path: Path) -> Submit:
+def submit(data_root: Path, tmp_path: Path) -> Submit:
     """Submit a grid and return its output folder."""
 
     def submit(strategies: str = "er", **changes: Any) -> Path:
         request: dict[str, Any] = {
             "scenario": "voc-10-5-overlapped",
-            "data_root": root,
+            "data_root": data_root,
             "preset": "small",
             "assignments": [*TINY, "slurm.partition=main"],
             "out": tmp_path / "out",

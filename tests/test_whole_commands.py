@@ -29,18 +29,18 @@ QUIET = Console(quiet=True)
 
 
 @pytest.fixture
-def job(root: Path, tmp_path: Path) -> RunJob:
-    [job] = plan(root, tmp_path / "out", "er").runs
+def job(data_root: Path, tmp_path: Path) -> RunJob:
+    [job] = plan(data_root, tmp_path / "out", "er").runs
     return job
 
 
-def command(root: Path, out: Path, strategies: str = "er", **changes: Any) -> Result:
+def command(data_root: Path, out: Path, strategies: str = "er", **changes: Any) -> Result:
     """Do what `bench run` does."""
     request: dict[str, Any] = {"preset": "small", "assignments": TINY, "jobs": 1, **changes}
-    return run(Request(strategies, SCENARIO, root, out=out, **request), QUIET)
+    return run(Request(strategies, SCENARIO, data_root, out=out, **request), QUIET)
 
 
-def test_what_was_left_behind_done_is_deleted(job: RunJob, root: Path, tmp_path: Path) -> None:
+def test_what_was_left_behind_done_is_deleted(job: RunJob, data_root: Path, tmp_path: Path) -> None:
     """By a process that was killed before it could: a claim, checkpoints, the reason why it failed before."""
     execute(job)
     before = files(tmp_path / "out")
@@ -49,31 +49,31 @@ def test_what_was_left_behind_done_is_deleted(job: RunJob, root: Path, tmp_path:
     (job.folder / "error.txt").write_text("killed")
     training = base_checkpoint(job.spec["base"]["hash"])
     training.write({})
-    assert [run.path for run in command(root, tmp_path / "out").runs] == [job.folder]
+    assert [run.path for run in command(data_root, tmp_path / "out").runs] == [job.folder]
     assert files(tmp_path / "out") == before
-    [unfinished] = plan(root, tmp_path / "out", "finetune").runs
+    [unfinished] = plan(data_root, tmp_path / "out", "finetune").runs
     run_checkpoints(unfinished).after(0).write({})
     assert training.path.exists()
-    command(root, tmp_path / "out", "er,finetune")
+    command(data_root, tmp_path / "out", "er,finetune")
     assert not training.path.exists()
 
 
-def test_a_damaged_finished_run_is_named_and_hides_no_other(job: RunJob, root: Path, tmp_path: Path) -> None:
+def test_a_damaged_finished_run_is_named_and_hides_no_other(job: RunJob, data_root: Path, tmp_path: Path) -> None:
     execute(job)
     (job.folder / "steps.csv").write_text("step\n")
-    result = command(root, tmp_path / "out", "er,finetune")
+    result = command(data_root, tmp_path / "out", "er,finetune")
     assert [run.spec["strategy"] for run in result.runs] == ["finetune"]
     [failure] = result.failures.values()
     assert str(job.folder / "steps.csv") in failure
     assert failure.endswith("; without its `done`, the run is made again")
     (job.folder / "done").unlink()
-    assert len(command(root, tmp_path / "out", "er,finetune").runs) == 2
+    assert len(command(data_root, tmp_path / "out", "er,finetune").runs) == 2
 
 
-def test_a_file_where_a_run_should_be_fails_that_run_alone(job: RunJob, root: Path, tmp_path: Path) -> None:
+def test_a_file_where_a_run_should_be_fails_that_run_alone(job: RunJob, data_root: Path, tmp_path: Path) -> None:
     job.folder.parent.mkdir(parents=True)
     job.folder.write_text("in the way")
-    result = command(root, tmp_path / "out", "er,finetune")
+    result = command(data_root, tmp_path / "out", "er,finetune")
     assert [run.spec["strategy"] for run in result.runs] == ["finetune"]
     assert list(result.failures) == [job.key]
     assert str(job.folder) in result.failures[job.key]
@@ -81,7 +81,7 @@ def test_a_file_where_a_run_should_be_fails_that_run_alone(job: RunJob, root: Pa
 
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
 def test_a_base_model_that_is_lost_is_trained_again_and_costs_no_checkpoint(
-    damage: str, job: RunJob, root: Path, tmp_path: Path
+    damage: str, job: RunJob, data_root: Path, tmp_path: Path
 ) -> None:
     execute(job)
     whole = files(tmp_path / "out")
@@ -92,7 +92,7 @@ def test_a_base_model_that_is_lost_is_trained_again_and_costs_no_checkpoint(
         kept.remove()
     else:
         kept.path.write_bytes(kept.path.read_bytes()[:-10])
-    result = command(root, tmp_path / "out")
+    result = command(data_root, tmp_path / "out")
     assert result.failures == {}
     assert kept.fault() is None
     log = (job.folder / "log.txt").read_text()
@@ -140,12 +140,22 @@ def test_a_process_that_has_other_code_than_was_planned_makes_nothing(job: RunJo
     assert not (job.folder / "steps.csv").exists()
 
 
-def test_code_that_is_edited_meanwhile_is_not_what_a_command_runs(root: Path, tmp_path: Path) -> None:
+def test_code_that_is_edited_meanwhile_is_not_what_a_command_runs(data_root: Path, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     for package in PACKAGES:
         shutil.copytree(Path(harness.__file__).parents[1] / package, checkout / package)
     settings = [word for setting in TINY for word in ("--set", setting)]
-    asked = ["run", "--strategies", "er,mib", "--scenario", SCENARIO, "--data-root", str(root), "--preset", "small"]
+    asked = [
+        "run",
+        "--strategies",
+        "er,mib",
+        "--scenario",
+        SCENARIO,
+        "--data-data_root",
+        str(data_root),
+        "--preset",
+        "small",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", EDITING, *asked, *settings, "--jobs", "2", "--out", str(tmp_path / "out")],
         cwd=checkout,
