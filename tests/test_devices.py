@@ -572,7 +572,7 @@ def test_devices_that_are_not_there_are_refused_in_one_line(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
-    where = ["--scenario", "voc-10-5-overlapped", "--data-data_root", str(data_root), "--out", str(tmp_path / "out")]
+    where = ["--scenario", "voc-10-5-overlapped", "--data-root", str(data_root), "--out", str(tmp_path / "out")]
     small = ["--preset", "small", "--set", "data.size=16"]
     with pytest.raises(SystemExit) as exit_:
         main(["run", "--strategies", "er", *where, *small, *arguments])

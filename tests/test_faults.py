@@ -80,7 +80,7 @@ def bench_run(data_root: Path, out: Path, *settings: str) -> int:
         "er",
         "--scenario",
         SCENARIO,
-        "--data-data_root",
+        "--data-root",
         str(data_root),
         "--preset",
         "small",

@@ -193,7 +193,7 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
     out = tmp_path / "out"
     settings = [*TINY, "data.size=64", "incremental.batch_size=1", "slurm.cluster=local,slurm.timeout_min=30"]
     command = [sys.executable, "-m", "bench", "run", "--launcher", "slurm", "--strategies", "er,finetune"]
-    command += ["--scenario", SCENARIO, "--data-data_root", str(data_root), "--preset", "small", "--out", str(out)]
+    command += ["--scenario", SCENARIO, "--data-root", str(data_root), "--preset", "small", "--out", str(out)]
     command += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     with (tmp_path / "said").open("w") as said:  # no pipe: the jobs inherit it

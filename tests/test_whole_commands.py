@@ -151,7 +151,7 @@ def test_code_that_is_edited_meanwhile_is_not_what_a_command_runs(data_root: Pat
         "er,mib",
         "--scenario",
         SCENARIO,
-        "--data-data_root",
+        "--data-root",
         str(data_root),
         "--preset",
         "small",
