@@ -90,19 +90,20 @@ def skip_reason() -> str | None:
 
 
 @contextmanager
-def slurm(folder: Path, cpus: int = 2) -> Iterator[SlurmBox]:
-    """Start a Slurm with one node of `cpus` CPUs, real or not, and all its files in `folder`.
+def slurm(cpus: int = 2) -> Iterator[SlurmBox]:
+    """Start a Slurm with one node of `cpus` CPUs, real or not, and all its files in a temporary folder.
 
     At the end its jobs are cancelled, and every process is killed that has its SLURM_CONF in the environment.
     """
-    box = SlurmBox(folder.resolve())
-    _write_files(box, cpus)
-    daemons: list[subprocess.Popen[bytes]] = []
-    try:
-        _start(box, daemons)
-        yield box
-    finally:
-        _stop(box, daemons)
+    with TemporaryDirectory(prefix="slurm-") as folder:
+        box = SlurmBox(Path(folder).resolve())
+        _write_files(box, cpus)
+        daemons: list[subprocess.Popen[bytes]] = []
+        try:
+            _start(box, daemons)
+            yield box
+        finally:
+            _stop(box, daemons)
 
 
 def _write_files(box: SlurmBox, cpus: int) -> None:
@@ -128,7 +129,7 @@ def _listening() -> socket.socket:
 def _start(box: SlurmBox, daemons: list[subprocess.Popen[bytes]]) -> None:
     names = {"socket": "socket", "key-file": "key", "log-file": "log", "pid-file": "pid", "seed-file": "seed"}
     munge = [f"--{option}={box.folder}/munge.{name}" for option, name in names.items()]
-    # forced because pytest's folders are closed to other users, who are not served here
+    # forced because the folder is closed to other users, who are not served here
     daemons.append(_daemon(box, "munged", "--foreground", "--force", *munge))
     wait_until(lambda: _alive(box, daemons) and (box.folder / "munge.socket").exists(), 10)
     daemons.append(_daemon(box, "slurmctld", "-D"))
@@ -213,7 +214,7 @@ def main(command: list[str]) -> int:
         return 2
     for end in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(end, lambda number, _: sys.exit(128 + number))
-    with TemporaryDirectory(prefix="slurm-") as folder, slurm(Path(folder)) as box:
+    with slurm() as box:
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the command's affair
         return subprocess.call(command, env={**os.environ, **box.environment})
 

@@ -62,7 +62,7 @@ def test_twelve_runs_with_requeues_in_the_middle_end_with_the_tables_of_the_loca
     bench.run("local", "--jobs", "2")
     for path in (tmp_path / "cache" / "bases").iterdir():
         path.unlink()
-    with slurm(tmp_path / "box") as box:
+    with slurm() as box:
         bench.environment |= box.environment
         said = bench.run("slurm", "--launcher", "slurm", "--set", "slurm.partition=main,slurm.timeout_min=20")
         assert f"{RUNS} runs submitted" in said
@@ -110,7 +110,7 @@ def _restarts(box: SlurmBox, run: Path) -> int:
 
 def test_what_is_cancelled_leaves_the_queue_and_can_be_submitted_again(tmp_path: Path) -> None:
     bench = Command(tmp_path)
-    with slurm(tmp_path / "box") as box:
+    with slurm() as box:
         bench.environment |= box.environment
         bench.run("slurm", "--launcher", "slurm", "--set", 'slurm.additional_parameters={"hold": true}')
         assert {run["detail"].split()[2] for run in bench.states()} == {"PENDING"}

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.skipif(skip_reason() is not None, r
 
 def test_an_array_of_three_jobs_runs_and_ends(tmp_path: Path) -> None:
     script = "echo $((10 + SLURM_ARRAY_TASK_ID))"
-    with slurm(tmp_path / "slurm") as box:
+    with slurm() as box:
         box.run("sbatch", "--array=0-2", f"--output={tmp_path}/%a.txt", f"--wrap={script}")
         wait_until(lambda: not box.run("squeue", "--noheader"), 30)
         shown = box.run("scontrol", "show", "job", "--oneliner")
@@ -27,7 +27,7 @@ def test_a_requeued_job_runs_again_until_slurm_is_stopped(tmp_path: Path) -> Non
     def runs() -> list[str]:
         return output.read_text().splitlines()
 
-    with slurm(tmp_path / "slurm") as box:
+    with slurm() as box:
         job = box.run("sbatch", "--parsable", "--output=/dev/null", f"--wrap={script}").strip()
         wait_until(lambda: len(runs()) == 1, 30)
         box.run("scontrol", "requeue", job)
