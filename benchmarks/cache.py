@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.errors import DataError
@@ -72,13 +72,18 @@ _SEAL_LENGTH = len(_seal(b""))
 
 def keep(path: Path, content: bytes) -> None:
     """Write a file of the cache; it appears by one rename, and the OSError of a full disk names it."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = _scratch(path)
     with full_disk_names(path):
         try:
             scratch.write_bytes(content)
             scratch.replace(path)
         finally:
             scratch.unlink(missing_ok=True)
+
+
+def _scratch(path: Path) -> Path:
+    """Return a hidden name beside `path` that no other process or machine uses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 @contextmanager
@@ -100,9 +105,11 @@ def appearing_folder(final: Path) -> Iterator[Path]:
     was killed is deleted when it is old.
     """
     for left in final.parent.glob(f".{final.name}.*"):
-        if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        with suppress(FileNotFoundError):  # its maker has just finished
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    scratch = _scratch(final)
+    scratch.mkdir()
     try:
         yield scratch
         try:
