@@ -23,6 +23,7 @@ from benchmarks.cache import DISK_FULL, full_disk_names
 
 POLL_SECONDS = 0.5
 """Between two looks at a job that another process has claimed, or at whether a stop was asked for."""
+TOLD_BY_ANOTHER = "its process was told to stop (SIGTERM), and not by this command"
 STARTS = 4
 """So often a worker is started: the process that it is forked from may have died, and is soon another."""
 
@@ -162,7 +163,12 @@ class _Agenda:
             if not claimed:
                 continue
             self.waiting.remove(job)
-            if not job.made():
+            try:
+                made = job.made()
+            except OSError as error:
+                self.close(job, Outcome(explained(error) or str(error)))
+                continue
+            if not made:
                 self.ended.started.add(job.key)
                 self.listener.start(job.key)
                 return job
@@ -179,8 +185,11 @@ class _Agenda:
 
     def close(self, job: Job, outcome: Outcome) -> None:
         """Take down how a job that was claimed has ended; its process may have died when all was done."""
-        if outcome.failure and job.made():
-            outcome = Outcome()
+        if outcome.stopped and not (stop_asked() or outcome.obstacle):
+            outcome = Outcome(TOLD_BY_ANOTHER)
+        with suppress(OSError):
+            if outcome.failure and job.made():
+                outcome = Outcome()
         self.ended.obstacle = self.ended.obstacle or outcome.obstacle
         if outcome.failure:
             job.record_failure(outcome.failure)

@@ -58,6 +58,22 @@ class Dying(IdleJob):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class ToldByAnother(IdleJob):
+    """Is told to stop by somebody else, and heeds it at its next checkpoint."""
+
+    def execute(self, report: Report) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        stop_if_asked()
+
+
+class Unreadable(IdleJob):
+    """Nobody may know whether it is made."""
+
+    def made(self) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self.folder / "done"))
+
+
 @pytest.fixture(autouse=True)
 def _nothing_asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(pool, "POLL_SECONDS", 0.05)
@@ -128,6 +144,24 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), signals_heeded(lambda text: None):
         pool.run_jobs([Deaf("a", tmp_path)], {}, 1, Listener())
     assert time.monotonic() - started < 10
+    assert not list(tmp_path.glob("*.claim"))
+
+
+def test_a_worker_that_somebody_else_stops_has_failed_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    jobs = [ToldByAnother("a", tmp_path), Marking("b", tmp_path), Marking("c", tmp_path)]
+    ended = pool.run_jobs(jobs, {"b": "a"}, 2, Listener())
+    assert ended.failures == {
+        "a": "its process was told to stop (SIGTERM), and not by this command",
+        "b": "a, which it needs, failed: its process was told to stop (SIGTERM), and not by this command",
+    }
+    assert (tmp_path / "c").exists() and ended.stopped == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_of_which_nobody_may_know_whether_it_is_made_fails_alone(workers: int, tmp_path: Path) -> None:
+    ended = pool.run_jobs([Unreadable("a", tmp_path), Marking("b", tmp_path)], {}, workers, Listener())
+    assert ended.started == {"b"}
+    assert list(ended.failures) == ["a"] and str(tmp_path / "done") in ended.failures["a"]
     assert not list(tmp_path.glob("*.claim"))
 
 
