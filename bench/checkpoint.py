@@ -120,6 +120,10 @@ class StepCheckpoints:
         names = (re.fullmatch(r"step-(\d+)\.ckpt", path.name) for path in self.folder.glob("step-*.ckpt"))
         return sorted((int(name[1]) for name in names if name), reverse=True)
 
+    def files(self) -> list[Path]:
+        """Return the files of them all, sound or not."""
+        return list(self.folder.glob("*.ckpt"))
+
     def write(self, step: int, state: Any) -> None:
         """Write the checkpoint after a step and delete those that it makes superfluous."""
         self.after(step).write(state)

@@ -24,12 +24,15 @@ def _status(options: argparse.Namespace) -> int:
     from bench.status import print_states, run_states
 
     _require_folder(options.runs)
-    states = run_states(options.runs, queue_states)
+    unreadable: list[OSError] = []
+    states = run_states(options.runs, queue_states, unreadable.append)
     if options.json:
         print(json.dumps([run.as_dict() for run in states], indent=1))
     else:
         print_states(states, Console(width=None if sys.stdout.isatty() else 120))
-    return 0
+    for error in unreadable:
+        print(f"bench: {error.filename}: cannot be read ({error.strerror})", file=sys.stderr)
+    return 1 if unreadable else 0
 
 
 def add_cancel(parser: argparse.ArgumentParser) -> None:

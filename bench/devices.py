@@ -15,7 +15,8 @@ def gpus_of(device: str) -> tuple[str, ...]:
     import torch
 
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return tuple(visible or map(str, range(torch.cuda.device_count())))
+    count = torch.cuda.device_count()  # CUDA stops at the first name that is none
+    return tuple(visible[:count] or map(str, range(count)))
 
 
 def submitted_device(device: str, slurm: SlurmSettings) -> str:

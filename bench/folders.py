@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.config import RequestError
@@ -15,9 +15,14 @@ def claim_of(run: Path) -> Path:
     return run / "claim"
 
 
-def walk_runs(folder: Path) -> Iterator[tuple[Path, frozenset[str]]]:
-    """Yield every run's directory below a folder, or that is it, with the names of its files."""
-    for place, folders, files in os.walk(folder):
+def walk_runs(
+    folder: Path, unreadable: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Yield every run's directory below a folder, or that is it, with the names of its files.
+
+    `unreadable` is told of each folder that cannot be looked into.
+    """
+    for place, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if "spec.yaml" in files:
             folders.clear()
@@ -35,17 +40,21 @@ def out_of(run: Path) -> Path:
 
 
 def finished_at(run: Path) -> int | None:
-    """Return when a run was finished, in ns since the epoch; None if it is not."""
+    """Return when a run was finished, in ns since the epoch; None if it is not, or nobody here may know."""
     try:
         return (run / "done").stat().st_mtime_ns
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 
 def require_writable(out: Path) -> None:
     """Raise `RequestError` where nothing could be written below `out`; leaves nothing behind."""
-    there = next(p for p in (out, *out.resolve().parents) if p.exists())
+    there = out.resolve()
     try:
+        if out.is_symlink() and not there.exists():
+            raise RequestError(f"--out {out}: it is a link to {there}, which is not there")
+        while not there.exists():
+            there = there.parent
         with tempfile.TemporaryDirectory(dir=there):
             pass
     except OSError as error:

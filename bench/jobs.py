@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from bench.folders import claim_of, finished_at, out_of
 from bench.log import LOG_FILE, log_start, logged
 from bench.resume import run_checkpoints
 from bench.runner import benchmark_of, make_run, threads, told_of_losses
-from reports.records import clear_scraps, write_atomic, write_spec
+from bench.submitted import SUBMITTED_FILE
+from benchmarks.cache import DISK_FULL
+from reports.records import clear_scraps, set_aside, write_atomic, write_spec
 from strategies.protocol import BaseRecipe
 from strategies.registry import method_class
 
@@ -141,23 +144,28 @@ class RunJob(_Common):
         """The folder of all runs that it belongs to."""
         return out_of(self.folder)
 
-    def hand_over(self) -> None:
-        """Leave the directory as another process is to find it that makes the run."""
+    @contextmanager
+    def handed_over(self) -> Iterator[None]:
+        """Leave the directory as another process is to find it that makes the run; as it was, if the block fails."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        superseded = [self.folder / name for name in ("error.txt", SUBMITTED_FILE, "spec.yaml")]
         if self.anew:
-            for name in ("done", "steps.csv"):
-                (self.folder / name).unlink(missing_ok=True)
-            run_checkpoints(self).clear()
-        (self.folder / "error.txt").unlink(missing_ok=True)
-        write_spec(self.folder, self.spec)
+            records = [self.folder / name for name in ("done", "steps.csv")]
+            superseded = [*records, *run_checkpoints(self).files(), *superseded]
+        with set_aside(superseded):
+            write_spec(self.folder, self.spec)
+            yield
 
     def announce(self) -> None:
         """Write the spec, so that the directory tells what it waits for."""
         if not (self.folder / "spec.yaml").is_file():
             # What stands in the way fails the run when it is claimed; who starts it just now tidies up there.
-            with suppress(FileExistsError, FileNotFoundError, NotADirectoryError):
+            try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_spec(self.folder, self.spec)
+            except OSError as error:
+                if error.errno in DISK_FULL:
+                    raise
 
     def execute(self, report: Report) -> None:
         """Make the run and write its directory, `done` last."""

@@ -110,6 +110,17 @@ class Plan:
         """All of them."""
         return [*self.bases.values(), *self.runs]
 
+    def add_base(self, run: str, job: BaseJob) -> None:
+        """Have a run wait for its base model, if that is not kept: its job is added once."""
+        base_hash = job.base["hash"]
+        if base_hash not in {*self.bases, *self.kept_bases}:
+            if job.made():
+                self.kept_bases.add(base_hash)
+            else:
+                self.bases[base_hash] = job
+        if base_hash in self.bases:
+            self.needs[run] = self.bases[base_hash].key
+
     def __add__(self, other: Plan) -> Plan:
         """Return a plan of both's jobs; a base model that both need is trained once."""
         return Plan(
@@ -171,27 +182,39 @@ def prepare_one(folder: Path, verbose: bool, loggers: Sequence[str], console: Co
     spec = read_spec(folder)
     if missing := {"asked", "code", "data", "versions"} - spec.keys():
         raise RequestError(f"{folder / 'spec.yaml'}: written by an older version, it lacks {min(missing)}")
-    asked = parse_strategies([spec["strategy"]])[0]
-    device = spec["config"]["runtime"].pop("device")
-    config = checked(Config, {**spec["config"], "strategies": {asked.name: spec["method"]["parameters"]}})
-    request = Request(
-        strategies=[spec["strategy"]],
-        scenario=spec["asked"],
-        data_root=Path(spec["data"]["root"]) if spec["data"]["root"] else None,
-        seeds=[spec["seed"]],
-        device=device,
-        out=out_of(folder),
-        jobs=1,
-        verbose=verbose,
-        loggers=parse_loggers(loggers),
-    )
+    try:
+        request, asked, config = _described(spec)
+    except (AttributeError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise RequestError(f"{folder / 'spec.yaml'}: it does not describe a run ({reason})") from None
+    request = replace(request, out=out_of(folder), verbose=verbose, loggers=parse_loggers(loggers))
     scenario = _checked_scenario(request, config, console)
-    plan = _plan(request, [asked], [spec["seed"]], config, scenario)
+    plan = _plan(request, [asked], list(request.seeds), config, scenario)
     for job in plan.runs:
-        _require_same(job.spec, read_spec(folder), folder)
+        _require_same(job.spec, spec, folder)
     if plan.folders != [folder]:
         raise RequestError(f"{folder}: the directory of this run ends with {'/'.join(plan.folders[0].parts[-3:])}")
     return plan
+
+
+def _described(spec: dict[str, Any]) -> tuple[Request, StrategyRequest, Config]:
+    """Return what to ask for to get the run that a spec describes."""
+    asked = parse_strategies([spec["strategy"]])[0]
+    runtime = dict(spec["config"]["runtime"])
+    device = str(runtime.pop("device"))
+    settings = {**spec["config"], "runtime": runtime, "strategies": {asked.name: spec["method"]["parameters"]}}
+    root = spec["data"]["root"]
+    request = Request(
+        strategies=[spec["strategy"]],
+        scenario=str(spec["asked"]),
+        data_root=Path(root) if root else None,
+        seeds=[spec["seed"]],
+        device=device,
+        jobs=1,
+    )
+    if not isinstance(spec["versions"], dict):
+        raise TypeError("versions is no mapping")
+    return request, asked, checked(Config, settings)
 
 
 def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
@@ -262,12 +285,9 @@ def _plan(
     scenario: Scenario,
     slurm: SlurmSettings | None = None,
 ) -> Plan:
-    """Return the jobs of a checked request; imports the methods."""
-    from bench.jobs import RunJob
-    from strategies.registry import method_class
-
+    """Return the jobs of a checked request."""
     device = submitted_device(request.device, slurm) if slurm else resolved_device(request.device)
-    overwrite = _overwrite(request.overwrite)
+    request = replace(request, device=device, overwrite=_overwrite(request.overwrite))
     gpus = () if slurm else gpus_of(device)
     if "wandb" in request.loggers:
         from bench.loggers import require_account
@@ -275,57 +295,57 @@ def _plan(
         require_account()
     plan = Plan(_workers(request.jobs, config, gpus), slurm, gpus)
     for asked in requests:
-        parameters = method_parameters(asked, config)
-        method = method_class(asked.name)
-        recipe = method.recipe(parameters)
         for seed in seeds:
-            spec = run_spec(scenario, asked, parameters, recipe, config, seed, device, method.offline)
-            folder = run_folder(request.out, spec)
-            plan.folders.append(folder)
-            finished = finished_at(folder)
-            if finished and overwrite != "always":
-                continue
-            common = {
-                "scenario": str(scenario.asked),
-                "split_hash": spec["split_hash"],
-                "data_root": request.data_root,
-                "config": config,
-                "recipe": recipe,
-                "seed": seed,
-                "device": device,
-                "verbose": request.verbose,
-                "code": spec["code"],
-            }
-            units, weight = _work(method, parameters, config, scenario)
-            plan.runs.append(
-                RunJob(
-                    key=f"{request.prefix}{asked.label} seed {seed}",
-                    method=asked.name,
-                    parameters=parameters,
-                    spec=spec,
-                    folder=folder,
-                    anew=overwrite != "never",
-                    finished_before=finished,
-                    units=units,
-                    weight=weight,
-                    loggers=tuple(request.loggers),
-                    **common,
-                )
-            )
-            base = spec["base"]
-            if base is None:
-                continue
-            if base["hash"] not in {*plan.bases, *plan.kept_bases}:
-                job = _base_job(base, common, scenario)
-                if job.made():
-                    plan.kept_bases.add(base["hash"])
-                else:
-                    plan.bases[base["hash"]] = job
-            if base["hash"] in plan.bases:
-                plan.needs[plan.runs[-1].key] = plan.bases[base["hash"]].key
+            _add_run(plan, request, asked, seed, config, scenario)
     if slurm is None:
         require_devices(max((job.devices for job in plan.jobs), default=1), device)
     return plan
+
+
+def _add_run(
+    plan: Plan, request: Request, asked: StrategyRequest, seed: int, config: Config, scenario: Scenario
+) -> None:
+    """Add a run to a plan, if it is to be made with its job and that of its base model; imports the method."""
+    from bench.jobs import RunJob
+    from strategies.registry import method_class
+
+    parameters = method_parameters(asked, config)
+    method = method_class(asked.name)
+    recipe = method.recipe(parameters)
+    spec = run_spec(scenario, asked, parameters, recipe, config, seed, request.device, method.offline)
+    folder = run_folder(request.out, spec)
+    plan.folders.append(folder)
+    finished = finished_at(folder)
+    if finished and request.overwrite != "always":
+        return
+    common = {
+        "scenario": str(scenario.asked),
+        "split_hash": spec["split_hash"],
+        "data_root": request.data_root,
+        "config": config,
+        "recipe": recipe,
+        "seed": seed,
+        "device": request.device,
+        "verbose": request.verbose,
+        "code": spec["code"],
+    }
+    units, weight = _work(method, parameters, config, scenario)
+    run = RunJob(
+        key=f"{request.prefix}{asked.label} seed {seed}",
+        method=asked.name,
+        parameters=parameters,
+        spec=spec,
+        folder=folder,
+        anew=request.overwrite != "never",
+        finished_before=finished,
+        units=units,
+        weight=weight,
+        loggers=tuple(request.loggers),
+        **common,
+    )
+    plan.runs.append(run)
+    if spec["base"] is not None:
+        plan.add_base(run.key, _base_job(spec["base"], common, scenario))
 
 
 def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) -> BaseJob:
@@ -335,7 +355,7 @@ def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) 
     config, recipe = common["config"], common["recipe"]
     updates = iterations(config, len(_training_parts(scenario, config)[0]))
     loss = {"cross-entropy": "CE", "sigmoid-bce": "BCE"}[recipe.loss]
-    key = f"base {recipe.head} {loss} {base['hash'][:4]} seed {common['seed']}"
+    key = f"base {recipe.head} {loss} {base['hash'][:8]} seed {common['seed']}"
     return BaseJob(key=key, base=base, units=updates, weight=float(updates * config.base.batch_size), **common)
 
 

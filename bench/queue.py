@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -42,10 +43,16 @@ def is_queued(record: Submitted | None, queue: Collection[str]) -> bool:
 def _squeue(users: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield the id and the state, with its reason, of every element of these users' jobs."""
     command = ["squeue", "--noheader", "--array", "--format=%i|%T|%r", "--user", ",".join(sorted(users))]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run(command, env=_plain(), capture_output=True, text=True, check=True, timeout=60)
     for line in answer.stdout.splitlines():
-        job, state, reason = line.strip().split("|", 2)
-        yield job, state if reason == "None" else f"{state} ({reason})"
+        if line.count("|") >= 2:  # else it is the name of a cluster
+            job, state, reason = line.strip().split("|", 2)
+            yield job, state if reason == "None" else f"{state} ({reason})"
+
+
+def _plain() -> dict[str, str]:
+    """Return the environment without a person's own defaults for these commands, such as which states are shown."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SCANCEL_"))}
 
 
 def started(pid: int) -> float | None:
@@ -57,7 +64,7 @@ def started(pid: int) -> float | None:
 
 def _process(record: Submitted) -> psutil.Process | None:
     """Return the process that is a job of this machine; another one may have got its number since."""
-    if record.cluster != "local" or not record.job or record.started is None:
+    if record.cluster != "local" or not record.job or not record.job.isdigit() or record.started is None:
         return None
     then = started(int(record.job))
     alike = then is not None and abs(then - record.started) < CLOCK_SECONDS
@@ -89,7 +96,7 @@ def scancel(jobs: Sequence[str | None]) -> None:
     """Take jobs out of Slurm's queue; raise `RequestError` where that is refused."""
     if not jobs:
         return
-    done = subprocess.run(["scancel", *map(str, jobs)], capture_output=True, text=True, check=False)
+    done = subprocess.run(["scancel", *map(str, jobs)], env=_plain(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RequestError(f"scancel: {' '.join(done.stderr.split())}")
 

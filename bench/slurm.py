@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
 import io
 import os
+import pwd
 import re
+import resource
 import shlex
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import ExitStack, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -23,8 +24,9 @@ from rich.console import Console
 from bench.claims import Claims
 from bench.code import copy_code
 from bench.config import RequestError
+from bench.folders import run_folders
 from bench.queue import is_queued, queue_states, scancel, started
-from bench.stopping import ask_to_stop, stop_asked
+from bench.stopping import ask_to_stop, interrupts_wait, stop_asked
 from bench.submitted import Submitted, forget_submitted, read_submitted, write_submitted
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
@@ -139,29 +141,37 @@ def _leave_signals() -> None:
 def submit(plan: Plan, settings: SlurmSettings, console: Console) -> None:
     """Submit a plan's runs and the base models they need.
 
-    Runs that are in the queue already, or that a process is making, are left alone. Raises `RequestError` where the
-    queue does not answer, or refuses; then nothing of what was to be submitted stays there.
+    Runs that are in the queue already, or that a process is making or has made, are left alone. Raises `RequestError`
+    where the queue does not answer, or refuses; then nothing of what was to be submitted stays there, and the runs'
+    directories are as they were.
     """
     if not plan.runs:
         return
     out = plan.runs[0].out
     code = copy_code(out / FOLDER / "code").resolve()
-    with Claims() as claims:
-        free = [run for run in plan.runs if claims.take(run.claim)]
-        records = {run.key: record for run in free if (record := read_submitted(run.folder))}
+    _allow_open_files()
+    with Claims() as claims, ExitStack() as handed_over:
+        free = [run for run in plan.runs if claims.take(run.claim) and not run.made()]
+        records = {place: record for place in run_folders(out) if (record := read_submitted(place))}
         queue = queue_states(records.values())
         if queue is None:
             raise RequestError("--launcher slurm: the queue does not answer (squeue)")
-        runs = [run for run in free if not is_queued(records.get(run.key), queue)]
+        runs = [run for run in free if not is_queued(records.get(run.folder), queue)]
         if not runs:
             console.print(_NOTHING, highlight=False)
             return
         for run in runs:
-            run.hand_over()
-        given = {plan.needs[key]: r.base_job for key, r in records.items() if r.base_job in queue and key in plan.needs}
+            handed_over.enter_context(run.handed_over())
+        given = {r.base_hash: r.base_job for r in records.values() if r.base_hash and r.base_job in queue}
         submission = _Submission(plan, settings, code, _executor(settings, out, code), given)
         submission.make(runs)
     _say(submission, len(plan.runs) - len(runs), out, console)
+
+
+def _allow_open_files() -> None:
+    """Let this process hold as many claims, so open files, as it may at all."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 _NOTHING = "nothing to submit: what is not finished is in the queue, by the code it was submitted with, or being made"
@@ -177,21 +187,24 @@ class _Submission:
     executor: Any
     """submitit's."""
     base_jobs: dict[str, str]
-    """By the base models' keys: those in the queue, to begin with those of earlier submissions."""
+    """By the base models' hashes: those in the queue, to begin with those of earlier submissions."""
     bases: list[str] = field(default_factory=list)
     """Jobs of base models that were submitted now."""
     jobs: list[str] = field(default_factory=list)
     """Jobs of runs."""
+    awaited: list[str] = field(default_factory=list)
+    """Jobs of base models that these wait for."""
 
     def make(self, runs: Sequence[RunJob]) -> None:
-        """Submit runs after the base models they need, and write it down as it goes; take all back at a refusal."""
+        """Submit runs after the base models they need, and write it down as it goes; take all back if it fails."""
         try:
             self._submit_bases(runs)
             for run in runs:
                 self._note(run, None)
             self._submit_runs(runs)
-        except RequestError:
-            scancel([*self.jobs, *self.bases])
+        except BaseException:
+            with suppress(OSError, RequestError):  # the first error is the one to tell
+                scancel([*self.jobs, *self.bases])
             for run in runs:
                 forget_submitted(run.folder)
             raise
@@ -203,39 +216,53 @@ class _Submission:
         """
         first: dict[str, RunJob] = {}
         for run in runs:
-            if run.key in self.plan.needs and self.plan.needs[run.key] not in self.base_jobs:
-                first.setdefault(self.plan.needs[run.key], run)
+            if (needed := self._needed_base(run)) and needed not in self.base_jobs:
+                first.setdefault(needed, run)
         if not first or self.settings.cluster == "local":
             return
-        needed = [base for base in self.plan.bases.values() if base.key in first]
-        self.executor.update_parameters(name="bench-base", **_cores_and_gpus(self.settings, needed))
+        bases = [self.plan.bases[base_hash] for base_hash in first]
+        self.executor.update_parameters(name="bench-base", **_cores_and_gpus(self.settings, bases))
         for part in _arrays(list(first)):
-            jobs = _submitted(self.executor, [self._directory(first[key], base_only=True) for key in part])
-            self.base_jobs.update({key: job.job_id for key, job in zip(part, jobs, strict=True)})
-            self.bases += [job.job_id for job in jobs]
+            with interrupts_wait():
+                jobs = _submitted(self.executor, [self._directory(first[one], base_only=True) for one in part])
+                self.base_jobs.update({one: job.job_id for one, job in zip(part, jobs, strict=True)})
+                self.bases += [job.job_id for job in jobs]
+
+    def _needed_base(self, run: RunJob) -> str | None:
+        """Return the hash of the base model that a run waits for."""
+        base_hash: str = (run.spec["base"] or {}).get("hash", "")
+        return base_hash if base_hash in self.plan.bases else None
 
     def _submit_runs(self, runs: Sequence[RunJob]) -> None:
         own_bases: list[BaseJob] = []
         if self.settings.cluster == "local":
             own_bases = list(self.plan.bases.values())
-        elif self.base_jobs:
-            self.executor.update_parameters(slurm_dependency=f"afterany:{':'.join(_numbers(self.base_jobs.values()))}")
+        self.awaited = [job for run in runs if (job := self._base_job(run))]
+        if self.awaited:
+            self.executor.update_parameters(slurm_dependency=f"afterany:{':'.join(_numbers(self.awaited))}")
         self.executor.update_parameters(name="bench", **_cores_and_gpus(self.settings, [*runs, *own_bases]))
         for part in _arrays(runs):
-            for run, job in zip(part, _submitted(self.executor, [self._directory(run) for run in part]), strict=True):
-                self.jobs.append(job.job_id)
+            with interrupts_wait():
+                jobs = _submitted(self.executor, [self._directory(run) for run in part])
+                self.jobs += [job.job_id for job in jobs]
+            for run, job in zip(part, jobs, strict=True):
                 self._note(run, job)
+
+    def _base_job(self, run: RunJob) -> str | None:
+        return self.base_jobs.get(self._needed_base(run) or "")
 
     def _note(self, run: RunJob, job: Any) -> None:
         """Write down a run's job, or that its base model alone is submitted."""
         local = self.settings.cluster == "local"
         record = Submitted(
             cluster=self.settings.cluster,
-            user=getpass.getuser(),
+            user=_user(),
             job=job and job.job_id,
-            base_job=self.base_jobs.get(self.plan.needs.get(run.key, "")),
+            base_job=self._base_job(run),
+            base_hash=self._needed_base(run),
             log=job and str(job.paths.stderr),
             code=str(self.code),
+            folder=str(run.folder.resolve()),
             started=started(int(job.job_id)) if job and local else None,
         )
         write_submitted(run.folder, record)
@@ -243,6 +270,14 @@ class _Submission:
     def _directory(self, run: RunJob, base_only: bool = False) -> RunDirectory:
         grace = max(1, self.settings.signal_delay_s * 2 // 3)
         return RunDirectory(run.folder.resolve(), base_only, run.verbose, run.loggers, Path.cwd(), grace)
+
+
+def _user() -> str:
+    """Return whose jobs these are, whatever the environment says; a number where it has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _executor(settings: SlurmSettings, out: Path, code: Path) -> Any:
@@ -339,8 +374,8 @@ def _say(submission: _Submission, others: int, out: Path, console: Console) -> N
 
     if submission.bases:
         say(f"{len(submission.bases)} base models submitted as job {', '.join(_numbers(submission.bases))}")
-    after = ", after their base models" if submission.base_jobs else ""
+    after = ", after their base models" if submission.awaited else ""
     say(f"{len(submission.jobs)} runs submitted as job {', '.join(_numbers(submission.jobs))}{after}")
     if others:
-        say(f"{others} runs are in the queue already, or being made")
-    say(f"bench status --runs {out}   tells how they are; nothing here needs to go on running")
+        say(f"{others} runs are in the queue already, being made, or just finished")
+    say(f"{shlex.join(['bench', 'status', f'--runs={out}'])}   tells how they are; nothing here needs to go on running")

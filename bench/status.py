@@ -17,6 +17,7 @@ from rich.table import Table
 from bench.claims import holder, is_claimed
 from bench.folders import claim_of, walk_runs
 from bench.submitted import Submitted, read_submitted
+from benchmarks.cache import cache_folder
 
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
@@ -43,26 +44,43 @@ class RunState:
         return {**dataclasses.asdict(self), "folder": str(self.folder)}
 
 
-def run_states(runs: Path, ask_queue: Callable[[Iterable[Submitted | None]], Queue | None]) -> list[RunState]:
+def run_states(
+    runs: Path,
+    ask_queue: Callable[[Iterable[Submitted | None]], Queue | None],
+    unreadable: Callable[[OSError], object] | None = None,
+) -> list[RunState]:
     """Return the state of every run below a folder, sorted by path.
 
     `ask_queue` is given the jobs of the runs that are not done, and returns None where the queue does not answer.
+    `unreadable` is told of each folder that cannot be looked into.
     """
-    found = sorted(walk_runs(runs))
+    found = sorted(walk_runs(runs, unreadable))
     records = {folder: read_submitted(folder) for folder, names in found if "done" not in names}
     queue = ask_queue(records.values())
-    return [_state(folder, names, records.get(folder), queue) for folder, names in found]
+    trained = _bases_in_training()
+    return [_state(folder, names, records.get(folder), queue, trained) for folder, names in found]
 
 
-def _state(folder: Path, names: frozenset[str], record: Submitted | None, queue: Queue | None) -> RunState:
+def _bases_in_training() -> dict[str, str]:
+    """Return by whom base models are being trained now, by hash."""
+    claims = cache_folder("bases").glob("*.claim")
+    return {claim.stem: holder(claim) for claim in claims if is_claimed(claim)}
+
+
+def _state(
+    folder: Path, names: frozenset[str], record: Submitted | None, queue: Queue | None, trained: Mapping[str, str]
+) -> RunState:
     if "done" in names:
         return RunState(folder, "done", _steps(folder), "")
-    state, detail = _unfinished(folder, names, record, queue)
+    try:
+        state, detail = _unfinished(folder, names, record, queue, trained)
+    except OSError as error:
+        state, detail = "failed", f"it cannot be read ({error.strerror}: {error.filename})"
     return RunState(folder, state, _steps(folder), detail)
 
 
 def _unfinished(
-    folder: Path, names: frozenset[str], record: Submitted | None, queue: Queue | None
+    folder: Path, names: frozenset[str], record: Submitted | None, queue: Queue | None, trained: Mapping[str, str]
 ) -> tuple[State, str]:
     claim = claim_of(folder)
     if "claim" in names and is_claimed(claim):
@@ -79,6 +97,10 @@ def _unfinished(
         if not record.log or not Path(record.log).exists():
             return "failed", f"job {record.job} left the queue before it began"
         return "failed", f"job {record.job} left the queue before the run was done; see {record.log}"
+    spec = _text(folder / "spec.yaml") if trained else ""
+    for base_hash, trainer in trained.items():
+        if base_hash in spec:
+            return "waiting", f"its base model is being trained by {trainer}"
     return "waiting", "no process is at it; `bench run` or `bench run-one` goes on"
 
 
@@ -101,9 +123,12 @@ def _steps(folder: Path) -> int:
 
 
 def _last_line(path: Path) -> str:
+    return _text(path).strip().rpartition("\n")[2]
+
+
+def _text(path: Path) -> str:
     with suppress(OSError):
-        lines = path.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return path.read_text(errors="replace")
     return ""
 
 

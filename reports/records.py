@@ -25,7 +25,8 @@ import io
 import math
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -77,6 +78,25 @@ def clear_scraps(folder: Path, name: str = "") -> None:
     """Delete what writers that were killed left below a folder: of all files, or of one."""
     for scrap in folder.rglob(f".{name}*{_SCRAP}*"):
         scrap.unlink(missing_ok=True)
+
+
+@contextmanager
+def set_aside(paths: Iterable[Path]) -> Iterator[None]:
+    """Take files away for a block: for good if it succeeds; if it fails they are put back, the first one last."""
+    aside: list[tuple[Path, Path]] = []
+    try:
+        for path in paths:
+            scratch = scratch_path(path)
+            with suppress(FileNotFoundError):
+                path.rename(scratch)
+                aside.append((path, scratch))
+        yield
+    except BaseException:
+        for path, scratch in reversed(aside):
+            scratch.replace(path)
+        raise
+    for _, scratch in aside:
+        scratch.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -459,6 +459,11 @@ def test_an_out_below_a_file(run: Refuse, tmp_path: Path, out: str) -> None:
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def test_an_out_that_is_a_link_to_nowhere(run: Refuse, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    assert f"--out link: it is a link to {tmp_path / 'gone'}, which is not there" in run("--out", "link")
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc here")
 def test_an_out_that_cannot_be_written_to(run: Refuse) -> None:
     assert "/proc/x" in run("--out", "/proc/x")

@@ -29,6 +29,7 @@ from bench.base import new_network, train_base
 from bench.checkpoint import Checkpoint
 from bench.cli import _parser, main
 from bench.config import resolve_config
+from bench.devices import gpus_of
 from bench.distributed import Rank, Work, run_ranks
 from bench.events import Event, Report
 from bench.planning import Request, prepare, request_of
@@ -601,6 +602,19 @@ def test_on_the_cpu_any_number_is_allowed(data_root: Path, tmp_path: Path) -> No
 
 
 # ------------------------------------------------------------------------------------------ GPUs
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "gpus"),
+    [("0,7", 1, ("0",)), ("3,1", 2, ("3", "1")), ("", 2, ("0", "1")), ("GPU-ab12", 1, ("GPU-ab12",)), ("7", 0, ())],
+)
+def test_runs_are_spread_over_the_gpus_that_are_there(
+    named: str, there: int, gpus: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    assert gpus_of("cuda") == gpus
+    assert gpus_of("cuda:1") == gpus_of("cpu") == ()
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs here")

@@ -41,7 +41,8 @@ Patch = pytest.MonkeyPatch
 def job(data_root: Path, tmp_path: Path) -> RunJob:
     """A run whose directory holds its spec and no more."""
     [job] = plan(data_root, tmp_path / "out", "ours(sampling=uniform,gamma=0.25)").runs
-    job.hand_over()
+    with job.handed_over():
+        pass
     return job
 
 
@@ -106,6 +107,10 @@ def _tagged(folder: Path) -> None:
         (_changed("split_hash", "none"), "its split_hash is none"),
         (_changed("config.incremental.lr", 0.5), "its hash is"),
         (_changed("config.incremental.lr", -1), "incremental.lr=-1"),
+        (_changed("config", {}), "it does not describe a run (KeyError: 'runtime')"),
+        (_changed("data", "x"), "it does not describe a run (TypeError: "),
+        (_changed("versions", "1"), "it does not describe a run (TypeError: versions"),
+        (_changed("asked", 3), "scenario '3'"),
         (_changed("strategy", "unheard-of"), "unknown strategy 'unheard-of'"),
         (_tagged, "spec.yaml: not YAML"),
         (lambda folder: (folder / "spec.yaml").unlink(), "spec.yaml: missing"),

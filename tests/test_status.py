@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from bench.folders import claim_of
 from bench.queue import cancel, queue_states, started
 from bench.status import run_states
 from bench.submitted import Submitted, read_submitted, write_submitted
+from benchmarks.cache import cache_folder
 
 FINISHED = Path(__file__).parent / "finished_runs"
 
@@ -40,7 +42,8 @@ def runs(tmp_path: Path) -> dict[str, Path]:
     (made["fresh"] / "steps.csv").unlink()
     for name, job in (("queued", "17_3"), ("lost", "17_4")):
         (tmp_path / f"{job}.err").touch()
-        record = Submitted("slurm", "somebody", job, "16_0", str(tmp_path / f"{job}.err"), "/code")
+        log = str(tmp_path / f"{job}.err")
+        record = Submitted("slurm", "somebody", job, "16_0", "ab12", log, "/code", str(made[name]))
         write_submitted(made[name], record)
     return made
 
@@ -183,12 +186,53 @@ def _give(run: Path, pid: int, earlier: float = 0.0) -> None:
     assert began is not None
     (run.parent / "lost" / "submitted.json").unlink(missing_ok=True)
     (run.parent / "queued" / "submitted.json").unlink(missing_ok=True)
-    write_submitted(run, Submitted("local", "somebody", str(pid), None, "/log", "/code", began - earlier))
+    record = Submitted("local", "somebody", str(pid), None, None, "/log", "/code", str(run), began - earlier)
+    write_submitted(run, record)
 
 
-def test_a_damaged_record_of_a_job_is_none(runs: dict[str, Path]) -> None:
-    (runs["queued"] / "submitted.json").write_text("{")
+@pytest.mark.parametrize(
+    "change", [{"started": "x"}, {"user": 3}, {"cluster": "other"}, {"folder": None}, {"more": 1}, None]
+)
+def test_a_damaged_record_of_a_job_is_none(change: dict[str, object] | None, runs: dict[str, Path]) -> None:
+    file = runs["queued"] / "submitted.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}) if change else "{")
     assert read_submitted(runs["queued"]) is None
+
+
+def test_a_copy_of_a_directory_has_no_job(runs: dict[str, Path], tmp_path: Path) -> None:
+    copy = shutil.copytree(runs["queued"], tmp_path / "copy")
+    assert read_submitted(runs["queued"]) is not None
+    assert read_submitted(copy) is None
+    shutil.rmtree(runs["queued"])  # the same folder may have other paths elsewhere
+    assert read_submitted(copy) is not None
+
+
+def test_a_base_model_that_is_being_trained_is_told(runs: dict[str, Path]) -> None:
+    base_hash = "5eed" * 16
+    with (runs["fresh"] / "spec.yaml").open("a") as spec:
+        spec.write(f"base:\n  hash: {base_hash}\n")
+    with Claims() as claims:
+        claims.take(cache_folder("bases") / f"{base_hash}.claim")
+        [told] = run_states(runs["fresh"], lambda jobs: {})
+    assert told.state == "waiting"
+    assert told.detail.startswith(f"its base model is being trained by process {os.getpid()} on ")
+
+
+def test_what_cannot_be_read_hides_no_other(runs: dict[str, Path]) -> None:
+    out = runs["done"].parents[2]
+    (runs["failed"] / "claim").symlink_to("claim")
+    runs["lost"].chmod(0)
+    command = [sys.executable, "-m", "bench", "status", "--runs", str(out)]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    (runs["queued"] / "submitted.json").unlink()
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    runs["lost"].chmod(0o700)
+    assert told.returncode == 1
+    assert told.stderr == f"bench: {runs['lost']}: cannot be read (Permission denied)\n"
+    row = next(line.split() for line in told.stdout.splitlines() if "voc-15-1" in line)
+    assert row == ["voc-15-1-disjoint", "5", "1", "0", "3", "1"]
+    assert "it cannot be read (Too many levels of symbolic links" in told.stdout
 
 
 def test_a_thousand_runs_are_told(

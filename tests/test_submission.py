@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from test_resume import TINY
+from test_resume import SCENARIO, TINY, files
 
 from bench.claims import Claims
 from bench.config import RequestError
 from bench.folders import claim_of, run_folders
-from bench.planning import Request
+from bench.planning import Request, prepare
 from bench.queue import cancel
-from bench.session import run
+from bench.session import execute, run
 from bench.status import run_states
 from bench.submitted import Submitted, read_submitted
 
@@ -25,13 +28,15 @@ QUIET = Console(quiet=True)
 
 COMMAND = """#!/usr/bin/env python3
 # sbatch numbers jobs from 1 on and puts each array's elements into the queue, a file; `refuse` names a job's number.
-import os, re, sys
+import os, re, signal, sys
 from pathlib import Path
 here = Path(__file__).resolve().parent.parent
 name, queue = Path(__file__).name, here / "queue"
 jobs = queue.read_text().split()
 if name == "sbatch":
     number = str(len((here / "submitted").read_text().split()) + 1)
+    if (here / "interrupt").read_text() == number:
+        os.kill(os.getppid(), signal.SIGINT)
     if (here / "refuse").read_text() == number:
         sys.exit("sbatch: error: Batch job submission failed: no, thank you")
     script = Path(sys.argv[1]).read_text()
@@ -45,7 +50,8 @@ if name == "sbatch":
 elif name == "squeue":
     if (here / "silent").exists():
         sys.exit("slurm_load_jobs error: Unable to contact slurm controller")
-    for job in jobs:
+    print("CLUSTER: box")
+    for job in jobs * ("SQUEUE_PARTITION" not in os.environ):
         print(f"{job}|PENDING|None")
 elif name == "scancel":
     queue.write_text(" ".join(job for job in jobs if job not in sys.argv and job.split("_")[0] not in sys.argv))
@@ -63,7 +69,7 @@ class Box:
         for name in ("sbatch", "squeue", "scancel", "scontrol", "srun"):
             (folder / "bin" / name).write_text(COMMAND)
             (folder / "bin" / name).chmod(0o755)
-        for name in ("queue", "submitted", "refuse"):
+        for name in ("queue", "submitted", "refuse", "interrupt"):
             (folder / name).write_text("")
 
     @property
@@ -90,20 +96,18 @@ def submit(data_root: Path, tmp_path: Path) -> Submit:
     """Submit a grid and return its output folder."""
 
     def submit(strategies: str = "er", **changes: Any) -> Path:
-        request: dict[str, Any] = {
-            "scenario": "voc-10-5-overlapped",
-            "data_root": data_root,
-            "preset": "small",
-            "assignments": [*TINY, "slurm.partition=main"],
-            "out": tmp_path / "out",
-            "launcher": "slurm",
-            **changes,
-        }
-        run(Request(strategies=strategies, **request), QUIET)
-        out: Path = request["out"]
-        return out
+        changes = {"launcher": "slurm", "assignments": [*TINY, "slurm.partition=main"], **changes}
+        asked = request(data_root, tmp_path, strategies, **changes)
+        run(asked, QUIET)
+        return asked.out
 
     return submit
+
+
+def request(data_root: Path, tmp_path: Path, strategies: str = "er", **changes: Any) -> Request:
+    """Ask for a grid that is made here, unless something else is said."""
+    settings: dict[str, Any] = {"preset": "small", "assignments": TINY, "out": tmp_path / "out", **changes}
+    return Request(strategies, SCENARIO, data_root, **settings)
 
 
 def records(out: Path) -> dict[str, Submitted | None]:
@@ -149,6 +153,95 @@ def test_a_refusal_is_one_line_and_leaves_nothing_in_the_queue(
     assert capfd.readouterr().err == ""
     assert box.queue == []
     assert set(records(tmp_path / "out").values()) == {None}
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_ctrl_c_meanwhile_takes_all_back(number: str, box: Box, submit: Submit, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    (box.folder / "interrupt").write_text(number)
+    with pytest.raises(KeyboardInterrupt):
+        submit("er,finetune,agem")
+    signal.signal(signal.SIGINT, before)
+    assert (box.folder / "submitted").read_text().split()[-1] == number
+    assert box.queue == []
+    assert set(records(tmp_path / "out").values()) == {None}
+
+
+@pytest.mark.parametrize("overwrite", ["always", "failed"])
+def test_what_is_to_be_made_anew_is_kept_until_the_queue_has_taken_it(
+    overwrite: str, box: Box, submit: Submit, data_root: Path, tmp_path: Path
+) -> None:
+    run(request(data_root, tmp_path, jobs=1), QUIET)
+    [folder] = run_folders(tmp_path / "out")
+    if overwrite == "failed":
+        (folder / "done").unlink()
+        (folder / "error.txt").write_text("it failed")
+        (folder / "checkpoint").mkdir()
+        (folder / "checkpoint" / "step-4.ckpt").write_text("dear")
+    before = files(folder)
+    (box.folder / "refuse").write_text("1")
+    with pytest.raises(RequestError, match="sbatch refused"):
+        submit(overwrite=overwrite)
+    assert files(folder) == before
+    (box.folder / "refuse").write_text("")
+    submit(overwrite=overwrite)
+    after = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert "spec.yaml" in after and "submitted.json" in after
+    assert not after & {"done", "steps.csv", "error.txt", "checkpoint/step-4.ckpt"}
+    assert not [name for name in after if ".tmp-" in name]
+
+
+def test_a_run_that_was_finished_since_it_was_planned_is_not_submitted(
+    box: Box, data_root: Path, tmp_path: Path
+) -> None:
+    planned = prepare(request(data_root, tmp_path, launcher="slurm", overwrite="failed"), QUIET)
+    run(request(data_root, tmp_path, jobs=1), QUIET)
+    [folder] = run_folders(tmp_path / "out")
+    before = files(folder)
+    execute(planned, QUIET)
+    assert box.queue == []
+    assert files(folder) == before
+
+
+def test_ones_own_defaults_for_squeue_hide_no_job(box: Box, submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit()
+    before = box.queue
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    submit()
+    assert box.queue == before
+
+
+def test_jobs_are_those_of_the_user_who_gives_them(box: Box, submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "another")
+    [record] = records(submit()).values()
+    assert record and record.user == pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_two_commands_that_need_one_base_model_submit_it_once(box: Box, submit: Submit) -> None:
+    submit("er")
+    out = submit("finetune")
+    assert box.queue == ["1", "2", "3"]
+    assert "dependency=afterany:1\n" in box.script(3)
+    assert {record.base_job for record in records(out).values() if record} == {"1"}
+
+
+def test_more_runs_than_files_may_be_open_by_default(box: Box, submit: Submit) -> None:
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 30, most))
+    try:
+        submit(seeds=range(50))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+    assert len(box.queue) == 100
+
+
+def test_the_copy_of_the_code_can_be_read_by_whom_the_umask_allows(box: Box, submit: Submit) -> None:
+    before = os.umask(0o027)
+    try:
+        [copy] = (submit() / ".submitted" / "code").iterdir()
+    finally:
+        os.umask(before)
+    assert copy.stat().st_mode & 0o777 == 0o750
 
 
 def test_where_the_queue_does_not_answer_nothing_is_submitted_twice(box: Box, submit: Submit) -> None:
