@@ -140,9 +140,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.memory is not None:
         options.set.append(f"memory.size={options.memory}")
     result = run(request_of(options, strategies=options.strategies, scenario=options.scenario), console)
-    if result.runs:
-        _show(result, options.out, console)
-    return say_end(result, console)
+    try:
+        if result.runs:
+            _show(result, options.out, console)
+    finally:
+        status = say_end(result, console)
+    return status
 
 
 def _add_run_one(parser: argparse.ArgumentParser) -> None:

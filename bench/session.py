@@ -38,6 +38,8 @@ class Result:
     failures: dict[str, str] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
     """Jobs that a stop or an obstacle kept from their end: the same request goes on with them."""
+    untouched: list[str] = field(default_factory=list)
+    """Runs among these that were to be made again: what was finished before is as it was."""
     obstacle: str | None = None
     """What kept them from it, where it was not a person's wish."""
     logs: dict[str, Path] = field(default_factory=dict)
@@ -97,7 +99,8 @@ def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
     ended = _make(plan, console, heed_signals)
     finished, damaged = _finished(plan)
     logs = {job.key: job.log for job in plan.jobs if job.key in ended.started}
-    return Result(finished, {**ended.failures, **damaged}, ended.stopped, ended.obstacle, logs)
+    untouched = [run.key for run in plan.runs if run.key in ended.stopped and finished_at(run.folder)]
+    return Result(finished, {**ended.failures, **damaged}, ended.stopped, untouched, ended.obstacle, logs)
 
 
 def _finished(plan: Plan) -> tuple[list[Run], dict[str, str]]:
@@ -141,8 +144,12 @@ def say_end(result: Result, console: Console) -> int:
                     say(f"  | {line}")
     if result.obstacle:
         say(result.obstacle, "red")
-    if result.stopped:
-        say(f"{len(result.stopped)} jobs are not finished; the same command, without --overwrite, goes on with them")
+    if unfinished := len(result.stopped) - len(result.untouched):
+        say(f"{unfinished} jobs are not finished; the same command, without --overwrite, goes on with them")
+    if result.untouched:
+        say(f"{len(result.untouched)} finished runs were not begun again and are as before; --overwrite begins them:")
+        for run in result.untouched:
+            say(f"  {run}")
     if result.interrupted:
         return 130
     return 1 if result.failures or result.obstacle else 0

@@ -23,7 +23,8 @@ from bench.code import PACKAGES
 from bench.jobs import RunJob
 from bench.planning import Request
 from bench.resume import run_checkpoints
-from bench.session import Result, run, run_one
+from bench.session import Result, run, run_one, say_end
+from bench.stopping import ask_to_stop
 
 QUIET = Console(quiet=True)
 
@@ -79,6 +80,45 @@ def test_a_file_where_a_run_should_be_fails_that_run_alone(job: RunJob, data_roo
     assert str(job.folder) in result.failures[job.key]
 
 
+def test_a_spec_that_cannot_be_written_fails_that_run_alone(job: RunJob, data_root: Path, tmp_path: Path) -> None:
+    (job.folder / "spec.yaml").mkdir(parents=True)
+    result = command(data_root, tmp_path / "out", "er,finetune")
+    assert [run.spec["strategy"] for run in result.runs] == ["finetune"]
+    assert list(result.failures) == [job.key]
+
+
+def test_tables_that_cannot_be_written_hide_no_failure(
+    job: RunJob, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.folder.parent.mkdir(parents=True)
+    job.folder.write_text("in the way")
+    (tmp_path / "out" / "tables").touch()
+    asked = ["run", "--strategies", "er,finetune", "--scenario", SCENARIO, "--data-root", str(data_root)]
+    settings = ["--preset", "small", "--out", str(tmp_path / "out"), "--jobs", "1", *(f"--set={one}" for one in TINY)]
+    with pytest.raises(SystemExit, match="1"):
+        main([*asked, *settings])
+    said = capsys.readouterr()
+    assert "failed: er seed 0" in said.out
+    assert str(tmp_path / "out" / "tables") in said.err
+
+
+def test_a_stop_before_a_finished_run_is_begun_again_leaves_it_and_says_so(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(data_root, tmp_path / "out", "er")
+    before = files(tmp_path / "out")
+    ask_to_stop()
+    result = command(data_root, tmp_path / "out", "er,finetune", overwrite="always")
+    assert result.untouched == ["er seed 0"]
+    assert say_end(result, Console(width=200)) == 130
+    assert capsys.readouterr().out.splitlines() == [
+        "1 jobs are not finished; the same command, without --overwrite, goes on with them",
+        "1 finished runs were not begun again and are as before; --overwrite begins them:",
+        "  er seed 0",
+    ]
+    assert before.items() <= files(tmp_path / "out").items()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
 def test_a_base_model_that_is_lost_is_trained_again_and_costs_no_checkpoint(
     damage: str, job: RunJob, data_root: Path, tmp_path: Path
@@ -109,7 +149,8 @@ def test_the_log_tells_which_code_trained_the_base_model(job: RunJob) -> None:
 def test_a_copied_directory_is_not_taken_for_the_run(
     job: RunJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job.hand_over()
+    with job.handed_over():
+        pass
     moved = shutil.copytree(job.folder, tmp_path / "a" / "b" / "c" / "copy")
     with pytest.raises(SystemExit, match="2"):
         main(["run-one", str(moved)])
