@@ -18,6 +18,7 @@ import torch
 from ending_job import Ending
 from jobs import Listener
 from small_disk import mounted
+from test_resume import SCENARIO, command_line
 
 import bench.base
 import bench.cli
@@ -33,7 +34,6 @@ from benchmarks.voc import Voc
 from reports.records import write_atomic
 from strategies.network import build_network
 
-SCENARIO = "voc-10-5-overlapped"
 TINY = ("data.size=16", "base.epochs=2", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
 
 
@@ -73,20 +73,8 @@ def filled_before(written: str, disk: Path) -> Iterator[list[str]]:
 
 def bench_run(data_root: Path, out: Path, *settings: str) -> int:
     """The exit status of `bench run`."""
-    given = [part for setting in (*TINY, *settings) for part in ("--set", setting)]
-    command = [
-        "run",
-        "--strategies",
-        "er",
-        "--scenario",
-        SCENARIO,
-        "--data-root",
-        str(data_root),
-        "--preset",
-        "small",
-    ]
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--jobs", "1", "--device", "cpu", "--out", str(out), *given])
+        main([*command_line(data_root, out, "er", [*TINY, *settings]), "--jobs", "1", "--device", "cpu"])
     assert isinstance(ended.value.code, int)
     return ended.value.code
 

@@ -8,7 +8,7 @@ import random
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,12 @@ TIMES = {"seconds", "evaluation_seconds", "peak_ram_bytes", "peak_gpu_bytes"}
 
 class Died(Exception):
     pass
+
+
+def command_line(data_root: Path, out: Path, strategies: str, settings: Sequence[str] = TINY) -> list[str]:
+    """What `bench` is given to make a grid."""
+    given = ["run", "--strategies", strategies, "--scenario", SCENARIO, "--data-root", str(data_root)]
+    return [*given, "--preset", "small", "--out", str(out), *(f"--set={setting}" for setting in settings)]
 
 
 def plan(data_root: Path, out: Path, strategies: str, **changes: Any) -> Plan:

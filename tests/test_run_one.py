@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
-from test_resume import SCENARIO, TINY, execute, files, plan, undisturbed
+from test_resume import TINY, command_line, execute, files, plan, undisturbed
 
 import bench as harness
 from bench import stopping
@@ -197,9 +197,8 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
     """submitit's local processes stand for a cluster: the submitting process ends, then the code is broken."""
     out = tmp_path / "out"
     settings = [*TINY, "data.size=64", "incremental.batch_size=1", "slurm.cluster=local,slurm.timeout_min=30"]
-    command = [sys.executable, "-m", "bench", "run", "--launcher", "slurm", "--strategies", "er,finetune"]
-    command += ["--scenario", SCENARIO, "--data-root", str(data_root), "--preset", "small", "--out", str(out)]
-    command += [word for setting in settings for word in ("--set", setting)]
+    asked = [*command_line(data_root, out, "er,finetune", settings), "--launcher", "slurm"]
+    command = [sys.executable, "-m", "bench", *asked]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     with (tmp_path / "said").open("w") as said:  # no pipe: the jobs inherit it
         subprocess.run(command, cwd=checkout, env=environment, stdout=said, check=True)

@@ -136,9 +136,10 @@ def test_the_same_grid_again_submits_nothing(box: Box, submit: Submit) -> None:
     assert box.queue == before
 
 
-def test_a_base_model_that_is_in_the_queue_is_not_submitted_again(box: Box, submit: Submit) -> None:
+@pytest.mark.parametrize("strategies", ["er,finetune", "finetune"])
+def test_a_base_model_that_is_in_the_queue_is_not_submitted_again(strategies: str, box: Box, submit: Submit) -> None:
     submit("er")
-    out = submit("er,finetune")
+    out = submit(strategies)
     assert box.queue == ["1", "2", "3"]
     assert "dependency=afterany:1\n" in box.script(3)
     assert {record.base_job for record in records(out).values() if record} == {"1"}
@@ -215,14 +216,6 @@ def test_jobs_are_those_of_the_user_who_gives_them(box: Box, submit: Submit, mon
     monkeypatch.setenv("LOGNAME", "another")
     [record] = records(submit()).values()
     assert record and record.user == pwd.getpwuid(os.getuid()).pw_name
-
-
-def test_two_commands_that_need_one_base_model_submit_it_once(box: Box, submit: Submit) -> None:
-    submit("er")
-    out = submit("finetune")
-    assert box.queue == ["1", "2", "3"]
-    assert "dependency=afterany:1\n" in box.script(3)
-    assert {record.base_job for record in records(out).values() if record} == {"1"}
 
 
 def test_more_runs_than_files_may_be_open_by_default(box: Box, submit: Submit) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
-from test_resume import SCENARIO, TINY, execute, files, plan
+from test_resume import SCENARIO, TINY, command_line, execute, files, plan
 
 import bench as harness
 from bench.base import base_checkpoint, base_model
@@ -93,10 +93,8 @@ def test_tables_that_cannot_be_written_hide_no_failure(
     job.folder.parent.mkdir(parents=True)
     job.folder.write_text("in the way")
     (tmp_path / "out" / "tables").touch()
-    asked = ["run", "--strategies", "er,finetune", "--scenario", SCENARIO, "--data-root", str(data_root)]
-    settings = ["--preset", "small", "--out", str(tmp_path / "out"), "--jobs", "1", *(f"--set={one}" for one in TINY)]
     with pytest.raises(SystemExit, match="1"):
-        main([*asked, *settings])
+        main([*command_line(data_root, tmp_path / "out", "er,finetune"), "--jobs", "1"])
     said = capsys.readouterr()
     assert "failed: er seed 0" in said.out
     assert str(tmp_path / "out" / "tables") in said.err
@@ -185,20 +183,9 @@ def test_code_that_is_edited_meanwhile_is_not_what_a_command_runs(data_root: Pat
     checkout = tmp_path / "checkout"
     for package in PACKAGES:
         shutil.copytree(Path(harness.__file__).parents[1] / package, checkout / package)
-    settings = [word for setting in TINY for word in ("--set", setting)]
-    asked = [
-        "run",
-        "--strategies",
-        "er,mib",
-        "--scenario",
-        SCENARIO,
-        "--data-root",
-        str(data_root),
-        "--preset",
-        "small",
-    ]
+    asked = [*command_line(data_root, tmp_path / "out", "er,mib"), "--jobs", "2"]
     done = subprocess.run(
-        [sys.executable, "-c", EDITING, *asked, *settings, "--jobs", "2", "--out", str(tmp_path / "out")],
+        [sys.executable, "-c", EDITING, *asked],
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout), "BENCH_CACHE": str(tmp_path / "cache")},
         capture_output=True,
