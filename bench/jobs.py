@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from bench.folders import claim_of, finished_at, out_of
 from bench.log import LOG_FILE, log_start, logged
 from bench.resume import run_checkpoints
 from bench.runner import benchmark_of, make_run, threads, told_of_losses
-from bench.submitted import SUBMITTED_FILE
 from benchmarks.cache import DISK_FULL
-from reports.records import clear_scraps, set_aside, write_atomic, write_spec
+from reports.records import SetAside, clear_scraps, write_atomic, write_spec
 from strategies.protocol import BaseRecipe
 from strategies.registry import method_class
 
@@ -144,28 +142,31 @@ class RunJob(_Common):
         """The folder of all runs that it belongs to."""
         return out_of(self.folder)
 
-    @contextmanager
-    def handed_over(self) -> Iterator[None]:
-        """Leave the directory as another process is to find it that makes the run; as it was, if the block fails."""
+    def hand_over(self) -> SetAside:
+        """Leave the directory as another process is to find it that makes the run; return what stood there before."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        superseded = [self.folder / name for name in ("error.txt", SUBMITTED_FILE, "spec.yaml")]
+        superseded = [self.folder / name for name in ("error.txt", "spec.yaml")]
         if self.anew:
             records = [self.folder / name for name in ("done", "steps.csv")]
             superseded = [*records, *run_checkpoints(self).files(), *superseded]
-        with set_aside(superseded):
+        before = SetAside(superseded)
+        try:
             write_spec(self.folder, self.spec)
-            yield
+        except OSError:
+            before.restore()
+            raise
+        return before
 
     def announce(self) -> None:
         """Write the spec, so that the directory tells what it waits for."""
-        if not (self.folder / "spec.yaml").is_file():
-            # What stands in the way fails the run when it is claimed; who starts it just now tidies up there.
-            try:
+        # What stands in the way fails the run when it is claimed; who starts it just now tidies up there.
+        try:
+            if not (self.folder / "spec.yaml").is_file():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_spec(self.folder, self.spec)
-            except OSError as error:
-                if error.errno in DISK_FULL:
-                    raise
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
 
     def execute(self, report: Report) -> None:
         """Make the run and write its directory, `done` last."""

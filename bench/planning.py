@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,10 +110,10 @@ class Plan:
         """All of them."""
         return [*self.bases.values(), *self.runs]
 
-    def add_base(self, run: str, job: BaseJob) -> None:
-        """Have a run wait for its base model, if that is not kept: its job is added once."""
-        base_hash = job.base["hash"]
-        if base_hash not in {*self.bases, *self.kept_bases}:
+    def add_base(self, run: str, base_hash: str, make: Callable[[], BaseJob]) -> None:
+        """Have a run wait for its base model, if that is not kept: its job is made once."""
+        if base_hash not in self.bases and base_hash not in self.kept_bases:
+            job = make()
             if job.made():
                 self.kept_bases.add(base_hash)
             else:
@@ -344,8 +344,8 @@ def _add_run(
         **common,
     )
     plan.runs.append(run)
-    if spec["base"] is not None:
-        plan.add_base(run.key, _base_job(spec["base"], common, scenario))
+    if base := spec["base"]:
+        plan.add_base(run.key, base["hash"], lambda: _base_job(base, common, scenario))
 
 
 def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) -> BaseJob:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.config import RequestError
 from bench.folders import finished_at, out_of, run_folders
-from bench.submitted import Submitted, forget_submitted, read_submitted
+from bench.submitted import Submitted, read_submitted, write_submitted
 
 CLOCK_SECONDS = 2.0
 """By so much two looks at when a process started may differ."""
@@ -81,18 +81,28 @@ def cancel(runs: Sequence[Path], console: Console) -> None:
     beside = {run for out in {out_of(run) for run in cancelled} for run in run_folders(out)} - cancelled.keys()
     awaited = {record.base_job for run in beside if (record := read_submitted(run)) and is_queued(record, queue)}
     bases = {r.base_job for r in cancelled.values() if r.base_job in queue and r.base_job not in awaited}
-    scancel([*(r.job for r in cancelled.values() if r.cluster == "slurm" and r.job in queue), *bases])
+    _scancel([*(r.job for r in cancelled.values() if r.cluster == "slurm" and r.job in queue), *bases])
     for run, record in cancelled.items():
         if process := _process(record):
             _kill(process)
-        forget_submitted(run)
+        write_submitted(run, None)
     if cancelled:
         console.print(f"{len(cancelled)} runs cancelled, {len(bases)} base models with them", highlight=False)
     else:
         console.print("nothing to cancel: none of these runs is in the queue", highlight=False)
 
 
-def scancel(jobs: Sequence[str | None]) -> None:
+def end_jobs(cluster: str, jobs: Sequence[str]) -> None:
+    """Take jobs that were submitted just now out of their queue; raise `RequestError` where that is refused."""
+    if cluster == "slurm":
+        _scancel(jobs)
+        return
+    for job in jobs:
+        with suppress(psutil.NoSuchProcess):
+            _kill(psutil.Process(int(job)))
+
+
+def _scancel(jobs: Sequence[str | None]) -> None:
     """Take jobs out of Slurm's queue; raise `RequestError` where that is refused."""
     if not jobs:
         return

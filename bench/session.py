@@ -93,13 +93,18 @@ def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
     In the main thread the first SIGINT or SIGTERM ends that at the next checkpoints, unless `heed_signals` is false.
     """
     if plan.slurm:
-        submit(plan, plan.slurm, console)
-        return Result(*_finished(plan))
+        failures = submit(plan, plan.slurm, console)
+        finished, damaged = _finished(plan)
+        return Result(finished, {**failures, **damaged})
     _tidy(plan)
     ended = _make(plan, console, heed_signals)
     finished, damaged = _finished(plan)
     logs = {job.key: job.log for job in plan.jobs if job.key in ended.started}
-    untouched = [run.key for run in plan.runs if run.key in ended.stopped and finished_at(run.folder)]
+    untouched = [
+        run.key
+        for run in plan.runs
+        if run.key in ended.stopped and run.finished_before and finished_at(run.folder) == run.finished_before
+    ]
     return Result(finished, {**ended.failures, **damaged}, ended.stopped, untouched, ended.obstacle, logs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pwd
@@ -11,9 +12,10 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, redirect_stderr, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -25,12 +27,12 @@ from bench.claims import Claims
 from bench.code import copy_code
 from bench.config import RequestError
 from bench.folders import run_folders
-from bench.queue import is_queued, queue_states, scancel, started
-from bench.stopping import ask_to_stop, interrupts_wait, stop_asked
-from bench.submitted import Submitted, forget_submitted, read_submitted, write_submitted
-from benchmarks.cache import cache_folder
+from bench.queue import end_jobs, is_queued, queue_states, started
+from bench.stopping import ask_to_stop, ends_interrupt, interrupts_wait, stop_asked
+from bench.submitted import Submitted, read_submitted, write_submitted
+from benchmarks.cache import DISK_FULL, cache_folder
 from benchmarks.errors import DataError
-from reports.records import RecordError, write_atomic
+from reports.records import RecordError, SetAside, write_atomic
 from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
@@ -138,40 +140,59 @@ def _leave_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def submit(plan: Plan, settings: SlurmSettings, console: Console) -> None:
-    """Submit a plan's runs and the base models they need.
+def submit(plan: Plan, settings: SlurmSettings, console: Console) -> dict[str, str]:
+    """Submit a plan's runs and the base models they need; return by run what stands in the way of those left out.
 
     Runs that are in the queue already, or that a process is making or has made, are left alone. Raises `RequestError`
     where the queue does not answer, or refuses; then nothing of what was to be submitted stays there, and the runs'
-    directories are as they were.
+    directories are as they were. So it is after Ctrl-C, SIGTERM and SIGHUP.
     """
     if not plan.runs:
-        return
+        return {}
     out = plan.runs[0].out
     code = copy_code(out / FOLDER / "code").resolve()
-    _allow_open_files()
-    with Claims() as claims, ExitStack() as handed_over:
-        free = [run for run in plan.runs if claims.take(run.claim) and not run.made()]
-        records = {place: record for place in run_folders(out) if (record := read_submitted(place))}
+    open_files = _allow_open_files()
+    with Claims() as claims, ends_interrupt():
+        free, failures = _claimed(plan.runs, claims)
+        places = {*run_folders(out), *(run.folder for run in free)}
+        records = {place: record for place in places if (record := read_submitted(place))}
         queue = queue_states(records.values())
         if queue is None:
             raise RequestError("--launcher slurm: the queue does not answer (squeue)")
         runs = [run for run in free if not is_queued(records.get(run.folder), queue)]
-        if not runs:
+        if runs:
+            given = {r.base_hash: r.base_job for r in records.values() if r.base_hash and r.base_job in queue}
+            executor = _executor(settings, out, code, open_files)
+            submission = _Submission(plan, settings, code, executor, given, console)
+            submission.make(runs, records)
+            submission.say(len(plan.runs) - len(runs) - len(failures), out)
+        elif not failures:
             console.print(_NOTHING, highlight=False)
-            return
-        for run in runs:
-            handed_over.enter_context(run.handed_over())
-        given = {r.base_hash: r.base_job for r in records.values() if r.base_hash and r.base_job in queue}
-        submission = _Submission(plan, settings, code, _executor(settings, out, code), given)
-        submission.make(runs)
-    _say(submission, len(plan.runs) - len(runs), out, console)
+    return failures
 
 
-def _allow_open_files() -> None:
-    """Let this process hold as many claims, so open files, as it may at all."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _claimed(runs: Sequence[RunJob], claims: Claims) -> tuple[list[RunJob], dict[str, str]]:
+    """Return those of the runs that nobody makes or has made, claimed, and by run what stands in the way of others."""
+    free, failures = [], {}
+    for run in runs:
+        try:
+            if claims.take(run.claim) and not run.made():
+                free.append(run)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                most = "one run takes one: raise `ulimit -n`, or submit fewer at once"
+                raise RequestError(f"--launcher slurm: {len(runs)} runs, too many open files; {most}") from None
+            if error.errno in DISK_FULL:
+                raise
+            failures[run.key] = str(error)
+    return free, failures
+
+
+def _allow_open_files() -> int:
+    """Let this process hold as many claims, so open files, as it may at all; return how many it might before."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return before
 
 
 _NOTHING = "nothing to submit: what is not finished is in the queue, by the code it was submitted with, or being made"
@@ -188,6 +209,7 @@ class _Submission:
     """submitit's."""
     base_jobs: dict[str, str]
     """By the base models' hashes: those in the queue, to begin with those of earlier submissions."""
+    console: Console
     bases: list[str] = field(default_factory=list)
     """Jobs of base models that were submitted now."""
     jobs: list[str] = field(default_factory=list)
@@ -195,19 +217,44 @@ class _Submission:
     awaited: list[str] = field(default_factory=list)
     """Jobs of base models that these wait for."""
 
-    def make(self, runs: Sequence[RunJob]) -> None:
-        """Submit runs after the base models they need, and write it down as it goes; take all back if it fails."""
+    def make(self, runs: Sequence[RunJob], records: Mapping[Path, Submitted]) -> None:
+        """Submit runs after the base models they need, and write it down as it goes; take all back if it fails.
+
+        `records` tells what was submitted before.
+        """
+        before: list[SetAside] = []
         try:
+            with interrupts_wait():
+                for run in runs:
+                    before.append(run.hand_over())
             self._submit_bases(runs)
             for run in runs:
                 self._note(run, None)
             self._submit_runs(runs)
         except BaseException:
-            with suppress(OSError, RequestError):  # the first error is the one to tell
-                scancel([*self.jobs, *self.bases])
-            for run in runs:
-                forget_submitted(run.folder)
+            with interrupts_wait():
+                self._take_back(runs, records, before)
             raise
+        with interrupts_wait():
+            for files in before:
+                files.discard()
+
+    def _take_back(self, runs: Sequence[RunJob], records: Mapping[Path, Submitted], before: Sequence[SetAside]) -> None:
+        """Cancel what was submitted and put the directories in order; say what cannot be."""
+        for files in before:
+            self._attempt(files.restore)
+        jobs = [*self.jobs, *self.bases]
+        if self._attempt(lambda: end_jobs(self.settings.cluster, jobs), f"jobs {', '.join(jobs)} are not cancelled"):
+            for run in runs:
+                self._attempt(partial(write_submitted, run.folder, records.get(run.folder)))
+
+    def _attempt(self, action: Callable[[], object], otherwise: str = "not as it was") -> bool:
+        try:
+            action()
+        except (OSError, RequestError, subprocess.SubprocessError) as error:
+            self._say(f"{otherwise}: {error}")
+            return False
+        return True
 
     def _submit_bases(self, runs: Sequence[RunJob]) -> None:
         """Submit the base models that runs need, each by the first run that does.
@@ -271,6 +318,20 @@ class _Submission:
         grace = max(1, self.settings.signal_delay_s * 2 // 3)
         return RunDirectory(run.folder.resolve(), base_only, run.verbose, run.loggers, Path.cwd(), grace)
 
+    def say(self, others: int, out: Path) -> None:
+        """Tell what was submitted, and of how many runs that was not needed."""
+        if self.bases:
+            self._say(f"{len(self.bases)} base models submitted as job {', '.join(_numbers(self.bases))}")
+        after = ", after their base models" if self.awaited else ""
+        self._say(f"{len(self.jobs)} runs submitted as job {', '.join(_numbers(self.jobs))}{after}")
+        if others:
+            self._say(f"{others} runs are in the queue already, being made, or just finished")
+        command = shlex.join(["bench", "status", f"--runs={out}"])
+        self._say(f"{command}   tells how they are; nothing here needs to go on running")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
 
 def _user() -> str:
     """Return whose jobs these are, whatever the environment says; a number where it has no name."""
@@ -280,12 +341,13 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _executor(settings: SlurmSettings, out: Path, code: Path) -> Any:
+def _executor(settings: SlurmSettings, out: Path, code: Path, open_files: int) -> Any:
     """Return submitit's executor, told how jobs are to be treated and by which code they are to be done."""
     executor = _submitit().AutoExecutor(
         (out / FOLDER / "jobs").resolve(), cluster=settings.cluster, slurm_max_num_timeout=settings.max_num_timeout
     )
     setup = [
+        f"ulimit -Sn {open_files}",  # a job has the limits of the process that submits it
         *settings.setup,
         f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
         f"export BENCH_CACHE={shlex.quote(str(cache_folder().resolve()))}",
@@ -366,16 +428,3 @@ def _largest_array() -> int:
 def _numbers(ids: Iterable[str]) -> list[str]:
     """Return the ids of the arrays whose elements these are."""
     return list(dict.fromkeys(job.partition("_")[0] for job in ids))
-
-
-def _say(submission: _Submission, others: int, out: Path, console: Console) -> None:
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    if submission.bases:
-        say(f"{len(submission.bases)} base models submitted as job {', '.join(_numbers(submission.bases))}")
-    after = ", after their base models" if submission.awaited else ""
-    say(f"{len(submission.jobs)} runs submitted as job {', '.join(_numbers(submission.jobs))}{after}")
-    if others:
-        say(f"{others} runs are in the queue already, being made, or just finished")
-    say(f"{shlex.join(['bench', 'status', f'--runs={out}'])}   tells how they are; nothing here needs to go on running")

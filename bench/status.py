@@ -18,6 +18,7 @@ from bench.claims import holder, is_claimed
 from bench.folders import claim_of, walk_runs
 from bench.submitted import Submitted, read_submitted
 from benchmarks.cache import cache_folder
+from benchmarks.errors import DataError
 
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
@@ -57,14 +58,18 @@ def run_states(
     found = sorted(walk_runs(runs, unreadable))
     records = {folder: read_submitted(folder) for folder, names in found if "done" not in names}
     queue = ask_queue(records.values())
-    trained = _bases_in_training()
+    trained = _bases_in_training() if records else {}
     return [_state(folder, names, records.get(folder), queue, trained) for folder, names in found]
 
 
 def _bases_in_training() -> dict[str, str]:
     """Return by whom base models are being trained now, by hash."""
-    claims = cache_folder("bases").glob("*.claim")
-    return {claim.stem: holder(claim) for claim in claims if is_claimed(claim)}
+    trained = {}
+    with suppress(OSError, DataError):  # the cache may be another machine's
+        for claim in cache_folder("bases").glob("*.claim"):
+            if is_claimed(claim):
+                trained[claim.stem] = holder(claim)
+    return trained
 
 
 def _state(

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 class Stopped(Exception):
@@ -59,19 +60,43 @@ def signals_heeded(say: Callable[[str], None]) -> Iterator[None]:
         _asked.clear()
 
 
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, a terminal that is closed."""
+
+
+@contextmanager
+def ends_interrupt() -> Iterator[None]:
+    """In a block of the main thread, whatever asks this process to end does it like Ctrl-C: by KeyboardInterrupt."""
+    with _handling(signal.default_int_handler):
+        yield
+
+
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Have Ctrl-C wait for the end of a block of the main thread; processes started in it never see it."""
+    """In a block of the main thread, have what asks this process to end wait.
+
+    What is started there never sees what a terminal sends to all.
+    """
+    waiting: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        with _handling(lambda number, frame: waiting.append(number)):
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if waiting:
+        signal.raise_signal(waiting[0])
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    waiting: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started inherits it
+    heeded = [number for number in _ENDS if signal.getsignal(number) != signal.SIG_IGN]  # not so below `nohup`
+    before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if waiting:
-            signal.raise_signal(signal.SIGINT)
+        for number, former in before.items():
+            signal.signal(number, former)

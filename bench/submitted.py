@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from reports.records import write_atomic
 from strategies.protocol import STRICT
 
-SUBMITTED_FILE = "submitted.json"
+_FILE = "submitted.json"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,23 +44,21 @@ class Submitted:
 _RECORD = TypeAdapter(Submitted)
 
 
-def write_submitted(run: Path, record: Submitted) -> None:
-    """Write a run's job down."""
-    write_atomic(run / SUBMITTED_FILE, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+def write_submitted(run: Path, record: Submitted | None) -> None:
+    """Write a run's job down, or that there is none."""
+    if record is None:
+        (run / _FILE).unlink(missing_ok=True)
+    else:
+        write_atomic(run / _FILE, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
 
 
 def read_submitted(run: Path) -> Submitted | None:
     """Return a run's job; None where none was submitted, the file is damaged, or a copy of another directory's."""
     try:
-        record = _RECORD.validate_json((run / SUBMITTED_FILE).read_bytes())
+        record = _RECORD.validate_json((run / _FILE).read_bytes())
     except (OSError, ValueError):
         return None
     with suppress(OSError):  # where the same folder has another path
         if not run.samefile(record.folder):
             return None
     return record
-
-
-def forget_submitted(run: Path) -> None:
-    """Delete what stands there of a job."""
-    (run / SUBMITTED_FILE).unlink(missing_ok=True)

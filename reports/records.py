@@ -25,8 +25,8 @@ import io
 import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -80,23 +80,33 @@ def clear_scraps(folder: Path, name: str = "") -> None:
         scrap.unlink(missing_ok=True)
 
 
-@contextmanager
-def set_aside(paths: Iterable[Path]) -> Iterator[None]:
-    """Take files away for a block: for good if it succeeds; if it fails they are put back, the first one last."""
-    aside: list[tuple[Path, Path]] = []
-    try:
-        for path in paths:
-            scratch = scratch_path(path)
-            with suppress(FileNotFoundError):
-                path.rename(scratch)
-                aside.append((path, scratch))
-        yield
-    except BaseException:
-        for path, scratch in reversed(aside):
+class SetAside:
+    """Files that are taken away for a while: to be put back, the first one last, or deleted for good."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._moved: list[tuple[Path, Path]] = []
+        try:
+            for path in paths:
+                scratch = scratch_path(path)
+                with suppress(FileNotFoundError):
+                    path.rename(scratch)
+                    self._moved.append((path, scratch))
+        except OSError:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Put the files back, over what has taken their place."""
+        while self._moved:
+            path, scratch = self._moved[-1]
             scratch.replace(path)
-        raise
-    for _, scratch in aside:
-        scratch.unlink(missing_ok=True)
+            self._moved.pop()
+
+    def discard(self) -> None:
+        """Delete the files; `clear_scraps` deletes those that cannot be now."""
+        for _, scratch in self._moved:
+            with suppress(OSError):
+                scratch.unlink()
 
 
 def write_atomic(path: Path, text: str) -> None:

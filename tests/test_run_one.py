@@ -41,8 +41,7 @@ Patch = pytest.MonkeyPatch
 def job(data_root: Path, tmp_path: Path) -> RunJob:
     """A run whose directory holds its spec and no more."""
     [job] = plan(data_root, tmp_path / "out", "ours(sampling=uniform,gamma=0.25)").runs
-    with job.handed_over():
-        pass
+    job.hand_over()
     return job
 
 

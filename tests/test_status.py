@@ -218,6 +218,14 @@ def test_a_base_model_that_is_being_trained_is_told(runs: dict[str, Path]) -> No
     assert told.detail.startswith(f"its base model is being trained by process {os.getpid()} on ")
 
 
+def test_no_cache_is_needed(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", "/proc/nothing")
+    assert _exit_status("status", "--runs", str(runs["fresh"])) == 0
+    assert "no process is at it" in capsys.readouterr().out
+
+
 def test_what_cannot_be_read_hides_no_other(runs: dict[str, Path]) -> None:
     out = runs["done"].parents[2]
     (runs["failed"] / "claim").symlink_to("claim")

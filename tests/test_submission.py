@@ -7,14 +7,17 @@ import os
 import pwd
 import resource
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 from test_resume import SCENARIO, TINY, files
 
+import bench.slurm
 from bench.claims import Claims
 from bench.config import RequestError
 from bench.folders import claim_of, run_folders
@@ -22,7 +25,7 @@ from bench.planning import Request, prepare
 from bench.queue import cancel
 from bench.session import execute, run
 from bench.status import run_states
-from bench.submitted import Submitted, read_submitted
+from bench.submitted import Submitted, read_submitted, write_submitted
 
 QUIET = Console(quiet=True)
 
@@ -35,8 +38,8 @@ name, queue = Path(__file__).name, here / "queue"
 jobs = queue.read_text().split()
 if name == "sbatch":
     number = str(len((here / "submitted").read_text().split()) + 1)
-    if (here / "interrupt").read_text() == number:
-        os.kill(os.getppid(), signal.SIGINT)
+    if (here / "interrupt").read_text().split()[:1] == [number]:
+        os.kill(os.getppid(), signal.Signals[(here / "interrupt").read_text().split()[1]])
     if (here / "refuse").read_text() == number:
         sys.exit("sbatch: error: Batch job submission failed: no, thank you")
     script = Path(sys.argv[1]).read_text()
@@ -54,6 +57,10 @@ elif name == "squeue":
     for job in jobs * ("SQUEUE_PARTITION" not in os.environ):
         print(f"{job}|PENDING|None")
 elif name == "scancel":
+    with (here / "cancelled").open("a") as file:
+        print(*sys.argv[1:], file=file)
+    if (here / "unwilling").exists():
+        sys.exit("scancel: error: Access denied")
     queue.write_text(" ".join(job for job in jobs if job not in sys.argv and job.split("_")[0] not in sys.argv))
 elif name == "scontrol":
     print("MaxArraySize            = 2")
@@ -97,8 +104,9 @@ def submit(data_root: Path, tmp_path: Path) -> Submit:
 
     def submit(strategies: str = "er", **changes: Any) -> Path:
         changes = {"launcher": "slurm", "assignments": [*TINY, "slurm.partition=main"], **changes}
+        console = changes.pop("console", QUIET)
         asked = request(data_root, tmp_path, strategies, **changes)
-        run(asked, QUIET)
+        run(asked, console)
         return asked.out
 
     return submit
@@ -156,16 +164,82 @@ def test_a_refusal_is_one_line_and_leaves_nothing_in_the_queue(
     assert set(records(tmp_path / "out").values()) == {None}
 
 
-@pytest.mark.parametrize("number", ["1", "2", "3"])
-def test_ctrl_c_meanwhile_takes_all_back(number: str, box: Box, submit: Submit, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "sent"), [("1", "SIGINT"), ("2", "SIGTERM"), ("3", "SIGHUP"), ("3", "SIGINT")])
+def test_what_ends_the_command_meanwhile_takes_all_back(
+    number: str, sent: str, box: Box, submit: Submit, tmp_path: Path
+) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    (box.folder / "interrupt").write_text(number)
+    (box.folder / "interrupt").write_text(f"{number} {sent}")
     with pytest.raises(KeyboardInterrupt):
         submit("er,finetune,agem")
     signal.signal(signal.SIGINT, before)
     assert (box.folder / "submitted").read_text().split()[-1] == number
     assert box.queue == []
     assert set(records(tmp_path / "out").values()) == {None}
+
+
+def test_processes_that_stand_for_jobs_are_killed_and_no_job_of_their_number(
+    box: Box, submit: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[str] = []
+
+    def interrupted(run: Path, record: Submitted | None) -> None:
+        if record and record.job:
+            noted.append(record.job)
+            raise KeyboardInterrupt
+        write_submitted(run, record)
+
+    monkeypatch.setattr(bench.slurm, "write_submitted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        submit(assignments=[*TINY, "slurm.cluster=local"])
+    assert not (box.folder / "cancelled").exists()
+    [job] = noted
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(int(job)) and psutil.Process(int(job)).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+    assert set(records(tmp_path / "out").values()) == {None}
+
+
+def test_jobs_that_cannot_be_cancelled_are_told_and_stay_known(
+    box: Box, submit: Submit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (box.folder / "refuse").write_text("2")
+    (box.folder / "unwilling").touch()
+    with pytest.raises(RequestError, match="sbatch refused"):
+        submit(console=Console(width=200))
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "jobs 1 are not cancelled: scancel: scancel: error: Access denied"
+    assert box.queue == ["1"]
+    (box.folder / "unwilling").unlink()
+    cancel(run_folders(tmp_path / "out"), QUIET)
+    assert box.queue == []
+
+
+def test_runs_behind_a_link_are_not_submitted_twice(box: Box, submit: Submit, tmp_path: Path) -> None:
+    (tmp_path / "another disk").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / SCENARIO).symlink_to(tmp_path / "another disk")
+    submit()
+    before = box.queue
+    submit()
+    assert box.queue == before == ["1", "2"]
+
+
+def test_what_stands_in_the_way_of_one_run_keeps_no_other_from_the_queue(
+    box: Box, data_root: Path, tmp_path: Path
+) -> None:
+    planned = prepare(request(data_root, tmp_path, "er,finetune", launcher="slurm"), QUIET)
+    planned.runs[0].folder.parent.mkdir(parents=True)
+    planned.runs[0].folder.write_text("in the way")
+    result = execute(planned, QUIET)
+    assert list(result.failures) == ["er seed 0"] and str(planned.runs[0].folder) in result.failures["er seed 0"]
+    assert box.queue == ["1", "2"]
+
+
+def test_jobs_may_open_as_many_files_as_the_command_might(box: Box, submit: Submit) -> None:
+    before, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    submit()
+    assert f"\nulimit -Sn {before}\n" in box.script(1)
 
 
 @pytest.mark.parametrize("overwrite", ["always", "failed"])

@@ -17,6 +17,7 @@ from rich.console import Console
 from test_resume import SCENARIO, TINY, command_line, execute, files, plan
 
 import bench as harness
+from bench import session
 from bench.base import base_checkpoint, base_model
 from bench.cli import main
 from bench.code import PACKAGES
@@ -87,6 +88,22 @@ def test_a_spec_that_cannot_be_written_fails_that_run_alone(job: RunJob, data_ro
     assert list(result.failures) == [job.key]
 
 
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv here")
+def test_a_directory_that_is_another_users_fails_that_run_alone(
+    job: RunJob, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.folder.mkdir(parents=True, mode=0)
+    asked = [*command_line(data_root, tmp_path / "out", "er,finetune"), "--jobs", "1"]
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*without, sys.executable, "-m", "bench", *asked], capture_output=True, text=True, check=False
+    )
+    job.folder.chmod(0o700)
+    assert done.returncode == 1, done.stderr
+    assert f"failed: er seed 0: [Errno 13] Permission denied: '{job.claim}'" in done.stdout
+    assert "finetune seed 0: done" in done.stdout
+
+
 def test_tables_that_cannot_be_written_hide_no_failure(
     job: RunJob, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +132,15 @@ def test_a_stop_before_a_finished_run_is_begun_again_leaves_it_and_says_so(
         "  er seed 0",
     ]
     assert before.items() <= files(tmp_path / "out").items()
+
+
+def test_a_stop_says_nothing_of_a_run_that_another_command_has_finished(
+    job: RunJob, data_root: Path, tmp_path: Path
+) -> None:
+    planned = plan(data_root, tmp_path / "out", "er")
+    execute(job)
+    ask_to_stop()
+    assert session.execute(planned, QUIET).untouched == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
@@ -147,8 +173,7 @@ def test_the_log_tells_which_code_trained_the_base_model(job: RunJob) -> None:
 def test_a_copied_directory_is_not_taken_for_the_run(
     job: RunJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with job.handed_over():
-        pass
+    job.hand_over()
     moved = shutil.copytree(job.folder, tmp_path / "a" / "b" / "c" / "copy")
     with pytest.raises(SystemExit, match="2"):
         main(["run-one", str(moved)])
