@@ -25,7 +25,7 @@ from bench.stopping import Stopped, stop_asked
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.streams import AnnotatedImages
-from reports.records import write_atomic
+from reports.atomic import write_atomic
 from strategies.guard import LossGuard, listed
 from strategies.losses import BASE_LOSSES
 from strategies.network import SegmentationNetwork, build_network

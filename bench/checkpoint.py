@@ -21,7 +21,7 @@ from torch import Tensor
 from bench.faults import explained
 from benchmarks.cache import sealed, unsealed
 from benchmarks.streams import Exemplar, SegmentationScenario
-from reports.records import write_atomic_bytes
+from reports.atomic import write_atomic_bytes
 
 KEPT_STEPS = 2
 """Checkpoints of so many steps are kept: where the newest is damaged, the one before it serves."""

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reports.records import scratch_path
+from reports.atomic import scratch_path
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0

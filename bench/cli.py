@@ -180,8 +180,9 @@ def _show(result: Result, out: Path, console: Console) -> None:
 def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
     """Write the tables and curves of all runs in the folder and return their paths; one command at a time does."""
     from bench.claims import Claims, holder
+    from reports.atomic import clear_scraps
     from reports.curves import write_curves
-    from reports.records import RecordError, clear_scraps, find_runs
+    from reports.records import RecordError, find_runs
     from reports.tables import write_tables
 
     claim = out / "tables" / ".claim"

@@ -19,7 +19,8 @@ from bench.log import LOG_FILE, log_start, logged
 from bench.resume import run_checkpoints
 from bench.runner import benchmark_of, make_run, threads, told_of_losses
 from benchmarks.cache import DISK_FULL
-from reports.records import SetAside, clear_scraps, write_atomic, write_spec
+from reports.atomic import SetAside, clear_scraps, write_atomic
+from reports.records import write_spec
 from strategies.protocol import BaseRecipe
 from strategies.registry import method_class
 

@@ -32,7 +32,8 @@ from bench.stopping import ask_to_stop, ends_interrupt, interrupts_wait, stop_as
 from bench.submitted import Submitted, read_submitted, write_submitted
 from benchmarks.cache import DISK_FULL, cache_folder
 from benchmarks.errors import DataError
-from reports.records import RecordError, SetAside, write_atomic
+from reports.atomic import SetAside, write_atomic
+from reports.records import RecordError
 from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ def submit(plan: Plan, settings: SlurmSettings, console: Console) -> dict[str, s
             raise RequestError("--launcher slurm: the queue does not answer (squeue)")
         runs = [run for run in free if not is_queued(records.get(run.folder), queue)]
         if runs:
-            given = {r.base_hash: r.base_job for r in records.values() if r.base_hash and r.base_job in queue}
+            alike = [record for record in records.values() if record.cluster == settings.cluster]
+            given = {r.base_hash: r.base_job for r in alike if r.base_hash and r.base_job in queue}
             executor = _executor(settings, out, code, open_files)
             submission = _Submission(plan, settings, code, executor, given, console)
             submission.make(runs, records)

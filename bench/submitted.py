@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from reports.records import write_atomic
+from reports.atomic import write_atomic
 from strategies.protocol import STRICT
 
 _FILE = "submitted.json"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.markup import Cell, Table, latex, markdown
-from reports.records import Run, write_atomic
+from reports.records import Run
 from reports.rows import embedded_note, file_stem, row_name
 from reports.tables import NO_RUN, frame, scenarios_of, summary
 

@@ -22,9 +22,10 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
+from reports.atomic import write_atomic
 from reports.curves import by_scenario, draw_rows, rows_of, runs_by_memory, seeds_note
 from reports.metrics import class_iou
-from reports.records import RecordError, Run, write_atomic
+from reports.records import RecordError, Run
 from reports.rows import file_stem, method_of, row_order, seeds_text
 from reports.style import (
     FORMATS,

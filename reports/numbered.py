@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.grids import Block, Grid, NeededRun, Row, grid, memory_of, needed
 from reports.markup import MINUS, Cell, Table, full_header, html, latex, markdown, ranks
 from reports.paper import published_value
-from reports.records import RecordError, Run, run_order, write_atomic
+from reports.records import RecordError, Run, run_order
 from reports.rows import common_seeds, count_text, embedded_note, seeds_text, variants
 
 FORMATS = ("csv", "latex", "markdown", "html")

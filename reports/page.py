@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from reports.atomic import write_atomic
 from reports.conventions import UNKNOWN, require_one_convention
 from reports.curves import runs_by_memory
 from reports.grids import NeededRun, grid, memory_of, needed
@@ -31,7 +32,7 @@ from reports.page_parts import (
     tables_of,
 )
 from reports.page_runs import runs_html
-from reports.records import RecordError, Run, run_order, write_atomic
+from reports.records import RecordError, Run, run_order
 from reports.rows import (
     REFERENCES,
     common_seeds,

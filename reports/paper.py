@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from reports.records import write_atomic
+from reports.atomic import write_atomic
 
 Rows = dict[str, dict[str, float]]
 

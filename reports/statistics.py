@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.grids import memory_of
 from reports.markup import MINUS, Cell, Table, html, latex, markdown
-from reports.records import Run, write_atomic
+from reports.records import Run
 from reports.rows import EMBEDDED, REFERENCES, embedded_note, file_stem, method_of, row_name, row_order, seeds_text
 from reports.tables import NO_RUN, frame, headline, scenarios_of, spread_of
 

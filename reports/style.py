@@ -13,7 +13,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.records import write_atomic_bytes
+from reports.atomic import write_atomic_bytes
 from reports.rows import REFERENCES, embedded_note, method_of, row_name
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.markup import Cell, Table, latex, markdown
-from reports.records import RecordError, Run, run_order, write_atomic
+from reports.records import RecordError, Run, run_order
 from reports.rows import (
     REFERENCES,
     common_seeds,

@@ -31,7 +31,7 @@ from bench.faults import explained, explained_exit
 from bench.log import log, logged
 from benchmarks import load_benchmark
 from benchmarks.voc import Voc
-from reports.records import write_atomic
+from reports.atomic import write_atomic
 from strategies.network import build_network
 
 TINY = ("data.size=16", "base.epochs=2", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")

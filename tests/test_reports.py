@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import yaml
 
+from reports.atomic import write_atomic
 from reports.costs import write_costs
 from reports.curves import write_curves
 from reports.metrics import class_iou, mean_iou
-from reports.records import RecordError, Run, RunWriter, find_runs, read_run, steps_rows, write_atomic
+from reports.records import RecordError, Run, RunWriter, find_runs, read_run, steps_rows
 from reports.tables import frame, summary, write_tables
 
 SCENARIO = "voc-2-1-disjoint"
