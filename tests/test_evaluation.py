@@ -1,0 +1,88 @@
+"""The confusion matrix of an evaluation: rows the truth, columns the prediction, void nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+from toy import TEST, benchmark, make
+
+from bench.planning import Request
+from bench.session import run
+from benchmarks.streams import load_benchmark
+from reports.metrics import class_iou
+from strategies.evaluation import ConfusionMeter, confusion_matrix
+from strategies.finetune import Finetune
+
+VOID = 255
+
+
+def test_rows_are_the_truth_and_columns_the_prediction() -> None:
+    truth = torch.tensor([[[0, 0, 1], [1, 1, 2]], [[2, VOID, 0], [1, VOID, 2]]])
+    prediction = torch.tensor([[[0, 1, 1], [0, 0, 2]], [[2, 1, 0], [2, 0, 0]]])
+    matrix = confusion_matrix(prediction, truth, 4)
+    assert matrix.dtype == torch.int64
+    assert matrix.tolist() == [[2, 1, 0, 0], [2, 1, 1, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
+
+
+class SeesTheFirstClass(Finetune):
+    """Predicts label 1 wherever it looks."""
+
+    def predict(self, strategy: Any) -> Tensor:
+        scores = torch.zeros(len(strategy.mb_x), strategy.network.outputs, *strategy.mb_x.shape[2:])
+        scores[:, 1] = 1.0
+        return scores
+
+
+def test_an_evaluation_counts_every_image_of_its_stream_once_and_begins_anew() -> None:
+    meter = ConfusionMeter()
+    template = make(SeesTheFirstClass, [meter], settings=["evaluation.batch_size=2"])
+    template.eval(benchmark().test_stream[0])
+    first = meter.matrix
+    template.eval(benchmark().test_stream[0])
+    assert first.dtype == np.int64
+    np.testing.assert_array_equal(meter.matrix, first)
+    # Of step 0 are the classes 3, 1, 5. An image is 16 x 16; a class in it is 5 x 5 pixels within 24 of void.
+    shown = [[c for c in (3, 1, 5) if c in classes] for classes in TEST if {3, 1, 5} & set(classes)]
+    squares = [sum(c in classes for classes in shown) for c in (3, 1, 5)]
+    drawn = sum(len(classes) for classes in TEST if {3, 1, 5} & set(classes))
+    background = 16 * 16 * len(shown) - 49 * drawn + 25 * (drawn - sum(squares))
+    assert first.tolist() == [[0, n, 0, 0] for n in (background, *(25 * n for n in squares))]
+
+
+@pytest.fixture(scope="module")
+def finished(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run that keeps its predictions of all 40 test images."""
+    assignments = ("data.size=24", "base.epochs=2", "base.batch_size=8", "evaluation.pictures=40")
+    out = tmp_path_factory.mktemp("out")
+    request = Request(
+        "finetune", "voc-15-5-disjoint", data_root, preset="small", assignments=assignments, out=out, jobs=1
+    )
+    result = run(request, Console(quiet=True))
+    return result.runs[0]
+
+
+def test_a_runs_matrices_have_the_data_sets_labels_as_rows_and_the_kept_predictions_as_columns(
+    finished: Any, data_root: Path
+) -> None:
+    data = load_benchmark("voc-15-5-disjoint", data_root, size=24).test_stream[1].data
+    matrix = np.zeros((21, 21), dtype=int)
+    for i, name in enumerate(data.ids):
+        truth = data[i][1].numpy()
+        predicted = np.array(Image.open(finished.path / "predictions" / "step-1" / f"{name}.png"))
+        for pair in zip(truth[truth != VOID].tolist(), predicted[truth != VOID].tolist(), strict=True):
+            matrix[pair] += 1
+    assert (matrix != matrix.T).any()
+    written = np.loadtxt(finished.path / "confusion" / "step-1.csv", delimiter=",", skiprows=1, dtype=int)
+    np.testing.assert_array_equal(written, matrix)
+    hits = matrix.diagonal()
+    there = matrix.sum(0) + matrix.sum(1) > 0
+    by_hand = hits[there] / (matrix.sum(0) + matrix.sum(1) - hits)[there]
+    np.testing.assert_allclose(class_iou(finished.confusions[-1])[there], by_hand)
+    assert finished.steps[-1]["miou"] == pytest.approx(100 * by_hand.mean(), abs=1e-4)
