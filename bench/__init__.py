@@ -52,12 +52,13 @@ def run(
     """
     from rich.console import Console
 
+    from bench.config import with_own_option
     from bench.planning import Request
     from bench.session import run as run_request
 
     assignments = [f"{key}={value}" for key, value in (settings or {}).items()]
     if memory is not None:
-        assignments.append(f"memory.size={memory}")
+        assignments = with_own_option(assignments, "memory.size", memory, "memory")
     request = Request(
         strategies=strategies,
         scenario=scenario,

@@ -133,12 +133,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from bench.config import with_own_option
     from bench.planning import request_of
     from bench.session import run, say_end
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     if options.memory is not None:
-        options.set.append(f"memory.size={options.memory}")
+        options.set = with_own_option(options.set, "memory.size", options.memory, "--memory")
     result = run(request_of(options, strategies=options.strategies, scenario=options.scenario), console)
     try:
         if result.runs:

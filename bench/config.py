@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
+from bench.plain_yaml import AmbiguousYamlError, parse_yaml
 from strategies.protocol import STRICT, NetworkName, OnlineProtocol, Precision
 from strategies.registry import BrokenStrategyError, UnknownStrategyError, entry_point, method_class
 
@@ -193,10 +194,7 @@ def _parse_strategy(text: str) -> StrategyRequest:
     except UnknownStrategyError as error:
         raise RequestError(str(error)) from None
     pairs = [_pair(p, f"strategy '{text}'") for p in (match[2] or "").split(",") if p.strip()]
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise RequestError(f"strategy '{text}': {key} is given more than once")
+    _require_once([key for key, _ in pairs], f"strategy '{text}'")
     return StrategyRequest(match[1], tuple(sorted(pairs)))
 
 
@@ -205,7 +203,9 @@ def _pair(text: str, where: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise RequestError(f"{where}: '{text}' is not key=value")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key.strip(), parse_yaml(value)
+    except AmbiguousYamlError as error:
+        raise RequestError(f"{where}: '{text}': {error}") from None
     except yaml.YAMLError:
         raise RequestError(f"{where}: cannot read the value of '{text}'") from None
 
@@ -259,13 +259,32 @@ def _merged_settings(scenario: str, preset: str | None, file: Path | None, assig
     settings = _for_scenario(read_yaml(importlib.resources.files("bench") / "presets" / f"{chosen}.yaml"), scenario)
     if file is not None:
         settings = _merged(settings, _for_scenario(read_yaml(file), scenario))
-    for text in (part for given in assignments for part in _BETWEEN_ASSIGNMENTS.split(given)):
-        key, value = _pair(text, "--set")
-        nested: Any = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        settings = _merged(settings, nested)
+    for given in assignments:
+        pairs = [_pair(text, "--set") for text in _BETWEEN_ASSIGNMENTS.split(given)]
+        _require_once([key for key, _ in pairs], f"--set {given}")
+        for key, value in pairs:
+            nested: Any = value
+            for part in reversed(key.split(".")):
+                nested = {part: nested}
+            settings = _merged(settings, nested)
     return settings
+
+
+def _require_once(keys: Sequence[str], where: str) -> None:
+    """Raise `RequestError` where a key stands among the others once more."""
+    for key in keys:
+        if keys.count(key) > 1:
+            raise RequestError(f"{where}: {key} is given more than once")
+
+
+def with_own_option(assignments: Sequence[str], key: str, value: object, option: str) -> list[str]:
+    """Return the assignments and one that an option of its own makes; `RequestError` where they have another value."""
+    for given in assignments:
+        for text in _BETWEEN_ASSIGNMENTS.split(given):
+            name, _, other = text.partition("=")
+            if name.strip() == key and other.strip() != str(value):
+                raise RequestError(f"{option} {value} and --set {text.strip()}: give one of them")
+    return [*assignments, f"{key}={value}"]
 
 
 def _check_together(config: Config) -> None:
@@ -286,11 +305,13 @@ def _check_together(config: Config) -> None:
 def read_yaml(path: Any) -> Settings:
     """Return the mapping in a plain YAML file; raise `RequestError` where it is something else."""
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = parse_yaml(path.read_text())
     except OSError as error:
         raise RequestError(f"cannot read the settings {path} ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise RequestError(f"{path} is not text ({error.reason})") from None
+    except AmbiguousYamlError as error:
+        raise RequestError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         raise RequestError(f"{path} is not plain YAML ({' '.join(str(error).split())})") from None
     if settings is None:

@@ -23,6 +23,7 @@ from bench.config import (
     parse_loggers,
     parse_strategies,
     resolve_config,
+    with_own_option,
 )
 from bench.devices import gpus_of, require_devices, resolved_device, submitted_device
 from bench.folders import finished_at, out_of, require_writable
@@ -67,7 +68,9 @@ class Request:
 
 def request_of(options: argparse.Namespace, strategies: str | Sequence[str], scenario: str) -> Request:
     """Return the request of a command line that has `bench.arguments.add_run_settings`."""
-    devices = [] if options.devices is None else [f"base.devices={options.devices}"]
+    assignments = options.set
+    if options.devices is not None:
+        assignments = with_own_option(assignments, "base.devices", options.devices, "--devices")
     return Request(
         strategies=strategies,
         scenario=scenario,
@@ -75,7 +78,7 @@ def request_of(options: argparse.Namespace, strategies: str | Sequence[str], sce
         seeds=options.seeds,
         preset=options.preset,
         config=options.config,
-        assignments=[*options.set, *devices],
+        assignments=assignments,
         device=options.device,
         out=options.out,
         jobs=options.jobs,

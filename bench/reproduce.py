@@ -14,6 +14,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from bench.config import with_own_option
 from bench.planning import Plan, Request
 from bench.session import Result, execute, prepare_all
 from benchmarks.cache import cache_folder
@@ -39,7 +40,7 @@ def requests_for(tables: Sequence[int], on: str, common: Request) -> list[Reques
             common,
             scenario=scenario,
             strategies=list(labels),
-            assignments=[*common.assignments, f"memory.size={memory}"],
+            assignments=with_own_option(common.assignments, "memory.size", memory, "the tables' memory.size"),
             prefix=f"{scenario} BM {memory} ",
         )
         for (scenario, memory), labels in strategies.items()

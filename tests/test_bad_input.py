@@ -226,7 +226,7 @@ def test_other_commands_refuse_in_one_line(refuse: Refuse, arguments: list[str])
         (b"\xff\xfe\x00\x01binary", "settings.yaml"),
         (b"\x89PNG\r\n\x1a\n\x00", "settings.yaml"),
         (b"base: {epochs: 1}\n---\nbase: {epochs: 2}\n", "settings.yaml"),
-        (b"a: &a [*a]\n", "unknown setting a"),
+        (b"a: &a [*a]\n", "a.0 stands within itself"),
     ],
 )
 def test_a_wrong_settings_file_is_named(run: Refuse, tmp_path: Path, content: bytes, named: str) -> None:
