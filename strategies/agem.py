@@ -11,7 +11,7 @@ from torch import Tensor
 
 from strategies.losses import cross_entropy
 from strategies.memory import Reservoir, StreamMemory
-from strategies.method import StreamReplay
+from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
 from strategies.network import batch_statistics
 from strategies.protocol import STRICT
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, config=STRICT)
-class AgemParameters:
-    """agem has no hyper-parameters beside the memory's size."""
+class AgemParameters(CrossEntropyParameters):
+    """agem has no others beside the memory's size."""
 
 
-class Agem(StreamReplay):
+class Agem(CrossEntropy, StreamReplay):
     """If g . g_ref < 0: g <- g - (g . g_ref / g_ref . g_ref) g_ref [7]; reservoir memory.
 
     The incoming pass moves BatchNorm's statistics; the memory pass normalises by its own batch and stores
@@ -44,9 +44,10 @@ class Agem(StreamReplay):
         exemplars = self.draw(len(strategy.mb_x))
         self.reference: Sequence[Tensor] | None = None
         if exemplars:
-            images, labels, _, _ = strategy.load(exemplars)
+            images, labels, steps, _ = strategy.load(exemplars)
+            targets = self.targets(strategy, labels, steps)
             with batch_statistics(strategy.network):
-                self.reference = strategy.gradient(cross_entropy(strategy.network(images), labels))
+                self.reference = strategy.gradient(cross_entropy(strategy.network(images), targets))
 
     def after_backward(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
         """Project the incoming batch's gradient."""

@@ -8,9 +8,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from strategies.losses import class_confidences, cross_entropy, distillation
+from strategies.losses import class_confidences, distillation
 from strategies.memory import ConfidenceMemory, Exemplar
-from strategies.method import Distilling
+from strategies.method import CrossEntropy, CrossEntropyParameters, Distilling
 from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, config=STRICT)
-class CorisegParameters:
+class CorisegParameters(CrossEntropyParameters):
     """Hyper-parameters of CoRiSeg."""
 
     distillation_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the distillation beside the cross-entropy (choice)."""
 
 
-class Coriseg(Distilling):
+class Coriseg(CrossEntropy, Distilling):
     """Cross-entropy on incoming and memory images, distillation from the previous step's model on memory
     images [24]; the memory keeps, balanced over classes, the images that are predicted most confidently
-    when they arrive (METHODS, coriseg).
+    when they arrive (METHODS, coriseg). The distillation is on unlabelled pixels too, whatever the cross-entropy
+    makes of these: there it is what keeps the known classes (choice).
     """
 
     citation: ClassVar[str] = "Ozdemir et al., Learn the New, Keep the Old, MICCAI 2018 (CoRiSeg [24])"
@@ -59,7 +60,7 @@ class Coriseg(Distilling):
     def loss(self, strategy: OnlineTemplate) -> Tensor:
         """Return cross-entropy + weight x distillation on the memory images."""
         logits, labels = strategy.mb_output, strategy.mb_y
-        loss = cross_entropy(logits, labels)
+        loss = super().loss(strategy)
         kept = strategy.is_memory
         if kept.any():
             old_logits = self.old_logits(strategy.mb_x[kept])

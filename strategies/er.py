@@ -1,4 +1,4 @@
-"""ER, experience replay: cross-entropy on incoming and memory images with their stored label maps."""
+"""ER, experience replay: cross-entropy on incoming and memory images with the annotations they arrived with."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from strategies.memory import Reservoir, StreamMemory
-from strategies.method import StreamReplay
+from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
 from strategies.protocol import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
-class ErParameters:
-    """er has no hyper-parameters beside the memory's size."""
+class ErParameters(CrossEntropyParameters):
+    """er has no others beside the memory's size."""
 
 
-class Er(StreamReplay):
+class Er(CrossEntropy, StreamReplay):
     """Reservoir memory, uniform draws without replacement, cross-entropy on all images [8]."""
 
     citation: ClassVar[str] = "Chaudhry et al., On Tiny Episodic Memories in Continual Learning, 2019"

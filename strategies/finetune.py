@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from strategies.method import Method
+from strategies.method import CrossEntropy, CrossEntropyParameters
 from strategies.protocol import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
-class FinetuneParameters:
-    """finetune has no hyper-parameters."""
+class FinetuneParameters(CrossEntropyParameters):
+    """finetune's default is the other one: without memory, `ignore` leaves nothing that holds the new classes back."""
+
+    unlabelled: Literal["ignore", "background"] = "background"
 
 
-class Finetune(Method):
+class Finetune(CrossEntropy):
     """Cross-entropy on the incoming images alone."""
 
     citation: ClassVar[str] = "reference"

@@ -38,6 +38,15 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum") / pixel_count(labels)
 
 
+def without_unlabelled(labels: Tensor, steps: Tensor) -> Tensor:
+    """Return the labels (B, H, W) with label 0 void in the images annotated at an increment, `steps` (B,) above 0.
+
+    There it may be any class that the increment does not annotate; in the base step's images it is the background,
+    as in the base training (METHODS, unlabelled pixels).
+    """
+    return labels.masked_fill((labels == BACKGROUND) & (steps > 0)[:, None, None], VOID)
+
+
 def image_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Return (B,), each image's mean over its non-void pixels of -log p(label), 0 where all are void."""
     losses = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").sum((1, 2))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from strategies.losses import cross_entropy
+from strategies.losses import cross_entropy, without_unlabelled
 from strategies.memory import Exemplar, Memory, StreamMemory
 from strategies.network import SegmentationNetwork
-from strategies.protocol import BaseRecipe
+from strategies.protocol import STRICT, BaseRecipe
 
 if TYPE_CHECKING:
     from strategies.template import OnlineTemplate
@@ -82,6 +83,34 @@ class Method(SupervisedPlugin):
 
     def load_state_dict(self, strategy: OnlineTemplate, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned; tensors come on the CPU."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class CrossEntropyParameters:
+    """Hyper-parameters of every method with a cross-entropy on the label maps."""
+
+    unlabelled: Literal["ignore", "background"] = "ignore"
+    """Label 0 of an image annotated at an increment is void in the cross-entropy, or the background (as in MiB's
+    FT); the paper calls these pixels unlabelled and does not say (choice; METHODS, unlabelled pixels)."""
+
+
+class CrossEntropy(Method):
+    """A method with a cross-entropy on the label maps, and an option for what is unlabelled in them."""
+
+    parameters: CrossEntropyParameters
+
+    def targets(self, strategy: OnlineTemplate, labels: Tensor, steps: Tensor) -> Tensor:
+        """Return the labels (B, H, W) of the cross-entropy, for images annotated at `steps` (B,).
+
+        Where steps annotate every class seen so far (`sequential`), label 0 is the background, as in the base step.
+        """
+        if self.parameters.unlabelled == "background" or strategy.experience.annotates_all_seen:
+            return labels
+        return without_unlabelled(labels, steps)
+
+    def loss(self, strategy: OnlineTemplate) -> Tensor:
+        """Return the cross-entropy of the mini-batch."""
+        return cross_entropy(strategy.mb_output, self.targets(strategy, strategy.mb_y, strategy.mb_step))
 
 
 class Replay(Method):

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from strategies.losses import cross_entropy, image_losses
 from strategies.memory import Reservoir, StreamMemory
-from strategies.method import StreamReplay
+from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
 from strategies.network import batch_statistics, evaluation_mode
 from strategies.protocol import STRICT
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, config=STRICT)
-class MirParameters:
+class MirParameters(CrossEntropyParameters):
     """Hyper-parameters of MIR."""
 
     candidates: Annotated[int, Field(ge=1)] = 50
     """Memory images, drawn at random, among which the most interfered are looked for (choice)."""
 
 
-class Mir(StreamReplay):
+class Mir(CrossEntropy, StreamReplay):
     """Cross-entropy on the incoming images and the candidates whose mean pixel loss rises most under a
     virtual plain SGD step on the incoming ones [2]; reservoir memory.
 
@@ -53,16 +53,21 @@ class Mir(StreamReplay):
         if not drawn:
             return
         candidates = strategy.load(drawn)
-        rise = interference(strategy, candidates[0], candidates[1])
+        images, labels, steps, _ = candidates
+        incoming = self.targets(strategy, strategy.mb_y, strategy.mb_step)
+        rise = interference(strategy, incoming, images, self.targets(strategy, labels, steps))
         chosen = rise.topk(min(len(strategy.mb_x), len(drawn))).indices
         strategy.join([part[chosen] for part in candidates])
 
 
-def interference(strategy: OnlineTemplate, images: Tensor, labels: Tensor) -> Tensor:
-    """Return (B,), by how much each image's loss rises under the virtual step on the incoming batch."""
+def interference(strategy: OnlineTemplate, incoming: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    """Return (B,), by how much each image's loss rises under the virtual step on the incoming batch.
+
+    `incoming` are the labels of the incoming batch, `labels` those of `images`.
+    """
     network = strategy.network
     with batch_statistics(network):
-        gradient = strategy.gradient(cross_entropy(network(strategy.mb_x), strategy.mb_y))
+        gradient = strategy.gradient(cross_entropy(network(strategy.mb_x), incoming))
     with torch.no_grad(), evaluation_mode(network):
         before = image_losses(network(images), labels)
         lr = strategy.protocol.lr

@@ -10,9 +10,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from strategies.losses import class_confidences, composite_loss, cross_entropy, relabel
+from strategies.losses import class_confidences, composite_loss, relabel
 from strategies.memory import POLICIES, Exemplar, StreamMemory
-from strategies.method import StreamReplay
+from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
 from strategies.network import evaluation_mode
 from strategies.protocol import STRICT, BaseRecipe
 
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, config=STRICT)
-class OursParameters:
-    """Hyper-parameters of the EM method; the defaults are the paper's for VOC (Sec. 4.2)."""
+class OursParameters(CrossEntropyParameters):
+    """Hyper-parameters of the EM method; the defaults are the paper's for VOC (Sec. 4.2).
+
+    `unlabelled` is of the cross-entropy alone: the composite loss has its own answer.
+    """
 
     delta: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Probability above which a pixel is relabelled (E-step)."""
@@ -42,7 +45,7 @@ class OursParameters:
     """Whether the M-step's forward pass serves the E-step too, or one of its own in eval mode does."""
 
 
-class Ours(StreamReplay):
+class Ours(CrossEntropy, StreamReplay):
     """Dynamic sampling, E-step, M-step, class-balanced memory: one update per incoming batch."""
 
     citation: ClassVar[str] = "An EM Framework for Online Incremental Learning of Semantic Segmentation, ACM MM 2021"
@@ -97,7 +100,7 @@ class Ours(StreamReplay):
         posterior = log_p.detach() if self.parameters.e_step == "shared" else self._separate
         self._update_confidence(posterior, labels)
         if self.parameters.loss == "cross-entropy":
-            return cross_entropy(strategy.mb_output, labels)
+            return super().loss(strategy)
         own = strategy.own
         relabelled = relabel(posterior, labels, own, self.parameters.delta)
         return composite_loss(log_p, labels, relabelled, own, self.parameters.gamma)
