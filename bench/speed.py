@@ -118,6 +118,7 @@ def _bare_er(network: SegmentationNetwork, config: Config, benchmark: Segmentati
     from torch.nn.functional import cross_entropy
 
     from bench.base import augmentation
+    from strategies.losses import without_unlabelled
     from strategies.memory import Reservoir
 
     base, step = (benchmark.train_stream[t].data for t in (0, 1))
@@ -131,12 +132,14 @@ def _bare_er(network: SegmentationNetwork, config: Config, benchmark: Segmentati
     network.train()
     started = time.perf_counter()
     batches = step.batches(p.batch_size, range(len(step)), augment)
-    for images, labels, _, indices in batches:
-        kept = [e.load(augment, rng) for e in memory.draw(len(images))]
+    for images, labels, steps, indices in batches:
+        drawn = memory.draw(len(images))
+        kept = [e.load(augment, rng) for e in drawn]
         x = torch.cat([images, torch.stack([image for image, _ in kept])])
         y = torch.cat([labels, torch.stack([label for _, label in kept])])
+        targets = without_unlabelled(y, torch.cat([steps, torch.tensor([e.step for e in drawn])]))
         optimizer.zero_grad()
-        torch.autograd.backward(cross_entropy(network(x), y, ignore_index=255))
+        torch.autograd.backward(cross_entropy(network(x), targets, ignore_index=255))
         optimizer.step()
         for i in indices.tolist():
             memory.offer(step.exemplar(i), 16)

@@ -245,7 +245,7 @@ def test_the_loss_is_cross_entropy_on_all_images_and_distillation_on_memory_imag
         kept = np.array(iteration.indices) < 0
         assert 0 < kept.sum() == len(kept) / 2
         old = old_logits(done, iteration)
-        expected = reference.cross_entropy(iteration.logits, iteration.planted) + WEIGHT * distilled(
+        expected = reference.cross_entropy(iteration.logits, iteration.told) + WEIGHT * distilled(
             iteration.logits[kept], old[kept], iteration.planted[kept]
         )
         assert iteration.loss == pytest.approx(expected, rel=FLOAT32)
@@ -257,10 +257,10 @@ def test_incoming_images_get_the_gradient_of_cross_entropy_alone_and_memory_imag
     """d / d logit: (p - 1[label]) / pixels, and for old outputs w (p_old - q) / pixels of memory images."""
     done, _ = observed()
     for iteration in done.iterations:
-        labels, counted = iteration.planted, iteration.planted != VOID
+        labels, told, counted = iteration.told, iteration.told != VOID, iteration.planted != VOID
         p = np.exp(log_softmax(iteration.logits))
         one_hot = np.stack([labels == c for c in range(p.shape[1])], axis=1)
-        expected = (p - one_hot) * counted[:, None] / counted.sum()
+        expected = (p - one_hot) * told[:, None] / told.sum()
         old = old_logits(done, iteration)
         for i in np.flatnonzero(np.array(iteration.indices) < 0):
             known = old.shape[1]
@@ -297,4 +297,4 @@ def test_without_memory_images_the_loss_is_the_cross_entropy() -> None:
     template.train(benchmark().train_stream[1], eval_streams=[])
     for iteration in onlooker.iterations:
         assert iteration.replayed == []
-        assert iteration.loss == pytest.approx(reference.cross_entropy(iteration.logits, iteration.planted), FLOAT32)
+        assert iteration.loss == pytest.approx(reference.cross_entropy(iteration.logits, iteration.told), FLOAT32)

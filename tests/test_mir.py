@@ -13,7 +13,7 @@ import pytest
 import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
-from toy import BATCHES, VOID, Loads, Onlooker, annotation, arrivals, benchmark, make, mean_nll, rerun, train
+from toy import BATCHES, VOID, Loads, Onlooker, annotation, arrivals, benchmark, make, mean_nll, rerun, told, train
 
 from strategies.mir import interference
 from strategies.network import LinearHead, SegmentationNetwork
@@ -54,7 +54,7 @@ def test_interference_by_hand_is_per_image_and_not_per_pixel() -> None:
     strategy = stand_in(picture([1] * 4)[None], torch.ones(1, 2, 2, dtype=torch.long))
     images = torch.stack([picture(v) for v in ([1, 9, 9, 9], [0] * 4, [0] * 4, [5] * 4)])
     labels = torch.tensor([[0, VOID, VOID, VOID], [0] * 4, [1] * 4, [VOID] * 4]).view(4, 2, 2)
-    rise = interference(strategy, images, labels)
+    rise = interference(strategy, strategy.mb_y, images, labels)
     assert rise.tolist() == pytest.approx([1.43378, 0.62011, -0.37989, 0.0], abs=1e-5)
     assert rise[3] == 0
     assert rise.argsort(descending=True).tolist() == [0, 1, 3, 2]
@@ -96,6 +96,11 @@ def exhaustive(
     return np.array(means), np.array(sums)
 
 
+def known(batch: Sequence[Tensor]) -> list[Tensor]:
+    """Its images, and the labels that the cross-entropy takes by default."""
+    return [batch[0], torch.from_numpy(told(*batch[1:3]))]
+
+
 def candidates_of(template: Any, step: int) -> tuple[list[Tensor], list[Tensor]]:
     """A batch of a step, and memory images of the base step with ever more of their pixels made void."""
     base = benchmark().train_stream[0].data
@@ -116,7 +121,7 @@ def test_interference_equals_the_exhaustive_computation(mode: str) -> None:
     template.network.grow(1)
     incoming, candidates = candidates_of(template, 1)
     template.mbatch = incoming
-    rise = interference(template, *candidates[:2]).double().numpy()
+    rise = interference(template, incoming[1], *candidates[:2]).double().numpy()
     means, sums = exhaustive(template.network, incoming, candidates)
     np.testing.assert_allclose(rise, means, rtol=1e-3, atol=1e-3 * np.abs(means).max())
     assert rise[5] == 0
@@ -207,7 +212,8 @@ def test_the_images_joined_are_the_most_interfered_of_exactly_the_candidates_dra
     for network, (exemplars, candidates), joined in zip(look.networks, loads.batches, look.joined, strict=True):
         count = len(joined[0]) // 2
         assert len(exemplars) == len({id(e) for e in exemplars}) == len(candidates[0]) == 7
-        means, _ = exhaustive(network, [part[:count] for part in joined], candidates)
+        incoming = [part[:count] for part in joined]
+        means, _ = exhaustive(network, known(incoming), known(candidates))
         best = np.argsort(-means)[:count]
         found = [
             next(i for i in range(7) if torch.equal(candidates[0][i], image) and torch.equal(candidates[1][i], labels))

@@ -113,6 +113,12 @@ def annotation(image_id: str, tau: int) -> np.ndarray:
     return labels
 
 
+def told(labels: Any, tau: Any) -> np.ndarray:
+    """What the cross-entropy takes of annotations (B, H, W) by default: nothing of label 0 where tau > 0."""
+    labels, tau = np.asarray(labels), np.asarray(tau)
+    return np.where((labels == 0) & (tau[:, None, None] > 0), VOID, labels)
+
+
 def arrivals(step: int) -> set[str]:
     """The images of a step in the overlapped setup: those with a pixel of its classes."""
     return {f"train-{i}" for i, classes in enumerate(TRAIN) if set(classes) & set(GROUPS[step])}
@@ -171,6 +177,11 @@ class Iteration:
                 for name, tau, mirrored in zip(self.ids, self.tau.tolist(), self.mirrored, strict=True)
             ]
         )
+
+    @property
+    def told(self) -> np.ndarray:
+        """What the cross-entropy takes of them by default."""
+        return told(self.planted, self.tau)
 
     @property
     def arguments(self) -> dict[str, Any]:
