@@ -8,11 +8,10 @@ step t with every class known by then.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,13 +20,14 @@ from avalanche.benchmarks.scenarios import EagerCLStream
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from benchmarks.augmentation import Augmentation, View, normalised
 from benchmarks.division import tested_images
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.labels import BACKGROUND, VOID, label_table
+from benchmarks.loading import Batches
 from benchmarks.packing import Progress, Reader, readers
 from benchmarks.scenarios import Scenario, held_out, load_scenario, training_parts
 
@@ -125,7 +125,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         seed: Sequence[int] = (0,),
         workers: int = 0,
         share: tuple[int, int] = (0, 1),
-    ) -> DataLoader[Any]:
+    ) -> Batches:
         """Return batches [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B].
 
         The augmentation of each image depends on `seed` and its place in `order` alone, so that any number
@@ -134,34 +134,26 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         """
         workers = workers if self._pixels.kept else max(1, workers)
         picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed))
-        workers = min(workers, os.cpu_count() or 1)
         first, every = share
-        starts = range(0, len(picks), batch_size)
-        shares = [list(range(len(picks))[start : start + batch_size][first::every]) for start in starts]
-        return DataLoader(
-            picks,
-            batch_sampler=[positions for positions in shares if positions],
-            num_workers=workers,
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            collate_fn=collate,
-            generator=torch.Generator(),
-            pin_memory=torch.cuda.is_available(),
-        )
+        starts = range(0, len(picks.order), batch_size)
+        shares = [range(len(picks.order))[start : start + batch_size][first::every] for start in starts]
+        return Batches(picks.batch, [places for places in shares if places], min(workers, os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
-class _Picks(Dataset[tuple[Tensor, Tensor, int, int]]):
+class _Picks:
     data: AnnotatedImages
     order: Sequence[int]
     augmentation: Augmentation | None
     seed: tuple[int, ...]
 
-    def __len__(self) -> int:
-        return len(self.order)
+    def batch(self, places: Sequence[int]) -> list[Tensor]:
+        """Return the batch of the images at some places of the order."""
+        return collate([self._sample(place) for place in places])
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int, int]:
-        index = int(self.order[position])
-        rng = np.random.default_rng([*self.seed, position])
+    def _sample(self, place: int) -> tuple[Tensor, Tensor, int, int]:
+        index = int(self.order[place])
+        rng = np.random.default_rng([*self.seed, place])
         return *self.data.sample(index, self.augmentation, rng), self.data.step, index
 
 
