@@ -5,21 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from toy import benchmark
+from toy import benchmark, mean_nll
 
 import bench.base
-from bench.base import learning_rate, train_base
+from bench.base import BaseTraining, learning_rate, train_base
 from bench.checkpoint import Checkpoint
 from bench.config import resolve_config
+from bench.events import Event
+from bench.spec import derived_seed
+from benchmarks.augmentation import Augmentation
+from strategies.losses import one_vs_rest
+from strategies.network import SegmentationNetwork, build_network
 from strategies.protocol import BaseRecipe
 
 WARM = {"base.lr": 0.8, "base.warmup_steps": 4, "base.poly_power": 2}
 
 
+QUICK = {"base.epochs": 2, "base.batch_size": 4}
+"""Of the ten images of the toy's step 1: batches of 4, 4, 2, six updates in all."""
+
+
 def config(**settings: Any) -> Any:
     return resolve_config("shapes", None, None, [f"{key}={value}" for key, value in settings.items()])
+
+
+def trained(
+    folder: Path, settings: Any, recipe: BaseRecipe | None = None, seed: int = 0, events: list[Event] | None = None
+) -> BaseTraining:
+    data, heard = benchmark().train_stream[1].data, [] if events is None else events
+    assert len(data) == 10
+    checkpoint = Checkpoint(folder / "training.ckpt", {})
+    cpu = torch.device("cpu")
+    return train_base(data, 4, settings, recipe or BaseRecipe(), seed, cpu, "base", heard.append, checkpoint)
+
+
+# --------------------------------------------------------------------------------------- the learning rate
 
 
 @pytest.mark.parametrize(
@@ -59,10 +82,59 @@ def test_the_updates_of_all_epochs_follow_one_schedule(monkeypatch: pytest.Monke
         return optimizer
 
     monkeypatch.setattr(bench.base, "_optimizer", watched)
-    data = benchmark().train_stream[1].data
-    assert len(data) == 10  # batches of 4, 4, 2: six updates in two epochs
-    settings = config(**{**WARM, "base.epochs": 2, "base.batch_size": 4, "base.warmup_steps": 2})
-    checkpoint = Checkpoint(tmp_path / "training.ckpt", {})
-    train_base(data, 4, settings, BaseRecipe(), 0, torch.device("cpu"), "base", lambda event: None, checkpoint)
+    trained(tmp_path, config(**{**WARM, **QUICK, "base.warmup_steps": 2}))
     by_hand = [0.8 * share for share in (1 / 2, 25 / 36, 16 / 36, 9 / 36, 4 / 36, 1 / 36)]
     assert rates == pytest.approx(by_hand, rel=1e-12)
+
+
+# --------------------------------------------------------------------------------------- the updates
+
+
+def by_hand(recipe: BaseRecipe, optimizer: Any, loss_of: Any, seed: int) -> SegmentationNetwork:
+    """METHODS, Protocol: two epochs over all images in random order, the rates 0.02 (1 - i / 6)."""
+    torch.manual_seed(derived_seed("base", seed, "initialisation"))
+    network = build_network("small", 4, recipe.head, recipe.tau).train()
+    network.to(memory_format=torch.channels_last)
+    steps, data = optimizer(network.parameters()), benchmark().train_stream[1].data
+    for epoch in range(2):
+        order = np.random.default_rng([derived_seed("base", seed, "order"), epoch]).permutation(10)
+        key = (derived_seed("base", seed, "augmentation"), epoch)
+        batches = data.batches(4, order.tolist(), Augmentation((0.5, 2.0), 16, True), key)
+        for i, (images, labels, _, _) in enumerate(batches, 3 * epoch):
+            steps.param_groups[0]["lr"] = 0.02 * (1 - i / 6)
+            steps.zero_grad()
+            loss_of(network(images), labels).backward()
+            steps.step()
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "recipe", "loss_of"),
+    [
+        (
+            "sgd",
+            lambda of: torch.optim.SGD(of, 1.0, momentum=0.8, weight_decay=0.1),
+            BaseRecipe(),
+            mean_nll,
+        ),
+        (
+            "adamw",
+            lambda of: torch.optim.AdamW(of, 1.0, weight_decay=0.1),
+            BaseRecipe("cosine", "sigmoid-bce", 5.0),
+            one_vs_rest,
+        ),
+    ],
+)
+def test_a_base_training_ends_with_the_weights_of_the_updates_written_out(
+    name: str, optimizer: Any, recipe: BaseRecipe, loss_of: Any, tmp_path: Path
+) -> None:
+    settings = {"base.optimizer": name, "base.lr": 0.02, "base.momentum": 0.8, "base.weight_decay": 0.1}
+    settings |= {"base.warmup_steps": 0, "base.poly_power": 1, "data.scale": [0.5, 2.0], "data.crop": 16, **QUICK}
+    training = trained(tmp_path, config(**settings), recipe, seed=3)
+    expected = by_hand(recipe, optimizer, loss_of, seed=3).state_dict()
+    found = training.network.state_dict()
+    assert found.keys() == expected.keys()
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-5)
+    assert not any(module.training for module in training.network.modules())
+    assert training.epochs == 2 and training.seconds > 0

@@ -160,6 +160,15 @@ def test_own_classes_are_those_of_the_images_step_and_never_the_background() -> 
     ]
 
 
+def test_an_annotation_of_all_classes_seen_tells_of_those_of_the_images_step_and_before() -> None:
+    own = losses.own_classes(torch.tensor([1, 0, 2]), torch.tensor([-1, 0, 0, 1, 2]), all_seen=True)
+    assert own.tolist() == [
+        [False, True, True, True, False],
+        [False, True, True, False, False],
+        [False, True, True, True, True],
+    ]
+
+
 def test_pixel_count_leaves_void_out_and_is_at_least_one() -> None:
     assert losses.pixel_count(torch.tensor([[[0, 255], [3, 255]]])).item() == 2
     assert losses.pixel_count(torch.full((1, 2, 2), 255)).item() == 1
@@ -280,6 +289,8 @@ def test_relabel_keeps_annotated_pixels_whatever_is_predicted_there() -> None:
 @every_seed
 def test_image_losses_are_each_images_own_cross_entropy(seed: int) -> None:
     batch = random_batch([[1, 2], [3]], seed)
+    batch.labels[1] = 255
+    batch.labels[1, 0, 0] = 2  # a single pixel that counts
     batch.labels[2] = 255
     values = losses.image_losses(batch.logits, batch.labels).tolist()
     arrays = batch.arrays
@@ -291,6 +302,10 @@ def test_one_hot_is_one_at_each_pixels_label_and_nothing_at_void() -> None:
     targets = losses.one_hot(torch.tensor([[[0, 2], [255, 1]]]), 3, torch.float64)
     assert targets.dtype == torch.float64
     assert targets.tolist() == [[[[1, 0], [0, 0]], [[0, 0], [0, 1]], [[0, 1], [0, 0]]]]
+
+
+def test_one_hot_is_made_where_the_labels_are() -> None:
+    assert losses.one_hot(torch.zeros(1, 2, 2, dtype=torch.int64, device="meta"), 3, torch.float32).is_meta
 
 
 @every_seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from scipy.stats import chi2
 
 from benchmarks.packing import Reader
 from benchmarks.streams import AnnotatedImages
-from strategies.memory import POLICIES, ClassBalanced, Memory, Reservoir
+from strategies.memory import POLICIES, ClassBalanced, ConfidenceMemory, HerdingMemory, Memory, Reservoir
 
 TRIALS = 1500
 UNLIKELY = 1e-4
@@ -287,3 +288,48 @@ def test_an_exemplar_keeps_its_step_its_classes_and_its_annotation(policy: type[
     rng = np.random.default_rng(0)
     assert first.load(None, rng)[1].tolist() == [[1, 2, 0], [0, 255, 0]]
     assert second.load(None, rng)[1].tolist() == [[0, 0, 3], [0, 255, 3]]
+
+
+# ------------------------------------------------------------------------------------------------ states
+
+KINDS: tuple[type[Any], ...] = (Reservoir, ClassBalanced, ConfidenceMemory, HerdingMemory)
+
+
+def offer_all(memory: Any, images: range) -> None:
+    """Offer images with one or two of three classes, in the way that the memory asks for."""
+    for i in images:
+        rng = np.random.default_rng([5, i])
+        held = (1 + rng.permutation(3)[: 1 + i % 2]).tolist()
+        exemplar = Fake(str(i), frozenset(held))
+        if isinstance(memory, ConfidenceMemory):
+            memory.offer(exemplar, {c: float(rng.random()) for c in held})
+        elif isinstance(memory, HerdingMemory):
+            memory.offer(exemplar, {c: rng.normal(size=2) + c for c in held}, dict.fromkeys(held, 1 + i % 3))
+        else:
+            memory.offer(exemplar, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_memory_that_takes_over_a_state_goes_on_as_the_one_that_gave_it(kind: type[Any]) -> None:
+    undisturbed, rng = kind(4, np.random.default_rng(1)), np.random.default_rng(0)
+    offer_all(undisturbed, range(9))
+    state = undisturbed.state_dict()
+    kept, before = list(undisturbed.exemplars), copy.deepcopy(state)
+    rng.bit_generator.state = undisturbed.rng.bit_generator.state  # its owner keeps it
+    offer_all(undisturbed, range(9, 30))
+    assert kept != undisturbed.exemplars
+    np.testing.assert_equal(state, before)  # what is kept later changes no state given before
+
+    again = kind(4, rng)
+    again.load_state_dict(state)
+    assert again.exemplars == kept
+    offer_all(again, range(9, 30))
+    assert again.exemplars == undisturbed.exemplars
+    np.testing.assert_equal(again.state_dict(), undisturbed.state_dict())
+
+
+def test_a_memory_knows_the_bytes_of_what_it_keeps() -> None:
+    memory = Reservoir(2, np.random.default_rng(0))
+    for data in two_steps():
+        memory.offer(data.exemplar(0), 3)
+    assert memory.bytes() == 2 * (3 * 2 * 3 + 2 * 3)  # images and annotations of 2 x 3 pixels

@@ -15,8 +15,10 @@ from strategies.mib import share_background
 from strategies.network import (
     CosineHead,
     LinearHead,
+    PooledBatchNorm,
     SegmentationNetwork,
     SmallBackbone,
+    batch_statistics,
     build_network,
     evaluation_mode,
 )
@@ -166,6 +168,41 @@ def test_the_small_network_has_stride_4_and_015_million_parameters() -> None:
     assert count == pytest.approx(0.15e6, rel=0.05)
 
 
+def test_the_small_network_computes_what_its_layers_written_out_compute() -> None:
+    """Stem, residual blocks of dilation 1, 2 and 4, a pyramid with an image-level branch, in eval mode."""
+    backbone = SmallBackbone().double().eval()
+    state = backbone.state_dict()
+    for name, value in state.items():
+        if value.dim() == 1:  # BatchNorm's, so that its place in a layer shows
+            value.copy_(
+                torch.rand_like(value) + 0.5 if name.endswith(("var", "weight")) else torch.randn_like(value) / 4
+            )
+
+    def normal(x: Tensor, name: str) -> Tensor:
+        mean, variance, weight, bias = (
+            state[f"{name}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+
+    def layer(x: Tensor, name: str, stride: int = 1, dilation: int = 1) -> Tensor:
+        weight = state[f"{name}.0.weight"]
+        padding = dilation if weight.shape[-1] == 3 else 0
+        return normal(F.conv2d(x, weight, None, stride, padding, dilation), f"{name}.1")
+
+    x = images(2, 64, 64).double()
+    wanted = layer(layer(x, "stem.0", 2).clamp(min=0), "stem.1", 2).clamp(min=0)
+    for i, dilation in enumerate((1, 2, 4)):
+        name = f"blocks.{i}"
+        inner = layer(layer(wanted, f"{name}.first", 1, dilation).clamp(min=0), f"{name}.second", 1, dilation)
+        skip = wanted if i else F.conv2d(wanted, state[f"{name}.skip.weight"], state[f"{name}.skip.bias"])
+        wanted = (inner + skip).clamp(min=0)
+    image = wanted.mean((2, 3)) @ state["pooled.weight"].T + state["pooled.bias"]
+    near, wide = layer(wanted, "near").clamp(min=0), layer(wanted, "wide", 1, 6).clamp(min=0)
+    wanted = (layer(torch.cat([near, wide], 1), "joined").clamp(min=0) + image[:, :, None, None]).clamp(min=0)
+    torch.testing.assert_close(backbone(x), wanted, rtol=1e-9, atol=1e-12)
+    assert 0.1 < (wanted > 0).double().mean() < 1 and wanted.shape == (2, 64, 16, 16)
+
+
 def test_the_tally_counts_the_passes_of_a_network_and_of_all_its_copies() -> None:
     network = build_network("small", 3)
     network(images(2))
@@ -246,6 +283,34 @@ def test_mib_initialisation_keeps_the_backgrounds_probability_and_every_old_clas
     np.testing.assert_allclose(after[:, 1:4], before[:, 1:4], rtol=1e-10)
     for c in range(4, 4 + new):  # shared equally
         np.testing.assert_allclose(after[:, c], after[:, 0], rtol=1e-10)
+
+
+def test_batch_statistics_normalise_by_the_batch_and_leave_no_trace() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2))
+    layer, evaluating = network[0], network[1].eval()
+    before = copy.deepcopy(network.state_dict())
+    x = torch.randn(3, 2, 4, 4) * 5 + 2
+    with batch_statistics(network):
+        normalised = layer(x)
+        torch.testing.assert_close(evaluating(x), x / (1 + 1e-5) ** 0.5)  # goes on by its running statistics
+    assert normalised.mean((0, 2, 3)).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert normalised.var((0, 2, 3), unbiased=False).tolist() == pytest.approx([1, 1], abs=1e-4)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    layer(x)
+    assert not torch.equal(before["0.running_mean"], layer.running_mean)  # tracked as before the block
+
+
+def test_pooled_batchnorm_takes_its_running_statistics_for_a_single_value_alone() -> None:
+    layer = PooledBatchNorm(2).train()
+    layer.running_mean.copy_(torch.tensor([1.0, 2.0]))
+    layer.running_var.copy_(torch.tensor([4.0, 9.0]))
+    layer.weight.data, layer.bias.data = torch.tensor([3.0, 2.0]), torch.tensor([0.5, -1.0])
+    single = layer(torch.tensor([5.0, 5.0]).view(1, 2, 1, 1)).flatten().tolist()
+    assert single == pytest.approx([3 * 4 / 2 + 0.5, 2 * 3 / 3 - 1], rel=1e-4)
+    assert layer.running_mean.tolist() == [1.0, 2.0]
+    for pair in (torch.tensor([[1.0, 1.0], [3.0, 5.0]]).view(2, 2, 1, 1), torch.rand(1, 2, 1, 2)):
+        assert layer(pair).mean((0, 2, 3)).tolist() == pytest.approx([0.5, -1.0], abs=1e-4)
+    assert layer.running_mean.tolist() != [1.0, 2.0]
 
 
 # ------------------------------------------------------------------------------------- DeepLab-v3 ResNet-101

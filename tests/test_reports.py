@@ -122,6 +122,12 @@ def test_a_mean_over_nothing_is_not_a_number():
     assert math.isnan(mean_iou(np.zeros((3, 3), dtype=int)))
 
 
+@pytest.mark.filterwarnings("error")
+def test_absent_classes_raise_no_warning():
+    assert math.isnan(class_iou(np.zeros((2, 2), dtype=int))[1])
+    assert math.isnan(mean_iou(STEP_1, []))
+
+
 # ---------------------------------------------------------------- a run directory
 
 
