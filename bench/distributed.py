@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import tempfile
 import threading
@@ -27,7 +28,6 @@ from bench.faults import explained_exit
 from bench.pool import POLL_SECONDS, warm_up
 from bench.stopping import Stopped, ask_to_stop, stop_asked
 from benchmarks.labels import VOID
-from benchmarks.loading import sendable
 from strategies.network import PooledBatchNorm, SegmentationNetwork, by_running_statistics
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
@@ -229,7 +229,7 @@ def _child(
         _join_group(rank, threads, rendezvous)
         work(rank, report)
     except Exception as error:
-        ending = _Ending(sendable(error), traceback.format_exc())
+        ending = _Ending(_sendable(error), traceback.format_exc())
     with suppress(OSError):
         pipe.send(ending)
     threading.Event().wait()
@@ -242,6 +242,14 @@ def _heed_launcher(pipe: Connection) -> None:
             pipe.recv()
             ask_to_stop()
     os._exit(0)
+
+
+def _sendable(error: Exception) -> Exception:
+    try:
+        copy: Exception = pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return copy
 
 
 def _join_group(rank: Rank, threads: int, rendezvous: Path) -> None:

@@ -9,16 +9,21 @@ import signal
 from pathlib import Path
 
 from benchmarks.cache import DISK_FULL
-from benchmarks.errors import ReaderDiedError
 from strategies.faults import NonFiniteLossError
 
 LESS_MEMORY = "use fewer --jobs or a smaller data.ram_gb"
 LESS_GPU_MEMORY = "use fewer --jobs on one GPU, a smaller incremental.batch_size, base.batch_size or data.crop"
-LESS_READERS = "use fewer --jobs or data.workers"
+_LIKELY: dict[str | None, str] = {
+    "Killed": ": most likely the machine's memory is full; use fewer --jobs or data.workers",
+    "Bus error": ": most likely the shared memory, /dev/shm, is full; use fewer --jobs or data.workers",
+}
+"""By what the system calls the signal that killed a worker of a loader."""
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
 _CPU_MEMORY = re.compile(r"you tried to allocate \d+ bytes|std::bad_alloc")
+_CAUGHT_IN_WORKER = re.compile(r"Caught \w*MemoryError in DataLoader worker")
 _GPU_MEMORY = re.compile(r"CUDA (error: )?out of memory(\. Tried to allocate [\d.]+ \w+)?")
+_WORKER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)")
 
 
 def explained(error: BaseException) -> str | None:
@@ -30,12 +35,10 @@ def explained(error: BaseException) -> str | None:
 def _line(error: BaseException) -> str | None:
     if isinstance(error, NonFiniteLossError):
         return str(error)
-    if isinstance(error, ReaderDiedError):
-        return explained_exit(error.status, "a process that reads images", LESS_READERS)
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError):
-        return _memory_is_full(str(error))
+        return _memory_is_full(_last_line(str(error)))
     if isinstance(error, RuntimeError):
         return _of_torch(str(error))
     return None
@@ -70,24 +73,38 @@ def _memory_is_full(what: str) -> str:
     return f"the machine's memory is full: {what or 'no more could be allocated'}; {LESS_MEMORY}"
 
 
+def _last_line(text: str) -> str:
+    """Return a text without the traceback that a loader puts above an error of its workers."""
+    return text.strip().rpartition("\n")[2]
+
+
 def _of_torch(text: str) -> str | None:
     if found := _GPU_MEMORY.search(text):
         return f"the GPU's memory is full: {found[0]}; {LESS_GPU_MEMORY}"
     if found := _CPU_MEMORY.search(text):
         return _memory_is_full(found[0])
+    if _CAUGHT_IN_WORKER.match(text):
+        return _memory_is_full(_last_line(text))
+    if found := _WORKER.search(text):
+        return _worker_died(found[1])
     return None
 
 
-def explained_exit(status: int | None, who: str = "its process", less: str = LESS_MEMORY) -> str:
+def _worker_died(signal_name: str | None) -> str:
+    how = f"was killed ({signal_name})" if signal_name else "ended"
+    return f"a process that reads images {how}{_LIKELY.get(signal_name, '')}"
+
+
+def explained_exit(status: int | None) -> str:
     """Return one line about a process that ended without a word; `status` is as in `Process.exitcode`."""
     if status is None or status >= 0:
-        return f"{who} ended with exit status {status}"
+        return f"its process ended with exit status {status}"
     name = _signal_name(-status)
     if -status == signal.SIGKILL:
-        return f"{who} was killed ({name}): most likely the machine's memory is full; {less}"
+        return f"its process was killed ({name}): most likely the machine's memory is full; {LESS_MEMORY}"
     if -status in _CRASHES:
-        return f"{who} crashed ({name})"
-    return f"{who} was terminated ({name})"
+        return f"its process crashed ({name})"
+    return f"its process was terminated ({name})"
 
 
 def _signal_name(number: int) -> str:

@@ -7,11 +7,3 @@ class DataError(ValueError):
 
 class FetchError(RuntimeError):
     """The network, the disk or an archive failed while a data set was being got; the message is one line."""
-
-
-class ReaderDiedError(RuntimeError):
-    """A process that makes batches has ended; `status` is as in `Process.exitcode`."""
-
-    def __init__(self, status: int | None) -> None:
-        super().__init__(f"a process that reads images ended with status {status}")
-        self.status = status

@@ -7,11 +7,10 @@ step t with every class known by then.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,14 +19,14 @@ from avalanche.benchmarks.scenarios import EagerCLStream
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.augmentation import Augmentation, View, normalised
 from benchmarks.division import tested_images
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.labels import BACKGROUND, VOID, label_table
-from benchmarks.loading import Batches
+from benchmarks.loading import ordered_batches
 from benchmarks.packing import Progress, Reader, readers
 from benchmarks.scenarios import Scenario, held_out, load_scenario, training_parts
 
@@ -125,7 +124,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         seed: Sequence[int] = (0,),
         workers: int = 0,
         share: tuple[int, int] = (0, 1),
-    ) -> Batches:
+    ) -> DataLoader[Any]:
         """Return batches [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B].
 
         The augmentation of each image depends on `seed` and its place in `order` alone, so that any number
@@ -135,37 +134,37 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         workers = workers if self._pixels.kept else max(1, workers)
         picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed))
         first, every = share
-        starts = range(0, len(picks.order), batch_size)
-        shares = [range(len(picks.order))[start : start + batch_size][first::every] for start in starts]
-        return Batches(picks.batch, [places for places in shares if places], min(workers, os.cpu_count() or 1))
+        starts = range(0, len(picks), batch_size)
+        shares = [list(range(len(picks))[start : start + batch_size][first::every]) for start in starts]
+        return ordered_batches(picks, [places for places in shares if places], _joined, _for_training, workers)
 
 
 @dataclass(frozen=True)
-class _Picks:
+class _Picks(Dataset[tuple[Tensor, Tensor, int, int]]):
     data: AnnotatedImages
     order: Sequence[int]
     augmentation: Augmentation | None
     seed: tuple[int, ...]
 
-    def batch(self, places: Sequence[int]) -> list[Tensor]:
-        """Return the batch of the images at some places of the order."""
-        return collate([self._sample(place) for place in places])
+    def __len__(self) -> int:
+        return len(self.order)
 
-    def _sample(self, place: int) -> tuple[Tensor, Tensor, int, int]:
-        index = int(self.order[place])
-        rng = np.random.default_rng([*self.seed, place])
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int, int]:
+        index = int(self.order[position])
+        rng = np.random.default_rng([*self.seed, position])
         return *self.data.sample(index, self.augmentation, rng), self.data.step, index
 
 
-def collate(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:
-    """Join samples (uint8 image, uint8 labels, step, index) to one batch of tensors."""
+def _joined(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:
+    """Join samples (uint8 image, uint8 labels, step, index)."""
     images, labels, steps, indices = zip(*samples, strict=True)
-    return [
-        normalised(torch.stack(images)),
-        torch.stack(labels).long(),
-        torch.tensor(steps),
-        torch.tensor(indices),
-    ]
+    return [torch.stack(images), torch.stack(labels), torch.tensor(steps), torch.tensor(indices)]
+
+
+def _for_training(batch: Sequence[Tensor]) -> list[Tensor]:
+    """Return a joined batch with its images normalised (float32) and its labels int64."""
+    images, labels, steps, indices = batch
+    return [normalised(images), labels.long(), steps, indices]
 
 
 class SegmentationExperience(DatasetExperience[AvalancheDataset]):

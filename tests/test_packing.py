@@ -77,7 +77,7 @@ def test_batches_are_the_same_kept_and_decoded_by_any_number_of_workers(tiny_voc
     for budget in (1e12, 0.0):
         data = load_benchmark(NAME, tiny_voc, ram_budget=budget).train_stream[1].data
         loader = data.batches(4, None, Augmentation((0.5, 2.0), 24), (7,), workers)
-        assert loader.workers == max(workers, 0 if budget else 1)
+        assert loader.num_workers == max(workers, 0 if budget else 1)
         batches.append([[part.tolist() for part in batch] for batch in loader])
     assert batches[0] == batches[1]
 
