@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from benchmarks.labels import VOID
+from benchmarks.resampling import resized, resized_by_pillow
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -35,7 +35,7 @@ class Augmentation:
         if self.crop is not None:
             image, labels = _scaled_crop(image, labels, factor, self.crop, down, right)
         elif factor != 1.0:
-            image, labels = _scaled(image, labels, factor)
+            image, labels = resized(image, labels, [_scaled(length, factor) for length in labels.shape])
         if self.flip and mirrored < 0.5:
             image, labels = image.flip(-1), labels.flip(-1)
         return image, labels
@@ -49,27 +49,20 @@ def _scaled_crop(
     left, from_width, width = _window(labels.shape[1], factor, side, right)
     image = image[:, top : top + from_height, left : left + from_width]
     labels = labels[top : top + from_height, left : left + from_width]
-    image, labels = _resized(image, labels, [height, width])
+    image, labels = resized(image, labels, [height, width])
     return _padded(image, labels, side)
 
 
 def _window(length: int, factor: float, side: int, at: float) -> tuple[int, int, int]:
     """Return along one axis where the crop begins, its length in the image's own pixels, and in scaled ones."""
-    scaled = max(1, round(length * factor))
+    scaled = _scaled(length, factor)
     taken = min(side, scaled)
     own = min(length, max(1, round(taken * length / scaled)))
     return int(at * (length - own + 1)), own, taken
 
 
-def _scaled(image: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    return _resized(image, labels, [max(1, round(side * factor)) for side in labels.shape])
-
-
-def _resized(image: Tensor, labels: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
-    if list(labels.shape) == size:
-        return image, labels
-    image = F.resize(image, size, InterpolationMode.BILINEAR, antialias=True)
-    return image, F.resize(labels[None], size, InterpolationMode.NEAREST)[0]
+def _scaled(length: int, factor: float) -> int:
+    return max(1, round(length * factor))
 
 
 def _padded(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -86,15 +79,18 @@ def _padded(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
 class View:
     """How an image is looked at in evaluation: its shorter side scaled to `side` pixels, then the central square.
 
-    The convention of MiB's published code. Label maps are scaled by the nearest pixel.
+    MiB's view, pixel for pixel: Pillow's filters, the longer side truncated to whole pixels (500 x 375 becomes 682 x
+    512 with `side` 512), the square's corner rounded, halves to even.
     """
 
     side: int
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return image (uint8 3 x S x S) and labels (uint8 S x S)."""
-        image, labels = _scaled(image, labels, self.side / min(labels.shape))
-        return F.center_crop(image, [self.side]), F.center_crop(labels, [self.side])
+        size = [int(self.side * length / min(labels.shape)) for length in labels.shape]
+        scaled = (torch.from_numpy(part) for part in resized_by_pillow(image.numpy(), labels.numpy(), size))
+        image, labels = (F.center_crop(part, [self.side]) for part in scaled)
+        return image, labels
 
 
 def normalised(images: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.cache import appearing_folder, cache_folder, full_disk_names, kept_text
 from benchmarks.imageset import SPLITS, ImageSet, Split
+from benchmarks.resampling import resized_by_pillow
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many are done, and how many there are."""
@@ -157,9 +157,10 @@ def readers(
 
 def _prepared(imageset: ImageSet, split: Split, index: int, size: int | None) -> Decoded:
     image, label_map = imageset.read(split, index)
+    image = image.transpose(2, 0, 1)
     if size is not None:
-        image, label_map = _squeezed(image, label_map, size)
-    return np.array(image.transpose(2, 0, 1)), np.array(label_map)
+        image, label_map = resized_by_pillow(image, label_map, (size, size))
+    return np.array(image), np.array(label_map)
 
 
 def _check_images(imageset: ImageSet, progress: Progress | None) -> int:
@@ -177,8 +178,8 @@ def _check_images(imageset: ImageSet, progress: Progress | None) -> int:
 def pack(imageset: ImageSet, size: int | None = None, progress: Progress | None = None) -> PackedImages:
     """Return both splits decoded, as they are or squeezed to `size` x `size`: made on the first call, then kept.
 
-    Images are reduced with an antialiased bilinear filter, label maps by the nearest pixel. Raises
-    `DataError` for a file that is missing, damaged, or of another size than its label map.
+    Images and label maps are squeezed by `resized_by_pillow`. Raises `DataError` for a file that is missing, damaged,
+    or of another size than its label map.
     """
     folder = cache_folder("packed") / f"{imageset.name}-{_key(imageset, size)}"
     try:
@@ -242,11 +243,3 @@ def _in_order(
 
 def _append(file: BinaryIO, pixels: np.ndarray) -> None:
     file.write(np.ascontiguousarray(pixels).data)
-
-
-def _squeezed(image: np.ndarray, label_map: np.ndarray, size: int) -> Decoded:
-    if label_map.shape == (size, size):
-        return image, label_map
-    small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
-    labels = Image.fromarray(label_map).resize((size, size), Image.Resampling.NEAREST)
-    return np.asarray(small), np.asarray(labels)

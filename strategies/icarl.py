@@ -109,9 +109,10 @@ class Icarl(Distilling):
 def class_sums(features: Tensor, labels: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
     """Return per output the sum (C, D) of normalised features of its pixels and their number (C,).
 
-    `features` are (B, D, h, w), `labels` (B, H, W) are taken at the features' places; void is left out.
+    `features` are (B, D, h, w), a cell's label is that of `labels` (B, H, W) at its centre, about which
+    scores are upsampled too; void is left out.
     """
-    small = F.interpolate(labels[:, None].float(), size=features.shape[-2:], mode="nearest")[:, 0].long()
+    small = F.interpolate(labels[:, None].float(), size=features.shape[-2:], mode="nearest-exact")[:, 0].long()
     counted = (small != VOID) & (small < outputs)
     which = small[counted]
     vectors = F.normalize(features, dim=1).permute(0, 2, 3, 1)[counted]

@@ -166,11 +166,11 @@ def pixel_features(network: Any, image: torch.Tensor) -> np.ndarray:
 
 
 def vectors_by_label(network: Any, image: torch.Tensor, labels: np.ndarray) -> dict[int, list[np.ndarray]]:
-    """The features' places are the corners of the stride's cells."""
+    """A cell of the features has the label of the pixel at its centre, of four the third."""
     found: dict[int, list[np.ndarray]] = defaultdict(list)
     vectors = pixel_features(network, image)
     for y, x in np.ndindex(vectors.shape[:2]):
-        label = int(labels[STRIDE * y, STRIDE * x])
+        label = int(labels[STRIDE * y + STRIDE // 2, STRIDE * x + STRIDE // 2])
         if label != VOID:
             found[label].append(vectors[y, x])
     return found
@@ -300,14 +300,18 @@ def test_filling_memory_and_offering_images_leave_the_network_as_it_is() -> None
 # ------------------------------------------------------------------------------------------------- class sums
 
 
-def test_class_sums_leave_void_and_labels_without_an_output_out_and_take_labels_at_the_features_places() -> None:
+@pytest.mark.parametrize("height, width", [(8, 8), (10, 7), (4, 13)])
+def test_class_sums_leave_void_and_labels_without_an_output_out_and_take_labels_at_the_cells_centres(
+    height: int, width: int
+) -> None:
+    """A cell's centre lies at (i + 1/2) / 4 of the image's side, whether or not that is a multiple of 4."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(2, 3, 4, 4))
-    labels = rng.choice([0, 1, 3, VOID], (2, 8, 8))
+    labels = rng.choice([0, 1, 3, VOID], (2, height, width))
     sums, pixels = class_sums(torch.tensor(features), torch.tensor(labels), 4)
     expected, count = np.zeros((4, 3)), np.zeros(4)
     for i, y, x in np.ndindex(2, 4, 4):
-        label = labels[i, 2 * y, 2 * x]
+        label = labels[i, (2 * y + 1) * height // 8, (2 * x + 1) * width // 8]
         if label != VOID:
             f = features[i, :, y, x]
             expected[label] += f / np.sqrt((f**2).sum())
@@ -315,6 +319,19 @@ def test_class_sums_leave_void_and_labels_without_an_output_out_and_take_labels_
     np.testing.assert_allclose(sums.numpy(), expected, rtol=1e-9, atol=1e-12)
     assert pixels.tolist() == count.tolist()
     assert count[2] == 0 and count[0] > 0
+
+
+def test_a_cells_label_is_that_of_the_place_about_which_its_score_is_upsampled() -> None:
+    """11 pixels, 3 cells: centres at 1.83, 5.5 and 9.17, in pixels 1, 5 and 9; in pixel 5 the second cell's score."""
+    labels = torch.zeros(1, 11, 11, dtype=torch.long)
+    labels[0, 1, 1], labels[0, 5, 5], labels[0, 9, 9] = 1, 2, 3
+    features = torch.arange(9.0).reshape(1, 1, 3, 3).expand(-1, 2, -1, -1) + torch.tensor([1.0, 0.0])[:, None, None]
+    sums, pixels = class_sums(features, labels, 4)
+    assert pixels.tolist() == [6, 1, 1, 1]
+    for c, cell in ((1, 0), (2, 1), (3, 2)):
+        vector = features[0, :, cell, cell]
+        assert torch.allclose(sums[c], vector / vector.norm())
+    assert enlarged(features[0, 1, :, :, None].numpy(), 11)[5, 5, 0] == pytest.approx(4.0)
 
 
 # --------------------------------------------------------------------------------------------------- prediction
@@ -421,7 +438,7 @@ def test_an_image_whose_classes_are_not_in_its_crop_counts_for_nothing() -> None
     labels = torch.zeros(1, 8, 8, dtype=torch.long)
     method._offer([Fake("a", frozenset({2}))], torch.randn(1, 3, 2, 2), labels)
     assert method.kept() == 0
-    labels[0, 4, 4] = 2
+    labels[0, 6, 6] = 2
     method._offer([Fake("b", frozenset({1, 2}))], torch.randn(1, 3, 2, 2), labels)
     assert [e.image_id for e in method.memory.exemplars] == ["b"]
     assert set(method.memory._sums) == {2}
