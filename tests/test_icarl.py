@@ -300,7 +300,7 @@ def test_filling_memory_and_offering_images_leave_the_network_as_it_is() -> None
 # ------------------------------------------------------------------------------------------------- class sums
 
 
-@pytest.mark.parametrize("height, width", [(8, 8), (10, 7), (4, 13)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (10, 7), (4, 13)])
 def test_class_sums_leave_void_and_labels_without_an_output_out_and_take_labels_at_the_cells_centres(
     height: int, width: int
 ) -> None:
