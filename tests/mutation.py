@@ -1,6 +1,6 @@
 """Mutation testing: which single changes of a module its tests would not notice (docs/testing.md).
 
-    python tests/mutation.py strategies/losses.py tests/test_losses.py tests/test_reference.py
+    python tests/mutation.py strategies/losses.py strategies/mib.py --tests tests/test_losses.py tests/test_methods.py
 
 Each mutant is tried in a fork of a process that has collected the tests: what it changes is put into the functions
 that are there, or, outside functions, into a module imported anew. Of the tests, those that reach the changed line come
@@ -15,6 +15,7 @@ import gc
 import importlib
 import importlib.abc
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -49,8 +50,9 @@ NOTICED, SURVIVED, OTHERWISE = 1, 0, 3
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed source; `lines` are those of the changed statement, `whole` if it lies outside functions."""
+    """A changed module; `lines` are those of the changed statement, `whole` if it lies outside functions."""
 
+    path: Path
     line: int
     change: str
     source: str
@@ -124,10 +126,11 @@ def mutants(path: Path) -> list[Mutant]:
         source = wrapper.module.deep_replace(node, other).code  # type: ignore[union-attr]
         around = list(_ancestors(node, parents))
         statement = next(n for n in around if isinstance(n, cst.BaseStatement | cst.BaseSmallStatement))
-        lines = frozenset([places[statement].start.line, *range(line, places[node].end.line + 1)])
+        changed = statement if isinstance(statement, cst.FunctionDef) else node  # a default shows in the whole body
+        lines = frozenset([places[statement].start.line, *range(line, places[changed].end.line + 1)])
         if source != code and _compiles(source):
             whole = not any(isinstance(n, cst.FunctionDef) for n in around)
-            found.setdefault(source, Mutant(line, _difference(code, source), source, lines, whole))
+            found.setdefault(source, Mutant(path, line, _difference(code, source), source, lines, whole))
     return sorted(found.values(), key=lambda mutant: mutant.line)
 
 
@@ -222,10 +225,13 @@ def forked(work: Callable[[], int], seconds: float = 1e6) -> int:
 
 
 class Reached(NamedTuple):
-    """The lines of the module that a test reaches, and the seconds of the CPU that it takes."""
+    """The lines that a test reaches, by module, and the seconds of the CPU that it takes."""
 
-    lines: list[int]
+    lines: dict[str, list[int]]
     seconds: float
+
+    def lines_of(self, path: Path) -> set[int]:
+        return set(self.lines.get(str(path), []))
 
 
 def _is_of_the_tests(one: Any) -> bool:
@@ -235,8 +241,9 @@ def _is_of_the_tests(one: Any) -> bool:
 class Trials:
     """A pytest plugin that tries mutants instead of running the tests once."""
 
-    def __init__(self, path: Path, tried: Sequence[Mutant], results: Path) -> None:
-        self.path, self.tried, self.results = path, tried, results
+    def __init__(self, tried: Sequence[Mutant], results: Path, patience: float) -> None:
+        self.tried, self.results, self.patience = tried, results, patience
+        self.paths = sorted({str(mutant.path) for mutant in tried})
         self.otherwise: list[Mutant] = []
         self.failed = False
 
@@ -245,14 +252,12 @@ class Trials:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         base = session.config._tmp_path_factory.getbasetemp()
-        module = importlib.import_module(module_name(self.path))
         reached = self._reached(session.items, base)
         for mutant in self.tried:
-            near = [item for item in session.items if mutant.lines & set(reached[item.nodeid].lines)]
-            near.sort(key=lambda item: min(LONG, reached[item.nodeid].seconds))
+            near = self._chosen(session.items, mutant, reached)
             started = time.monotonic()
             limit = 3 + 2 * sum(reached[item.nodeid].seconds for item in near)
-            end = forked(lambda: self._try(module, mutant, near), limit)  # noqa: B023
+            end = forked(lambda: self._try(mutant, near), limit)  # noqa: B023
             shutil.rmtree(base, ignore_errors=True)
             base.mkdir()
             if end == OTHERWISE:
@@ -261,12 +266,21 @@ class Trials:
                 note(self.results, mutant, end, time.monotonic() - started)
         return True
 
+    def _chosen(self, items: list[Any], mutant: Mutant, reached: dict[str, Reached]) -> list[Any]:
+        """Return the tests that reach the mutant, the short ones first, as many as the patience allows."""
+        near = [item for item in items if mutant.lines & reached[item.nodeid].lines_of(mutant.path)]
+        near.sort(key=lambda item: min(LONG, reached[item.nodeid].seconds))
+        until = list(itertools.accumulate(reached[item.nodeid].seconds for item in near))
+        return [item for i, item in enumerate(near) if not i or until[i] <= self.patience]
+
     def _reached(self, items: list[Any], base: Path) -> dict[str, Reached]:
         """Return what each test reaches by itself: no fixture and no cache is left to it by another."""
         told = base.parent / f"{base.name}-reached.json"
 
         def measure() -> int:
-            told.write_text(json.dumps({item.nodeid: self._measured(item) for item in items}))
+            caches = [one for one in gc.get_objects() if isinstance(one, functools._lru_cache_wrapper)]
+            caches = [one for one in caches if _is_of_the_tests(one)]
+            told.write_text(json.dumps({item.nodeid: self._measured(item, caches) for item in items}))
             return 0
 
         forked(measure)
@@ -274,27 +288,26 @@ class Trials:
         told.unlink()
         return {name: Reached(*one) for name, one in found.items()}
 
-    def _measured(self, item: Any) -> tuple[list[int], float]:
+    def _measured(self, item: Any, caches: Sequence[Any]) -> Reached:
         import coverage
 
-        for one in gc.get_objects():
-            if isinstance(one, functools._lru_cache_wrapper) and _is_of_the_tests(one):
-                one.cache_clear()
-        cover = coverage.Coverage(data_file=None, include=[str(self.path)], config_file=False)
+        for one in caches:
+            one.cache_clear()
+        cover = coverage.Coverage(data_file=None, include=self.paths, config_file=False)
         started = time.process_time()
         cover.start()
         self._run(item, None)
         cover.stop()
-        lines = cover.get_data().lines(str(self.path)) or []
+        lines = {path: cover.get_data().lines(path) or [] for path in self.paths}
         if self.failed:
             print(f"left out, it fails without a change: {item.nodeid}", file=CONSOLE, flush=True)
-            lines = []
+            lines = {}
         self.failed = False
-        return lines, time.process_time() - started
+        return Reached(lines, time.process_time() - started)
 
-    def _try(self, module: types.ModuleType, mutant: Mutant, items: list[Any]) -> int:
+    def _try(self, mutant: Mutant, items: list[Any]) -> int:
         try:
-            put_into(module, mutant.source)
+            put_into(importlib.import_module(module_name(mutant.path)), mutant.source)
         except ValueError:
             return OTHERWISE
         for item, following in zip(items, [*items[1:], None], strict=False):
@@ -309,7 +322,13 @@ class Trials:
 
 def note(results: Path, mutant: Mutant, end: int, seconds: float) -> None:
     """Append what became of a mutant."""
-    found = {"line": mutant.line, "change": mutant.change, "noticed": end != SURVIVED, "seconds": round(seconds, 2)}
+    found = {
+        "module": str(mutant.path.relative_to(ROOT)),
+        "line": mutant.line,
+        "change": mutant.change,
+        "noticed": end != SURVIVED,
+        "seconds": round(seconds, 2),
+    }
     with results.open("a") as file:
         file.write(json.dumps(found) + "\n")
 
@@ -332,7 +351,7 @@ def _hush() -> None:
     os.dup2(nothing, 2)
 
 
-def try_all(path: Path, tried: Sequence[Mutant], tests: Sequence[str], results: Path) -> None:
+def try_all(tried: Sequence[Mutant], tests: Sequence[str], results: Path, patience: float) -> None:
     """Try mutants and write a line on each into `results`."""
     import avalanche.training  # noqa: F401  # what is imported here is imported once for all
     import torch
@@ -343,49 +362,54 @@ def try_all(path: Path, tried: Sequence[Mutant], tests: Sequence[str], results: 
 
         def in_functions() -> int:
             _hush()
-            trials = Trials(path, [mutant for mutant in tried if not mutant.whole], results)
+            trials = Trials([mutant for mutant in tried if not mutant.whole], results, patience)
             tested(tests, f"{folder}/tmp", trials)
-            left.write_text(json.dumps([mutant.change for mutant in trials.otherwise]))
+            left.write_text(json.dumps([tried.index(mutant) for mutant in trials.otherwise]))
             return 0
 
         def as_a_whole() -> int:
-            sys.meta_path.insert(0, Importer(module_name(path), path, mutant.source))
+            sys.meta_path.insert(0, Importer(module_name(mutant.path), mutant.path, mutant.source))
             _hush()
             return NOTICED if tested(tests, f"{folder}/tmp") else SURVIVED
 
         forked(in_functions)
         others = set(json.loads(left.read_text()))
-        for mutant in tried:
-            if mutant.whole or mutant.change in others:
+        for i, mutant in enumerate(tried):
+            if mutant.whole or i in others:
                 started = time.monotonic()
                 note(results, mutant, forked(as_a_whole, 120), time.monotonic() - started)
 
 
 def main() -> None:
-    """Try a module's mutants and print those that survive."""
+    """Try the modules' mutants and print those that survive."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("module", type=Path, help="the module that is changed")
-    parser.add_argument("tests", nargs="+", help="the files of its tests")
-    parser.add_argument("--sample", type=int, help="try so many mutants, drawn by the seed 0, instead of all")
+    parser.add_argument("modules", type=Path, nargs="+", help="the modules that are changed")
+    parser.add_argument("--tests", nargs="+", required=True, help="the files of their tests")
+    parser.add_argument("--sample", type=int, help="of each module try so many, drawn by the seed 0, instead of all")
     parser.add_argument("--again", type=Path, help="try those alone that survived by this file of results")
+    parser.add_argument("--patience", type=float, default=math.inf, help="seconds of tests for one mutant")
     parser.add_argument("--results", type=Path, default=Path("mutants.jsonl"), help="a line of JSON on each")
     options = parser.parse_args()
-    path = options.module.resolve()
-    tried = mutants(path)
-    print(f"{options.module}: {len(tried)} mutants")
-    if options.again:
-        survived = {found["change"] for found in map(json.loads, options.again.open()) if not found["noticed"]}
-        tried = [mutant for mutant in tried if mutant.change in survived]
-    if options.sample is not None and options.sample < len(tried):
-        tried = random.Random(0).sample(tried, options.sample)
+    tried = []
+    for module in options.modules:
+        found = mutants(module.resolve())
+        print(f"{module}: {len(found)} mutants")
+        if options.again:
+            survived = {told["change"] for told in map(json.loads, options.again.open()) if not told["noticed"]}
+            found = [mutant for mutant in found if mutant.change in survived]
+        if options.sample is not None and options.sample < len(found):
+            found = random.Random(0).sample(found, options.sample)
+        tried += found
     options.results.write_text("")
-    try_all(path, tried, options.tests, options.results)
+    try_all(tried, options.tests, options.results, options.patience)
     results = [json.loads(line) for line in options.results.open()]
-    for found in sorted(results, key=lambda found: found["line"]):
-        if not found["noticed"]:
-            print(f"{options.module}:{found['line']}: {found['change']}")
-    ends = Counter(found["noticed"] for found in results)
-    print(f"{options.module}: {len(results)} tried, {ends[True]} noticed, {ends[False]} survived")
+    for module in options.modules:
+        of_it = [told for told in results if told["module"] == str(module)]
+        for told in sorted(of_it, key=lambda told: told["line"]):
+            if not told["noticed"]:
+                print(f"{module}:{told['line']}: {told['change']}")
+        ends = Counter(told["noticed"] for told in of_it)
+        print(f"{module}: {len(of_it)} tried, {ends[True]} noticed, {ends[False]} survived")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,43 @@ def test_the_last_loss_is_looked_at_in_the_end(value: float) -> None:
         guard.finish()
 
 
+class OnGpu:
+    """A loss on a GPU: the copy that it gives has no value before the event that follows it has happened."""
+
+    is_cuda = True
+    device = torch.device("cuda", 1)
+
+    def __init__(self, value: float, patch: pytest.MonkeyPatch) -> None:
+        self.value, self.copy = value, torch.tensor(-1.0)
+        patch.setattr(torch.cuda, "current_stream", lambda device: {self.device: self}[device])
+
+    def detach(self) -> "OnGpu":
+        return self
+
+    def to(self, device: str, non_blocking: bool) -> Tensor:
+        assert device == "cpu" and non_blocking, "the GPU is not to be waited for"
+        return self.copy
+
+    def record_event(self) -> "OnGpu":
+        return self
+
+    def synchronize(self) -> None:
+        self.copy.fill_(self.value)
+
+
+@pytest.mark.parametrize("value", [2.0, torch.inf])
+def test_a_gpus_loss_is_read_when_its_copy_is_there(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard, loss = LossGuard(nn.Linear(1, 1)), OnGpu(value, monkeypatch)
+    guard.follow(loss, "batch 1", lambda: "images a")  # type: ignore[arg-type]
+    assert loss.copy.item() == -1  # nobody has waited
+    if value == 2.0:
+        guard.settle()
+    else:
+        with pytest.raises(NonFiniteLossError, match=r"^batch 1: the loss is inf; images a$"):
+            guard.settle()
+    assert loss.copy.item() == value
+
+
 @pytest.mark.parametrize("part", ["weight", "running_var"])
 def test_weights_that_the_last_update_blew_up_are_told(part: str) -> None:
     network = nn.BatchNorm2d(2)

@@ -333,3 +333,15 @@ def test_a_memory_knows_the_bytes_of_what_it_keeps() -> None:
     for data in two_steps():
         memory.offer(data.exemplar(0), 3)
     assert memory.bytes() == 2 * (3 * 2 * 3 + 2 * 3)  # images and annotations of 2 x 3 pixels
+    herding = HerdingMemory(2, np.random.default_rng(0))
+    herding.offer(two_steps()[0].exemplar(0), {1: np.zeros(8, np.float32)}, {1: 1})
+    assert herding.bytes() == 24 + 2 * 8 * 4  # the image's feature and the sum of its class's
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_memory_of_one_image_keeps_one_and_a_full_one_keeps_the_order_of_arrival(kind: type[Any]) -> None:
+    single, full = kind(1, np.random.default_rng(0)), kind(4, np.random.default_rng(0))
+    offer_all(single, range(5))
+    offer_all(full, range(4))
+    assert len(single) == 1
+    assert [e.image_id for e in full.exemplars] == ["0", "1", "2", "3"]

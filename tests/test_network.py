@@ -301,12 +301,12 @@ def test_batch_statistics_normalise_by_the_batch_and_leave_no_trace() -> None:
 
 
 def test_pooled_batchnorm_takes_its_running_statistics_for_a_single_value_alone() -> None:
-    layer = PooledBatchNorm(2).train()
+    layer = PooledBatchNorm(2, eps=5.0).train()
     layer.running_mean.copy_(torch.tensor([1.0, 2.0]))
-    layer.running_var.copy_(torch.tensor([4.0, 9.0]))
+    layer.running_var.copy_(torch.tensor([4.0, 11.0]))
     layer.weight.data, layer.bias.data = torch.tensor([3.0, 2.0]), torch.tensor([0.5, -1.0])
     single = layer(torch.tensor([5.0, 5.0]).view(1, 2, 1, 1)).flatten().tolist()
-    assert single == pytest.approx([3 * 4 / 2 + 0.5, 2 * 3 / 3 - 1], rel=1e-4)
+    assert single == pytest.approx([3 * 4 / 3 + 0.5, 2 * 3 / 4 - 1], rel=1e-6)
     assert layer.running_mean.tolist() == [1.0, 2.0]
     for pair in (torch.tensor([[1.0, 1.0], [3.0, 5.0]]).view(2, 2, 1, 1), torch.rand(1, 2, 1, 2)):
         assert layer(pair).mean((0, 2, 3)).tolist() == pytest.approx([0.5, -1.0], abs=1e-4)

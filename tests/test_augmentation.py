@@ -1,0 +1,111 @@
+"""What the draws of an augmentation decide, value by value: scale, place of the crop, flip, padding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.augmentation import Augmentation, _window, normalised
+
+VOID = 255
+
+
+class Draws:
+    """A generator that gives these numbers in [0, 1): scale, down, right, mirrored."""
+
+    def __init__(self, scale: float = 0.0, down: float = 0.0, right: float = 0.0, mirrored: float = 0.9) -> None:
+        self.numbers = [scale, down, right, mirrored]
+
+    def random(self, count: int) -> list[float]:
+        assert count == len(self.numbers)
+        return self.numbers
+
+
+def places(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """An image, and labels, whose values tell the place of each pixel: 16 y + x."""
+    labels = (16 * torch.arange(height)[:, None] + torch.arange(width)).to(torch.uint8)
+    return labels.expand(3, -1, -1).clone(), labels
+
+
+def augmented(image: Tensor, labels: Tensor, augmentation: Augmentation, **draws: float) -> tuple[Tensor, Tensor]:
+    rng: Any = Draws(**draws)
+    return augmentation(image, labels, rng)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "size"),
+    [(0.0, (5, 8)), (0.25, (9, 14)), (0.5, (12, 20)), (1.0, (20, 32))],  # of 10 x 16: by 0.5, 0.875, 1.25, 2
+)
+def test_the_scale_is_drawn_evenly_between_its_bounds(drawn: float, size: tuple[int, int]) -> None:
+    image, labels = augmented(*places(10, 16), Augmentation((0.5, 2.0), flip=False), scale=drawn)
+    assert image.shape[1:] == labels.shape == size
+
+
+def test_an_image_of_a_pixel_is_never_scaled_away() -> None:
+    image, labels = augmented(*places(1, 9), Augmentation((0.1, 0.1), flip=False))
+    assert image.shape == (3, 1, 1) and labels.shape == (1, 1)
+    assert labels.item() == 4  # the middle one
+
+
+def test_half_of_the_images_are_mirrored_left_to_right_if_any() -> None:
+    image, labels = places(3, 4)
+    for flip, mirrored, expected in ((True, 0.49, True), (True, 0.5, False), (False, 0.0, False)):
+        got, mapped = augmented(image, labels, Augmentation(flip=flip), mirrored=mirrored)
+        assert mapped[1].tolist() == ([19, 18, 17, 16] if expected else [16, 17, 18, 19])
+        assert torch.equal(got[2], mapped)
+
+
+def test_the_second_draw_places_the_crop_downwards_and_the_third_to_the_right() -> None:
+    for down, right, corner in ((0.0, 0.0, 0), (0.99, 0.0, 16 * 2), (0.0, 0.99, 4), (0.5, 0.5, 16 * 1 + 2)):
+        image, labels = augmented(*places(10, 12), Augmentation(crop=8, flip=False), down=down, right=right)
+        expected = corner + 16 * torch.arange(8)[:, None] + torch.arange(8)
+        assert torch.equal(labels, expected.to(torch.uint8))
+        assert torch.equal(image[0], labels)
+
+
+@pytest.mark.parametrize(
+    ("length", "factor", "side", "at", "window"),
+    [
+        (100, 2.0, 64, 0.5, (34, 32, 64)),  # 64 of 200 scaled pixels are 32 of 100; 69 places to begin at
+        (100, 2.0, 64, 0.999, (68, 32, 64)),  # the last of them
+        (100, 0.5, 64, 0.999, (0, 100, 50)),  # all of it, smaller than the crop
+        (100, 0.64, 64, 0.999, (0, 100, 64)),
+        (90, 1.5, 64, 0.0, (0, 43, 64)),  # 42.67 pixels
+        (3, 8.0, 1, 0.9, (2, 1, 1)),  # an eighth of a pixel is one
+    ],
+)
+def test_a_crop_takes_from_the_image_what_it_shows_scaled(
+    length: int, factor: float, side: int, at: float, window: tuple[int, int, int]
+) -> None:
+    assert _window(length, factor, side, at) == window
+
+
+def test_a_crop_of_a_scaled_image_shows_the_part_at_its_place() -> None:
+    image, labels = augmented(*places(8, 12), Augmentation((2.0, 2.0), crop=8, flip=False), down=0.99, right=0.5)
+    expected = torch.tensor([[16 * (4 + y // 2) + 4 + x // 2 for x in range(8)] for y in range(8)])
+    assert torch.equal(labels, expected.to(torch.uint8))
+    assert (image[0].int() - labels.int()).abs().max() <= 9  # about the same place: half a row and half a column
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 8), (8, 5), (5, 6)])
+def test_what_a_crop_has_beyond_the_image_is_void_and_of_the_mean_colour_below_and_to_the_right(
+    height: int, width: int
+) -> None:
+    before, known = places(height, width)
+    image, labels = augmented(before, known, Augmentation(crop=8, flip=False))
+    assert torch.equal(labels[:height, :width], known) and torch.equal(image[:, :height, :width], before)
+    outside = torch.ones(8, 8, dtype=torch.bool)
+    outside[:height, :width] = False
+    assert (labels[outside] == VOID).all()
+    assert image[:, outside].unique(dim=1).flatten().tolist() == [124, 116, 104]  # 255 times ImageNet's mean
+
+
+def test_normalised_images_have_imagenets_mean_and_deviation_taken_out() -> None:
+    pixels = torch.tensor([[0, 255], [51, 0], [255, 102]], dtype=torch.uint8).view(3, 1, 2)
+    expected = [(0 - 0.485) / 0.229, (1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224]
+    expected += [(0 - 0.456) / 0.224, (1 - 0.406) / 0.225, (0.4 - 0.406) / 0.225]
+    assert normalised(pixels).dtype == torch.float32
+    assert normalised(pixels[None]).flatten().tolist() == pytest.approx(expected, abs=1e-6)
