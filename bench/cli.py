@@ -255,19 +255,25 @@ def _scenarios(options: argparse.Namespace) -> int:
 def _add_scenario(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="e.g. voc-15-1-disjoint")
     add_data_root(parser)
+    text = "from the classes that each image shows instead (id and class numbers a line; test list: val for train)"
+    parser.add_argument("--class-list", type=Path, metavar="FILE", help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_scenario)
 
 
 def _scenario(options: argparse.Namespace) -> int:
+    from benchmarks.class_list import ClassList
     from benchmarks.scenarios import load_scenario
 
-    scenario = load_scenario(options.name, options.data_root)
+    scenario = load_scenario(options.name, options.data_root, options.class_list)
     described = scenario.as_dict()
     if options.json:
         print(json.dumps(described, indent=2))
         return 0
     print(described["name"])
+    if isinstance(scenario.imageset, ClassList):
+        print(f"classes of {scenario.imageset.told()}")
+    print(f"division {described['division']}")
     names = scenario.imageset.class_names
     published = scenario.published_sizes
     for step in described["steps"]:
@@ -275,12 +281,13 @@ def _scenario(options: argparse.Namespace) -> int:
         note = ""
         if published:
             note = "as published" if published[t] == step["train_images"] else f"published: {published[t]}"
-        print(f"step {t}: {step['train_images']:>6} training, {step['test_images']:>5} test images  {note}".rstrip())
+        tested = "unknown" if step["test_images"] is None else f"{step['test_images']:>5}"
+        print(f"step {t}: {step['train_images']:>6} training, {tested} test images  {note}".rstrip())
         if foreign := scenario.images_without_own_class[t]:
             print(f"        {foreign} of the training images show none of the step's classes")
         print(f"        classes {', '.join(f'{c} {names[c]}' for c in step['classes'])}")
         print(f"        train_sha256 {step['train_sha256']}")
-    print(f"split_hash {described['split_hash']}")
+    print(f"split_hash {described['split_hash'] or 'unknown'}")
     return 0
 
 

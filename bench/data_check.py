@@ -72,10 +72,6 @@ def _print_sizes(report: Report, console: Console) -> None:
     if train.sound_label_maps < train.listed:
         sound = f"{train.sound_label_maps} of {train.listed}"
         _say(console, f"note: the sizes are computed from the {sound} training label maps that are sound")
-    for sizes in report.sizes:
-        if not sizes.documented:
-            text = f"note: {sizes.scenario}: how the published steps from 1 on divide the images is not documented"
-            _say(console, text)
 
 
 def _size_rows(sizes: StepSizes) -> list[tuple[object, ...]]:

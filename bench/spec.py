@@ -99,6 +99,7 @@ def run_spec(
         "class_names": scenario.class_names,
         "steps": described["steps"],
         "split_hash": described["split_hash"],
+        "division": described["division"],
         "published_train_images": described["published_train_images"],
         "data": {
             "name": scenario.asked.dataset,

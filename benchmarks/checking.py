@@ -32,9 +32,6 @@ _NOT_IN_IDS = ("/", "\\", "\0", "\ufeff")
 _ORDER = list(Kind)
 _LIST_KINDS = (Kind.MISSING_LIST, Kind.UNREADABLE_LIST, Kind.UNREADABLE_LIST)
 
-UNDOCUMENTED_DIVISIONS = ("ade-100-10-disjoint",)
-"""Scenarios with published sizes whose images were divided in a way that is not documented (METHODS, Scenarios)."""
-
 
 @dataclass(frozen=True)
 class SplitCounts:
@@ -63,11 +60,6 @@ class StepSizes:
     scenario: str
     published: tuple[int, ...]
     computed: tuple[int, ...]
-
-    @property
-    def documented(self) -> bool:
-        """Whether it is documented how the published steps divide the images."""
-        return self.scenario not in UNDOCUMENTED_DIVISIONS
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ class Report:
             "faults": [{"kind": f.kind.value, "path": str(f.path), "detail": f.detail} for f in self.faults],
             "unlisted": {str(folder): list(names) for folder, names in self.unlisted.items()},
             "frequencies": [vars(frequency) for frequency in self.frequencies],
-            "step_sizes": [{**vars(sizes), "documented": sizes.documented} for sizes in self.sizes],
+            "step_sizes": [vars(sizes) for sizes in self.sizes],
         }
 
 

@@ -7,6 +7,7 @@ classes that step t adds. Every function returns, per step, places in the list, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate, islice
 
 import numpy as np
 
@@ -15,6 +16,12 @@ Places = list[np.ndarray]
 
 WEIGHT = 120.0
 """Of how far a class is from its full number of images, in the dense rule's score."""
+
+JOINED: dict[tuple[int, ...], tuple[tuple[int, ...], ...]] = {(100, 50): ((100,), (10, 10, 10, 10, 10))}
+"""Numbers of classes a step, and those in which the dense rule divides each step.
+
+Published 100-50 is 100-10 with its five increments joined, in MiB's other class order too (METHODS 'Scenarios').
+"""
 
 
 def overlapped(presence: np.ndarray, groups: Groups) -> Places:
@@ -32,15 +39,22 @@ def disjoint(presence: np.ndarray, groups: Groups) -> Places:
 def dense_disjoint(presence: np.ndarray, groups: Groups) -> Places:
     """Every image with any class in exactly one step, shared out greedily (METHODS 'Scenarios', ADE20K).
 
-    A base step larger than the next one is divided off first, and the rest among the increments over their
-    classes alone: so a base step depends on its classes, not on the increments. Steps of equal size are divided
-    in one go.
+    All steps are divided in one go; of the sizes in `JOINED` the parts are divided, and joined to steps.
     """
-    if len(groups) == 2 or len(groups[0]) <= len(groups[1]):
-        return _greedy(presence, groups)
-    later = [c for group in groups[1:] for c in group]
-    base, rest = _greedy(presence, [groups[0], later])
-    return [base, *(rest[places] for places in dense_disjoint(presence[rest], groups[1:]))]
+    increments = dense_increments(groups)
+    cut = [part for group, sizes in zip(groups, increments, strict=True) for part in _cut(group, sizes)]
+    parts = iter(_greedy(presence, cut))
+    return [np.sort(np.concatenate(list(islice(parts, len(sizes))))) for sizes in increments]
+
+
+def dense_increments(groups: Groups) -> tuple[tuple[int, ...], ...]:
+    """Return for each step the numbers of classes that the dense rule divides it in: one, but for `JOINED`."""
+    sizes = tuple(map(len, groups))
+    return JOINED.get(sizes, tuple((size,) for size in sizes))
+
+
+def _cut(group: Sequence[int], sizes: Sequence[int]) -> list[Sequence[int]]:
+    return [group[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 def _greedy(presence: np.ndarray, groups: Groups) -> Places:
@@ -65,6 +79,13 @@ def _greedy(presence: np.ndarray, groups: Groups) -> Places:
 
 RULES: dict[str, Callable[[np.ndarray, Groups], Places]] = {"voc": disjoint, "ade": dense_disjoint}
 """How the disjoint setup divides the images, by the data set whose rule it is."""
+
+
+def division_text(rule: str, groups: Groups) -> str:
+    """Return how a rule divides disjoint steps: its name, and the parts that it joins where `JOINED` tells so."""
+    parts = [size for sizes in dense_increments(groups) for size in sizes]
+    joined = rule == "ade" and len(parts) > len(groups)
+    return f"{rule}, as {'+'.join(map(str, parts))} with increments joined" if joined else rule
 
 
 def tested_images(presence: np.ndarray, groups: Groups) -> Places:

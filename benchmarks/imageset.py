@@ -46,6 +46,8 @@ class ImageSet(ABC):
     published_sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     """Training images per step as published, by scenario name without the data set."""
 
+    class_orders: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """Published orders of learning other than that of the ids, by the name that `order=` has for them."""
     uniform_side: ClassVar[int | None] = None
     """Pixels a side where all images are square and of one size."""
 

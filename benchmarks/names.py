@@ -5,6 +5,7 @@
     DATASET-SETUP:steps=FILE       the classes of each step, a line each
     ...:KEY=VALUE,KEY=VALUE        options:
         order=random:SEED          the order in which the classes are learned, or
+        order=NAME                 ... a published one of the data set: mib-b of ade
         order=FILE                 ... as class ids or names (a name per line)
         split=FOLDER               each step's images, from index files (see `benchmarks.indices`)
         rule=voc|ade               how the disjoint setup divides the images (default: the data set's own)
@@ -28,6 +29,7 @@ import numpy as np
 from benchmarks.division import RULES
 from benchmarks.errors import DataError
 from benchmarks.files import read_lines
+from benchmarks.imageset import ImageSet
 from benchmarks.registry import IMAGE_SETS, image_set_class
 
 SETUPS = ("disjoint", "overlapped", "sequential")
@@ -154,23 +156,24 @@ def class_groups(name: ScenarioName, class_names: Sequence[str]) -> Groups:
     return tuple(order[a:b] for a, b in pairwise(ends))
 
 
-def canonical_name(name: ScenarioName, groups: Groups, count: int, index_digest: str | None, rule: str | None) -> str:
-    """Return the one name of a scenario: files appear as a digest of what they say.
+def canonical_name(name: ScenarioName, groups: Groups, imageset: ImageSet, index_digest: str | None) -> str:
+    """Return the one name of a scenario: files appear as a digest of what they say, `index_digest` that of the split's.
 
-    `count` is the number of the data set's classes, `index_digest` that of the index files, `rule` the division's
-    where it is not the data set's own.
+    An order or a rule that is the data set's own is left out.
     """
     sizes = [len(group) for group in groups]
     order = tuple(c for group in groups for c in group)
+    by_id = tuple(range(1, imageset.class_count + 1))
+    published = next((known for known, classes in imageset.class_orders.items() if classes == order), None)
     random = name.order if name.order and name.order.startswith("random:") else None
     return str(
         ScenarioName(
             name.dataset,
             f"{sizes[0]}-{sizes[1]}" if len(set(sizes[1:])) == 1 else "+".join(map(str, sizes)),
             name.setup,
-            order=None if order == tuple(range(1, count + 1)) else random or short_digest(order),
+            order=None if order == by_id else published or random or short_digest(order),
             index_files=index_digest,
-            rule=rule,
+            rule=name.rule if name.rule != imageset.disjoint_rule else None,
         )
     )
 
@@ -184,6 +187,9 @@ def _class_order(name: ScenarioName, class_names: Sequence[str]) -> tuple[int, .
     count = len(class_names) - 1
     if name.order is None:
         return tuple(range(1, count + 1))
+    published = image_set_class(name.dataset).class_orders
+    if name.order in published:
+        return published[name.order]
     if name.order.startswith("random:"):
         seed = name.order.removeprefix("random:")
         if not re.fullmatch(_NUMBER, seed, re.ASCII) or int(seed) >= 2**32:
@@ -212,7 +218,8 @@ def _listed_steps(name: ScenarioName, file: Path, class_names: Sequence[str]) ->
 
 def _lines(name: ScenarioName, option: str, file: Path) -> list[str]:
     if not file.is_file():
-        also = " and not random:SEED" if option == "order" else ""
+        known = [*image_set_class(name.dataset).class_orders, "random:SEED"] if option == "order" else []
+        also = "".join(f" and not {other}" for other in known)
         raise DataError(f"scenario '{name}': {option}={file} is not a file{also}")
     lines = read_lines(file)
     if not lines:

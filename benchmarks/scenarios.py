@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.division import RULES, overlapped, tested_images
+from benchmarks.class_list import open_class_list
+from benchmarks.division import RULES, division_text, overlapped, tested_images
 from benchmarks.errors import DataError
 from benchmarks.imageset import ImageSet
 from benchmarks.indices import read_index_files
@@ -80,6 +81,15 @@ class Scenario:
         return content.hexdigest()
 
     @property
+    def division(self) -> str:
+        """How the images were divided among the steps: a rule (and what it joined), `overlapped` or `index files`."""
+        if self.asked.index_files is not None:
+            return "index files"
+        if self.asked.setup == "overlapped":
+            return "overlapped"
+        return division_text(self.asked.rule or self.imageset.disjoint_rule, self.groups)
+
+    @property
     def published_sizes(self) -> tuple[int, ...] | None:
         """Training images per step as published, where they are."""
         return self.imageset.published_sizes.get(self.name.partition("-")[2])
@@ -93,29 +103,36 @@ class Scenario:
         return [int((~presence[step.train][:, list(step.classes)].any(axis=1)).sum()) for step in self.steps]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `bench scenario --json` prints."""
+        """Return what `bench scenario --json` prints; what test images tell is None where none are known."""
+        tested = bool(self.imageset.ids("test"))
         return {
             "name": self.name,
             "dataset": self.asked.dataset,
             "setup": self.asked.setup,
+            "division": self.division,
             "steps": [
                 {
                     "step": t,
                     "classes": list(step.classes),
                     "train_images": len(step.train),
-                    "test_images": len(step.test),
+                    "test_images": len(step.test) if tested else None,
                     "train_sha256": self.train_sha256(t),
                 }
                 for t, step in enumerate(self.steps)
             ],
-            "split_hash": self.split_hash,
+            "split_hash": self.split_hash if tested else None,
             "published_train_images": list(self.published_sizes) if self.published_sizes else None,
         }
 
 
-def load_scenario(name: str, data_root: str | Path | None = None) -> Scenario:
-    """Compute a scenario from its name; needs the label maps alone, not the photographs."""
+def load_scenario(name: str, data_root: str | Path | None = None, class_list: Path | None = None) -> Scenario:
+    """Compute a scenario from its name; needs the label maps alone, not the photographs.
+
+    From a class list (see `benchmarks.class_list`) it needs neither, and nothing can be trained on it.
+    """
     parsed = parse_name(name)
+    if class_list is not None:
+        return compute_scenario(parsed, open_class_list(parsed.dataset, class_list))
     return compute_scenario(parsed, open_image_set(parsed.dataset, data_root))
 
 
@@ -132,14 +149,12 @@ def compute_scenario(name: ScenarioName, imageset: ImageSet, groups: Groups | No
     test = tested_images(imageset.class_presence("test"), groups)
     steps = tuple(Step(*parts) for parts in zip(groups, train, test, strict=True))
     for t, step in enumerate(steps):
-        if not len(step.train) or not len(step.test):
+        if not len(step.train) or (imageset.ids("test") and not len(step.test)):
             kind = "training" if not len(step.train) else "test"
             hint = _WAY_OUT if kind == "training" and _divided_by_last_class(name, imageset) else ""
             classes = ", ".join(map(str, step.classes[:5])) + (", ..." if len(step.classes) > 5 else "")
             raise DataError(f"scenario '{name}': step {t} (classes {classes}) has no {kind} image{hint}")
-    rule_told = name.rule if name.rule != imageset.disjoint_rule else None
-    canonical = canonical_name(name, groups, imageset.class_count, index_digest, rule_told)
-    return Scenario(canonical, name, imageset, steps)
+    return Scenario(canonical_name(name, groups, imageset, index_digest), name, imageset, steps)
 
 
 def _listed_images(name: ScenarioName, imageset: ImageSet, steps: int) -> list[np.ndarray]:

@@ -1,11 +1,14 @@
 """ADE20K: the layout, the class names, three real images, the division over scenes of the embedded set."""
 
+import hashlib
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.cli import main
 from benchmarks import load_scenario
 from benchmarks.ade20k import Ade20k
 from benchmarks.errors import DataError
@@ -52,7 +55,7 @@ def test_real_images_show_the_right_classes_by_name(ade_root: Path) -> None:
 
 @pytest.mark.parametrize("split", ["100-50", "100-10", "50-50"])
 def test_scenes_give_every_image_with_a_class_to_exactly_one_step(split: str) -> None:
-    """The embedded set that stands in for ADE20K; its base step depends on the base classes alone."""
+    """The embedded set that stands in for ADE20K."""
     scenario = load_scenario(f"scenes-{split}-disjoint")
     presence = scenario.imageset.class_presence("train")
     given = np.concatenate([step.train for step in scenario.steps])
@@ -61,10 +64,71 @@ def test_scenes_give_every_image_with_a_class_to_exactly_one_step(split: str) ->
         assert presence[step.train][:, list(step.classes)].any(axis=1).all()
 
 
-def test_base_step_of_100_10_is_that_of_100_50() -> None:
-    first, second = (load_scenario(f"scenes-{split}-disjoint") for split in ("100-50", "100-10"))
-    assert first.train_sha256(0) == second.train_sha256(0)
-    assert sum(len(step.train) for step in second.steps[1:]) == len(first.steps[1].train)
+@pytest.mark.parametrize("setup", ["disjoint", "sequential"])
+def test_scenes_100_50_joins_the_increments_of_100_10(setup: str) -> None:
+    """... and so do the base models: their images and classes are the same."""
+    joined, parts = (load_scenario(f"scenes-{split}-{setup}") for split in ("100-50", "100-10"))
+    assert joined.train_sha256(0) == parts.train_sha256(0)
+    assert joined.steps[0].classes == parts.steps[0].classes
+    assert joined.steps[1].train.tolist() == sorted(i for step in parts.steps[1:] for i in step.train.tolist())
+    assert (parts.division, joined.division) == ("ade", "ade, as 100+10+10+10+10+10 with increments joined")
+
+
+# ---------------------------------------------------------------------------------- the published division
+
+CLASS_LIST = SAMPLE.parent / "ade-classes" / "train.txt"
+PUBLISHED = {
+    "100-10": [
+        "37e47b47d04d5214", "eb35528d10195248", "cc6720353b47dcd3", "b993725ac349fb7f", "a20324da833ca9b2",
+        "d68db0eb1e544a54",
+    ],
+    "100-50": ["37e47b47d04d5214", "c56c3f7737074328"],
+    "50-50": ["88bc008921d55a57", "d59bf22e57c38228", "e0abd37671e8bb1a"],
+}  # fmt: skip
+"""Of each step's places in the sorted file list, as MiB's index files have them."""
+SIZES = {
+    "100-10-disjoint": (13452, 1130, 1200, 1366, 1550, 1498),
+    "100-50-disjoint": (13452, 6744),
+    "50-50-disjoint": (8219, 6384, 5593),
+    "100-10-disjoint:order=mib-b": (10375, 1362, 1346, 2084, 2609, 2420),
+    "100-50-disjoint:order=mib-b": (10375, 1362 + 1346 + 2084 + 2609 + 2420),
+    "50-50-disjoint:order=mib-b": (6659, 7483, 6054),
+}
+TESTED = {"100-10": [2000] * 6, "100-50": [2000] * 2, "50-50": [1997, 2000, 2000]}
+
+
+@pytest.fixture
+def class_list() -> Path:
+    if not CLASS_LIST.is_file():
+        pytest.skip(f"the classes of ADE20K's images are not at {CLASS_LIST}")
+    return CLASS_LIST
+
+
+@pytest.mark.parametrize("setup", ["disjoint", "sequential"])
+@pytest.mark.parametrize("split", PUBLISHED)
+def test_ade_is_divided_image_for_image_as_published(split: str, setup: str, class_list: Path) -> None:
+    steps = load_scenario(f"ade-{split}-{setup}", class_list=class_list).steps
+    texts = [",".join(map(str, sorted(step.train.tolist()))) for step in steps]
+    assert [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts] == PUBLISHED[split]
+    assert [len(step.test) for step in steps] == TESTED[split]
+
+
+@pytest.mark.parametrize("rest", SIZES)
+def test_bench_scenario_finds_ade_as_published(rest: str, class_list: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["scenario", f"ade-{rest}", "--class-list", str(class_list)])
+    assert ended.value.code == 0
+    steps = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [int(words[2]) for words in steps] == [*SIZES[rest]]
+    assert all(words[-2:] == ["as", "published"] for words in steps)
+
+
+def test_order_b_of_mib_has_every_class_once_step_by_step() -> None:
+    """The first class of each step of 50b and 100-10b, and its last, read off MiB's `tasks.py`."""
+    order = Ade20k.class_orders["mib-b"]
+    assert sorted(order) == list(range(1, 151))
+    ends = [(order[a], order[b - 1]) for a, b in pairwise([0, 50, 100, 110, 120, 130, 140, 150])]
+    assert ends == [(1, 144), (3, 150), (11, 146), (30, 138), (2, 141), (4, 139), (17, 137)]
 
 
 def test_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:

@@ -426,8 +426,6 @@ def test_real_ade_images_are_sound(ade_root: Path, command: Command) -> None:
     assert status == 0
     assert lines[-1] == "sound: 2 training and 1 test images"
     assert "note: the train split has 2 images, published are 20210" in lines
-    undocumented = [line for line in lines if "not documented" in line]
-    assert len(undocumented) == 1 and "ade-100-10-disjoint" in undocumented[0]
     ade = Ade20k(ade_root)
     assert [[ade.read(split, i)[0].ndim for i in range(len(ade.ids(split)))] for split in SPLITS] == [[3, 3], [3]]
 
@@ -435,7 +433,6 @@ def test_real_ade_images_are_sound(ade_root: Path, command: Command) -> None:
 def test_ade_sizes_follow_the_dense_rule(ade_root: Path) -> None:
     sizes = {sizes.scenario: sizes for sizes in check("ade", ade_root).sizes}
     assert {name: sum(s.computed) for name, s in sizes.items()} == dict.fromkeys(sizes, 2)
-    assert [name for name, s in sizes.items() if not s.documented] == ["ade-100-10-disjoint"]
 
 
 def test_ade_faults_are_named(ade_root: Path) -> None:

@@ -129,30 +129,20 @@ def test_dense_rule_gives_every_image_with_a_class_to_one_step(case: tuple[np.nd
 
 
 @given(cases())
-def test_dense_rule_is_the_slow_one(case: tuple[np.ndarray, Groups]) -> None:
-    """In one go where the base is no larger than the next step; else the base first, the rest among the others."""
+def test_dense_rule_is_the_slow_one_over_all_steps_in_one_go(case: tuple[np.ndarray, Groups]) -> None:
     presence, groups = case
-    images = shown_in(presence)
-    expected: list[list[int]] = []
-    left = list(range(len(images)))
-    while len(groups) > 2 and len(groups[0]) > len(groups[1]):
-        later = tuple(c for group in groups[1:] for c in group)
-        base, rest = slow_rule([images[i] for i in left], (groups[0], later))
-        expected.append([left[i] for i in base])
-        left, groups = [left[i] for i in rest], groups[1:]
-    expected += [[left[i] for i in step] for step in slow_rule([images[i] for i in left], groups)]
-    assert listed(dense_disjoint(case[0], case[1])) == expected
+    assert listed(dense_disjoint(presence, groups)) == slow_rule(shown_in(presence), groups)
 
 
-def test_base_step_is_the_same_whatever_the_increments() -> None:
-    presence = np.random.default_rng(0).random((300, 13)) < 0.3
+@pytest.mark.parametrize("order", [range(1, 151), np.random.default_rng(1).permutation(150) + 1], ids=["ids", "random"])
+def test_steps_of_100_50_are_those_of_100_10_with_the_increments_joined(order: Sequence[int]) -> None:
+    presence = np.random.default_rng(0).random((400, 151)) < 0.05
     presence[:, 0] = False
-    base = tuple(range(1, 9))
-    whole = dense_disjoint(presence, [base, (9, 10, 11, 12)])
-    for later in ([(9, 10), (11, 12)], [(9,), (10,), (11,), (12,)], [(9, 10, 11), (12,)]):
-        steps = dense_disjoint(presence, [base, *later])
-        assert steps[0].tolist() == whole[0].tolist()
-        assert sorted(np.concatenate(steps[1:]).tolist()) == whole[1].tolist()
+    classes = tuple(map(int, order))
+    two, six = ((classes[:100], *(classes[a : a + size] for a in range(100, 150, size))) for size in (50, 10))
+    base, *increments = slow_rule(shown_in(presence), six)
+    expected = [base, sorted(image for step in increments for image in step)]
+    assert listed(dense_disjoint(presence, two)) == expected != slow_rule(shown_in(presence), two)
 
 
 # ----------------------------------------------------------------------------------------------- annotations

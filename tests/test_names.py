@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import load_benchmark, load_scenario
+from benchmarks.ade20k import Ade20k
 from benchmarks.errors import DataError
 from benchmarks.names import class_groups, parse_name
 from benchmarks.registry import image_set_class
@@ -107,6 +108,7 @@ def test_order_of_a_part_of_the_classes_is_refused(tmp_path: Path) -> None:
         ("shapes-15-1-disjoint:order=random:1,order=random:2", "once each"),
         ("shapes-15-1-disjoint:order=random:x", "order=random:SEED"),
         ("shapes-15-1-disjoint:order=random:-1", "order=random:SEED"),
+        ("shapes-15-1-disjoint:order=mib-b", "order=mib-b is not a file and not random:SEED"),
         ("shapes-15-1-disjoint:order=nowhere.txt", "nowhere.txt is not a file and not random:SEED"),
         ("shapes-disjoint", "unknown scenario"),
         ("shapes-disjoint:steps=nowhere.txt", "nowhere.txt is not a file"),
@@ -151,6 +153,17 @@ def test_files_stand_in_the_name_as_a_digest_of_what_they_say(tmp_path: Path) ->
     names = [load_scenario(f"shapes-15-5-disjoint:order={file}").name for file in (first, second, other)]
     assert names[0] == names[1] != names[2]
     assert str(tmp_path) not in names[0]
+
+
+def test_a_published_order_is_asked_for_by_name_and_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("".join(f"{c} {c}\n" for c in range(150)))
+    file = written(tmp_path / "order.txt", *Ade20k.class_orders["mib-b"])
+    asked = [f"ade-100-50-disjoint:order={order}" for order in ("mib-b", file)]
+    found = [load_scenario(name, class_list=tmp_path / "train.txt") for name in asked]
+    assert [scenario.name for scenario in found] == ["ade-100-50-disjoint:order=mib-b"] * 2
+    assert found[0].groups == found[1].groups
+    with pytest.raises(DataError, match="mib-c is not a file and not mib-b and not random:SEED"):
+        class_groups(parse_name("ade-100-50-disjoint:order=mib-c"), Ade20k.fixed_class_names or ())
 
 
 def test_a_random_order_keeps_its_seed_in_the_name() -> None:
