@@ -32,6 +32,7 @@ from bench.spec import run_folder, run_spec
 from bench.view import reading
 from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_training_images, training_parts
+from reports.division import EARLIER_DIVISION, by_earlier_division
 from reports.records import read_spec
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ def prepare_one(folder: Path, verbose: bool, loggers: Sequence[str], console: Co
     """
     folder = folder.resolve()
     spec = read_spec(folder)
+    if by_earlier_division(spec):
+        raise RequestError(f"{folder}: {EARLIER_DIVISION}; `bench run` makes another run by today's")
     if missing := {"asked", "code", "data", "versions"} - spec.keys():
         raise RequestError(f"{folder / 'spec.yaml'}: written by an older version, it lacks {min(missing)}")
     try:

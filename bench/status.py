@@ -19,6 +19,8 @@ from bench.folders import claim_of, walk_runs
 from bench.submitted import Submitted, read_submitted
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
+from reports.division import EARLIER_DIVISION, by_earlier_division
+from reports.records import RecordError, read_spec
 
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
@@ -39,6 +41,8 @@ class RunState:
     """Finished ones."""
     detail: str
     """Where it runs, what it waits for, or why it failed."""
+    earlier_division: bool = False
+    """Whether its steps have other images than those of its scenario have now: it does not go on."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -59,7 +63,8 @@ def run_states(
     records = {folder: read_submitted(folder) for folder, names in found if "done" not in names}
     queue = ask_queue(records.values())
     trained = _bases_in_training() if records else {}
-    return [_state(folder, names, records.get(folder), queue, trained) for folder, names in found]
+    states = [_state(folder, names, records.get(folder), queue, trained) for folder, names in found]
+    return [dataclasses.replace(run, earlier_division=_by_earlier_division(run.folder)) for run in states]
 
 
 def _bases_in_training() -> dict[str, str]:
@@ -121,6 +126,14 @@ def _queued(record: Submitted, queue: Queue) -> tuple[State, str] | None:
     return ("running" if state.startswith("RUNNING") else "waiting"), told
 
 
+def _by_earlier_division(folder: Path) -> bool:
+    if "\ndivision:" in _text(folder / "spec.yaml"):
+        return False
+    with suppress(RecordError):
+        return by_earlier_division(read_spec(folder))
+    return False
+
+
 def _steps(folder: Path) -> int:
     with suppress(OSError):
         return max(0, (folder / "steps.csv").read_bytes().count(b"\n") - 1)
@@ -140,12 +153,16 @@ def _text(path: Path) -> str:
 def print_states(states: Sequence[RunState], console: Console) -> None:
     """Print how many runs of each scenario are in which state, and every run that is not done."""
     console.print(_counts(states))
+    if earlier := sum(run.earlier_division for run in states):
+        console.print(f"{earlier} of {len(states)} runs: {EARLIER_DIVISION}", highlight=False, soft_wrap=True)
     waiting = 0
     for run in states:
         waiting += run.state == "waiting"
         if run.state == "done" or (run.state == "waiting" and waiting > SHOWN_WAITING):
             continue
         text = f"{run.state:<8} {'/'.join(_names(run))}: {run.steps} steps done; {run.detail}"
+        if run.earlier_division:
+            text += f"; {EARLIER_DIVISION}, it does not go on"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if waiting > SHOWN_WAITING:
         console.print(f"waiting  {waiting - SHOWN_WAITING} more", markup=False, highlight=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.division import EARLIER_DIVISION, by_earlier_division
 from reports.records import RecordError, Run, run_order
 
 UNKNOWN = "not recorded"
@@ -23,13 +24,17 @@ def require_one_convention(runs: Sequence[Run]) -> None:
         _require_one(f"convention {key}", ordered, [run.spec["conventions"].get(key, UNKNOWN) for run in ordered])
     for scenario in dict.fromkeys(run.spec["scenario"] for run in ordered):
         own = [run for run in ordered if run.spec["scenario"] == scenario]
-        _require_one(f"{scenario}: split_hash", own, [run.spec.get("split_hash", UNKNOWN) for run in own])
+        splits = [str(run.spec.get("split_hash", UNKNOWN)) for run in own]
+        earlier = {split for split, run in zip(splits, own, strict=True) if by_earlier_division(run.spec)}
+        notes = {split: f"{split} ({EARLIER_DIVISION})" for split in earlier}
+        _require_one(f"{scenario}: split_hash", own, splits, notes)
         prints = [run.spec.get("data", {}).get("fingerprint", UNKNOWN) for run in own]
         _require_one(f"{scenario}: data fingerprint", own, prints)
 
 
-def _require_one(what: str, runs: Sequence[Run], values: Sequence[Any]) -> None:
-    texts = [str(value) for value in values]
+def _require_one(what: str, runs: Sequence[Run], values: Sequence[Any], notes: Mapping[str, str] | None = None) -> None:
+    """Raise RecordError where `values`, one a run, differ; its line has for a value what `notes` has for it."""
+    texts = [(notes or {}).get(str(value), str(value)) for value in values]
     counts = Counter(texts)
     if len(counts) < 2:
         return

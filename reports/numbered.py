@@ -14,6 +14,7 @@ import numpy as np
 
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
+from reports.division import division_note
 from reports.grids import Block, Grid, NeededRun, Row, grid, memory_of, needed
 from reports.markup import MINUS, Cell, Table, full_header, html, latex, markdown, ranks
 from reports.paper import published_value
@@ -83,7 +84,8 @@ def _texts(chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: b
             "paper's; compare runs on voc or ade"
         )
     rows = _filled(chosen, runs)
-    table = _table(chosen, rows, compare)
+    wanted = set(needed(chosen.table, chosen.dataset))
+    table = _table(chosen, rows, compare, division_note(run for run in runs if _need_of(run) in wanted))
     stem = f"table-{chosen.table}"
     for name in formats:
         if name == "csv":
@@ -131,12 +133,11 @@ def _filled(chosen: Grid, runs: Sequence[Run]) -> list[list[_Number]]:
     """The numbers of every row, from left to right."""
     by_need: dict[NeededRun, list[Run]] = {need: [] for need in needed(chosen.table, chosen.dataset)}
     for run in sorted(runs, key=run_order):
-        need = NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
-        if need in by_need:
+        if (need := _need_of(run)) in by_need:
             by_need[need].append(run)
+    require_one_convention([run for own in by_need.values() for run in own])
     for need, own in by_need.items():
         _require_one_setting(need, own)
-    require_one_convention([run for own in by_need.values() for run in own])
     return [
         [
             number
@@ -145,6 +146,10 @@ def _filled(chosen: Grid, runs: Sequence[Run]) -> list[list[_Number]]:
         ]
         for row in chosen.layout.rows
     ]
+
+
+def _need_of(run: Run) -> NeededRun:
+    return NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
 
 
 def _require_one_setting(need: NeededRun, runs: Sequence[Run]) -> None:
@@ -235,7 +240,7 @@ def _csv(lines: Iterable[Sequence[object]]) -> str:
 # ---------------------------------------------------------------- layout
 
 
-def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> Table:
+def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool, remark: str) -> Table:
     layout = chosen.layout
     stub = len(layout.stub)
     return Table(
@@ -243,7 +248,7 @@ def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> Ta
         header=[*layout.stub, *(_header(text, rows) for block in layout.blocks for _, text in block.columns)],
         rows=_cells(chosen, rows, compare),
         gap=GAP,
-        caption=" ".join(_caption(chosen, rows, compare)),
+        caption=" ".join(filter(None, [*_caption(chosen, rows, compare), remark])),
         headings=_headings(layout.blocks, Cell(layout.stub_heading, span=stub)),
         wide=True,
         stub=stub,

@@ -15,6 +15,7 @@ from typing import Any
 from reports.atomic import write_atomic
 from reports.conventions import UNKNOWN, require_one_convention
 from reports.curves import runs_by_memory
+from reports.division import EARLIER_DIVISION, by_earlier_division, division_note
 from reports.grids import NeededRun, grid, memory_of, needed
 from reports.markup import Cell, Table, html, ranks
 from reports.numbered import write_numbered
@@ -251,6 +252,7 @@ def _headline_caption(runs: Sequence[Run], memory: Any, common: str) -> Iterable
     yield f"old: {old}; new: {_classes(sum(later), 'later')}."
     yield f"Mean ± standard deviation over seeds: {count_text(common)}." if " " in common else f"{count_text(common)}."
     yield "Best in bold, second underlined, finetune and joint apart."
+    yield from filter(None, [division_note(runs)])
 
 
 def _classes(count: int, kind: str) -> str:
@@ -328,7 +330,13 @@ def _stream(runs: Sequence[Run]) -> Iterable[tuple[str, str]]:
     if published:
         yield "published training images", _different(" + ".join(f"{size:,}" for size in own) for own in published)
     yield "split hash", _different(str(run.spec.get("split_hash", UNKNOWN)) for run in runs)
+    yield "division", _different(_division(run) for run in runs)
     yield "memory", _different(f"{_told(memory_of(run))} images" for run in runs)
+
+
+def _division(run: Run) -> str:
+    """How the run's images were divided among the steps."""
+    return EARLIER_DIVISION if by_earlier_division(run.spec) else str(run.spec.get("division", UNKNOWN))
 
 
 def _different(texts: Iterable[str]) -> str:

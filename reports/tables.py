@@ -13,6 +13,7 @@ import pandas as pd
 
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
+from reports.division import division_note
 from reports.markup import Cell, Table, latex, markdown
 from reports.records import RecordError, Run, run_order
 from reports.rows import (
@@ -299,7 +300,7 @@ def _caption(scenario: str, common: str, rows: pd.DataFrame, runs: Sequence[Run]
     references = sorted({method_of(strategy) for strategy in rows["strategy"]} & set(REFERENCES))
     apart = f", the references {' and '.join(references)} apart" if references else ""
     sentences.append(f"Best in bold, second underlined{apart}.")
-    return sentences
+    return [*sentences, *filter(None, [division_note(runs)])]
 
 
 def _code(text: object) -> str:

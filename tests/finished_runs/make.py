@@ -85,6 +85,7 @@ def spec_of(need: NeededRun, seed: int) -> dict[str, Any]:
         "class_names": ["background", *(f"c{number}" for number in range(1, ends[-1] + 1))],
         "steps": steps,
         "split_hash": f"split of {need.scenario}",
+        "division": "made up",
         "data": {"name": dataset, "root": None, "fingerprint": f"made-up {dataset}"},
     }
 
