@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -376,3 +377,26 @@ def test_updates_are_sgd_with_momentum_on_the_gradient_the_method_leaves(name: s
             velocity = [0.7 * v + g + 0.03 * p for v, p, g in rows]
             for v, before, after in zip(velocity, iteration.parameters, iteration.parameters_after, strict=True):
                 torch.testing.assert_close(after, before - 0.02 * v, rtol=1e-5, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------- going on
+
+
+@pytest.mark.parametrize("name", ["finetune", "ours", "icarl", "coriseg"])
+def test_a_template_that_takes_over_a_state_goes_on_as_the_one_that_gave_it(name: str) -> None:
+    first = train(make(name, settings=SETTINGS), steps=(1,))
+    given = first.state_dict()
+    state = {**given, "network": copy.deepcopy(given["network"])}
+    random = torch.get_rng_state()
+    train(first, steps=(2,), fill=False)
+
+    torch.manual_seed(99)
+    second = make(name, settings=SETTINGS)
+    second.load_state_dict(state)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert second.network.outputs == 5  # the background, three classes of the base step, one of step 1
+    train(second, steps=(2,), fill=False)
+    assert equal(first.network.state_dict(), second.network.state_dict())
+    assert first.method.kept() == second.method.kept() and first.method.memory_bytes() == second.method.memory_bytes()
+    images = benchmark().test_stream[2].data[0][0][None]
+    assert torch.equal(first.predicted(images), second.predicted(images))

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, EWCPlugin, 
 from torch import Tensor, nn
 
 from benchmarks import DataError, SegmentationScenario, load_benchmark
-from benchmarks.augmentation import MEAN, STD, Augmentation, normalised
+from benchmarks.augmentation import MEAN, STD, Augmentation, View, normalised
+from benchmarks.packing import Decoded, Reader
+from benchmarks.streams import AnnotatedImages
 from strategies.network import build_network
 
 VOID = 255
@@ -213,6 +216,89 @@ def test_joint_stream_has_all_images_so_far_with_all_their_labels(name: str) -> 
             full = imageset.read("train", place[experience.data.ids[i]])[1].astype(int)
             expected = np.where((full <= 15 + t) | (full == VOID), full, 0)
             assert np.array_equal(data[i][1].numpy(), expected)
+
+
+# ------------------------------------------------------------------------------------------------ how they are read
+
+
+class Noted(Reader):
+    """Three images of 4 x 6 pixels, filled with 10, 20 and 30; writes down how each is asked for."""
+
+    def __init__(self, kept: bool) -> None:
+        self.kept = kept  # type: ignore[misc]
+        self.asked: list[tuple[str, int]] = []
+        self.decoded = [
+            (np.full((3, 4, 6), value, np.uint8), np.array([[0, 2, 5, VOID, 7, 5]] * 4, np.uint8))
+            for value in (10, 20, 30)
+        ]
+
+    def read(self, index: int) -> Decoded:
+        self.asked.append(("read", index))
+        return self.decoded[index]
+
+    def again(self, index: int) -> Decoded:
+        self.asked.append(("again", index))
+        return self.decoded[index]
+
+
+def noted(kept: bool = True, **options: Any) -> tuple[AnnotatedImages, Noted]:
+    """The images 2 and 0, annotated with class 5 as label 1 and class 2 as label 2; image 0 does not show class 2."""
+    presence = np.zeros((3, 8), dtype=bool)
+    presence[[0, 2, 2, 2], [5, 2, 5, 7]] = True
+    reader = Noted(kept)
+    data = AnnotatedImages(reader, np.array([2, 0]), ("a", "b", "c"), presence, 4, {5: 1, 2: 2}, **options)
+    return data, reader
+
+
+def test_images_are_those_at_their_places_in_the_list() -> None:
+    data, _ = noted()
+    assert len(data) == 2 and data.ids == ("c", "a") and data.step == 4
+    image, labels, step = data[1]
+    assert torch.equal(image, normalised(torch.full((3, 4, 6), 10, dtype=torch.uint8)))
+    assert labels.tolist() == [[0, 2, 1, VOID, 0, 1]] * 4 and step == 4
+    assert [data.exemplar(i).classes for i in (0, 1)] == [{1, 2}, {1}]
+    assert noted(others=VOID)[0][0][1][0].tolist() == [0, 2, 1, VOID, VOID, 1]
+
+
+def test_memory_images_are_asked_for_as_images_that_are_read_again_and_the_streams_are_not() -> None:
+    data, reader = noted()
+    exemplar = data.exemplar(1)
+    exemplar.load(None, np.random.default_rng(0))
+    assert exemplar.bytes() == 3 * 4 * 6 + 4 * 6
+    list(data.batches(2))
+    _ = data[0]
+    assert reader.asked == [("again", 0), ("again", 0), ("read", 2), ("read", 0), ("read", 2)]
+
+
+def test_what_is_given_can_be_changed_without_a_change_of_what_is_kept() -> None:
+    data, reader = noted()
+    image, labels = data.annotated(0)
+    assert image.dtype == labels.dtype == torch.uint8
+    image.fill_(7)
+    labels.fill_(7)
+    assert (reader.decoded[2][0] == 30).all() and reader.decoded[2][1][0].tolist() == [0, 2, 5, VOID, 7, 5]
+
+
+def test_a_view_is_what_is_seen_of_an_image_after_its_augmentation() -> None:
+    data, _ = noted(view=View(2))
+    assert data[0][0].shape == (3, 2, 2) and data[0][1].shape == (2, 2)
+    images, labels, steps, indices = next(iter(data.batches(2, augmentation=Augmentation(crop=3))))
+    assert images.shape == (2, 3, 2, 2) and labels.shape == (2, 2, 2)
+    assert (steps.tolist(), indices.tolist()) == ([4, 4], [0, 1])
+
+
+def test_images_that_do_not_lie_in_memory_are_decoded_by_a_worker_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for kept, asked, used in ((True, 0, 0), (True, 2, 2), (True, 3, 2), (False, 0, 1), (False, 2, 2)):
+        assert noted(kept)[0].batches(2, workers=asked).num_workers == used
+
+
+def test_a_share_of_every_batch_is_each_nth_of_its_images() -> None:
+    data, _ = noted()
+    order = [0, 1, 1, 0, 1]
+    shares = [[b[3].tolist() for b in data.batches(3, order, share=(r, 2))] for r in (0, 1)]
+    assert shares == [[[0, 1], [0]], [[1], [1]]]
+    assert [b[3].tolist() for b in data.batches(1, order, share=(1, 2))] == []
 
 
 # -------------------------------------------------------------------------------------------------- augmentation
