@@ -172,7 +172,7 @@ def _show(result: Result, out: Path, console: Console) -> None:
     """Print the table of this command's runs, and write the tables and curves of all runs in the folder."""
     from bench.summary import results_table
 
-    console.print(results_table(result.frame))
+    console.print(results_table(result.runs, console.width))
     written = _write_results(out, result.runs[0].spec["scenario"], console)
     for path in [*(run.path for run in result.runs), *written]:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
@@ -183,6 +183,7 @@ def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
     from bench.claims import Claims, holder
     from reports.atomic import clear_scraps
     from reports.curves import write_curves
+    from reports.notes import notes
     from reports.records import RecordError, find_runs
     from reports.tables import write_tables
 
@@ -202,6 +203,8 @@ def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
             runs = find_runs(out / scenario)
             written += write_tables(runs, out / "tables")
             written += write_curves(runs, out / "curves", ("png", "pdf"))
+            for note in notes(runs):
+                console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         except RecordError as error:
             note = f"note: no table or curves of all runs in {out}: {error}"
             console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -194,6 +194,7 @@ def _report(options: argparse.Namespace) -> int:
     runs = find_runs(options.runs) if options.runs.is_dir() else []
     if runs:
         print(write_page(runs, options.out, options.title))
+        _say_notes(runs)
     else:
         print(f"no finished run in {options.runs}", file=sys.stderr)
     return 0
@@ -214,4 +215,12 @@ def _write(
             return 0
     for path in write(runs, options.out, options.format):
         print(path)
+    _say_notes(runs)
     return 0
+
+
+def _say_notes(runs: Sequence[Run]) -> None:
+    from reports.notes import notes
+
+    for note in notes(runs):
+        print(f"note: {note}", file=sys.stderr)

@@ -19,6 +19,7 @@ from bench.planning import Plan, Request
 from bench.session import Result, execute, prepare_all
 from benchmarks.cache import cache_folder
 from reports.grids import needed
+from reports.notes import notes
 from reports.numbered import write_numbered
 from reports.records import Run, find_runs
 
@@ -133,6 +134,8 @@ def reproduce(
     result = execute(plan, console)
     for path in write_numbered(tables, result.runs, out, formats, on=on):
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    for note in notes(result.runs):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     return result
 
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from rich.box import SIMPLE
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
+from reports.notes import classes_note
+from reports.records import Run
 from reports.rows import row_name
-from reports.tables import summary
+from reports.tables import MEASURES, frame, group_breaks, summary
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_COLUMNS = {
-    "old": "old",
-    "new": "new",
-    "miou": "all",
-    "imiou": "imIoU",
-}
 _COSTS = {"seconds_per_batch": "s/batch", "forward_per_batch": "fwd", "backward_per_batch": "bwd"}
 
 
-def results_table(frame: pd.DataFrame) -> Table:
-    """Return old, new, all, imIoU (per cent, mean and deviation over seeds) and costs per incoming batch."""
-    rows = summary(frame)
+def results_table(runs: Sequence[Run], width: int) -> Table:
+    """Return old, new, all, imIoU, avg (per cent, mean and deviation over seeds) and costs per incoming batch.
+
+    `runs` are of one scenario; rows of other settings stand behind a gap. The costs are left out where the table
+    would be wider than `width` characters.
+    """
+    table = _table(runs, _COSTS)
+    widest = Console(width=10_000)
+    return table if Measurement.get(widest, widest.options, table).minimum <= width else _table(runs, ())
+
+
+def _table(runs: Sequence[Run], costs: Collection[str]) -> Table:
+    rows = summary(frame(runs))
     names = [row_name(s, v) for s, v in zip(rows.strategy, rows.variant, strict=True)]
     table = Table(
         title=f"{rows.scenario.iloc[0]}, mIoU in per cent",
@@ -33,14 +39,19 @@ def results_table(frame: pd.DataFrame) -> Table:
         box=SIMPLE,
         pad_edge=False,
         padding=(0, 1, 0, 0),
+        caption=classes_note(runs).replace("`", ""),
+        caption_justify="left",
     )
-    table.add_column("strategy", overflow="fold", min_width=min(24, max(map(len, names))))
-    for name in ("n", *_COLUMNS.values(), *_COSTS.values()):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, row in zip(names, rows.to_dict("records"), strict=True):
-        results = [_mean_and_deviation(row, column) for column in _COLUMNS]
-        costs = [f"{row[column]:.3g}" for column in _COSTS]
-        table.add_row(name, str(row["n"]), *results, *costs)
+    table.add_column("strategy", overflow="fold", min_width=min(14, max(map(len, names))))
+    cells = [
+        [str(row["n"]), *(_mean_and_deviation(row, column) for column in MEASURES), *(f"{row[c]:.3g}" for c in costs)]
+        for row in rows.to_dict("records")
+    ]
+    headers = ["n", *MEASURES.values(), *(_COSTS[column] for column in costs)]
+    for header, *texts in zip(headers, *cells, strict=True):
+        table.add_column(header, justify="right", no_wrap=True, min_width=max(map(len, [header, *texts])))
+    for place, (name, texts) in enumerate(zip(names, cells, strict=True)):
+        table.add_row(name, *texts, end_section=place + 1 in group_breaks(rows))
     return table
 
 

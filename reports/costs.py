@@ -11,9 +11,10 @@ import pandas as pd
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.markup import Cell, Table, latex, markdown
+from reports.notes import origin_notes, settings_note
 from reports.records import Run
 from reports.rows import embedded_note, file_stem, row_name
-from reports.tables import NO_RUN, frame, scenarios_of, summary
+from reports.tables import NO_RUN, frame, group_breaks, scenarios_of, summary
 
 _SUFFIXES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
 _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -46,17 +47,22 @@ def write_costs(
     written = []
     for scenario in scenarios_of(runs) if scenarios is None else scenarios:
         own = rows[rows["scenario"] == scenario]
+        notes = _notes([run for run in runs if run.spec["scenario"] == scenario])
         for name in formats:
             path = out / f"{file_stem(scenario)}-costs{_SUFFIXES[name]}"
-            write_atomic(path, _text(name, scenario, own))
+            write_atomic(path, _text(name, scenario, own, notes))
             written.append(path)
     return written
 
 
-def _text(name: str, scenario: str, rows: pd.DataFrame) -> str:
+def _notes(runs: Sequence[Run]) -> str:
+    return "".join(f" {note}" for note in (settings_note(runs), *origin_notes(runs)) if note)
+
+
+def _text(name: str, scenario: str, rows: pd.DataFrame, notes: str) -> str:
     if name == "csv":
         return _csv(rows)
-    return {"latex": latex, "markdown": markdown}[name](_table(scenario, rows))
+    return {"latex": latex, "markdown": markdown}[name](_table(scenario, rows, notes))
 
 
 def _csv(rows: pd.DataFrame) -> str:
@@ -64,7 +70,7 @@ def _csv(rows: pd.DataFrame) -> str:
     return str(chosen.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def _table(scenario: str, rows: pd.DataFrame) -> Table:
+def _table(scenario: str, rows: pd.DataFrame, notes: str) -> Table:
     note = embedded_note(scenario)
     return Table(
         label=f"tab:{file_stem(scenario)}-costs",
@@ -78,7 +84,9 @@ def _table(scenario: str, rows: pd.DataFrame) -> Table:
             f"Costs on `{scenario}`{f' ({note})' if note else ''}: milliseconds, forward and backward passes and "
             "images passed forward per incoming batch, mean over batches and seeds; the most images and MB in memory; "
             "the peak RAM of the process and the peak GPU memory of a step, over all steps and seeds."
+            f"{notes}"
         ),
+        breaks=group_breaks(rows),
     )
 
 

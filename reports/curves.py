@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,14 +32,14 @@ from reports.style import (
     require_formats,
     write_figure,
 )
-from reports.tables import NO_RUN, frame, headline, scenarios_of, spread_of
+from reports.tables import NO_RUN, frame, frames_by_memory, headline, scenarios_of, spread_of
 
 __all__ = [
     "FIGURE_3",
     "FORMATS",
+    "differing_note",
     "draw_rows",
     "rows_of",
-    "runs_by_memory",
     "seeds_note",
     "write_curves",
     "write_figure3",
@@ -105,17 +104,11 @@ def by_scenario(
 
 
 def _by_memory(scenario: str, runs: Sequence[Run]) -> Figure:
-    by_memory = runs_by_memory(runs)
+    by_memory = {size: rows_of(headline(steps)) for size, steps in frames_by_memory(runs).items()}
     if len(by_memory) < 2:
         return _panels([(figure_title(scenario), _rows_of_runs(runs))], columns=1, size=(6.4, 4.2))
-    panels = [(figure_title(scenario, f"memory {size}"), _rows_of_runs(own)) for size, own in by_memory.items()]
+    panels = [(figure_title(scenario, f"memory {size}"), rows) for size, rows in by_memory.items()]
     return _panels(panels, columns=min(len(panels), 3), size=(3.6, 2.8), sharey=True)
-
-
-def runs_by_memory(runs: Sequence[Run]) -> dict[Any, list[Run]]:
-    """Return the runs by their memory's size in images, smallest first, None (not recorded) last."""
-    sizes = sorted({memory_of(run) for run in runs}, key=lambda size: (size is None, size))
-    return {size: [run for run in runs if memory_of(run) == size] for size in sizes}
 
 
 def _rows_of_runs(runs: Sequence[Run]) -> Rows:
@@ -139,7 +132,8 @@ def _panels(
         axes.set_xlabel("classes learned")
         axes.set_ylabel("mIoU (%)")
         handles |= draw_rows(axes, rows, "miou", lines) if rows else draw_gap(axes, NO_RUN)
-        axes.set_title("\n".join(filter(None, [title, seeds_note(rows, size[0])])), fontsize=9, parse_math=False)
+        notes = [title, seeds_note(rows, size[0]), differing_note(rows, size[0])]
+        axes.set_title("\n".join(filter(None, notes)), fontsize=9, parse_math=False)
     for axes in places[len(panels) :]:
         axes.set_axis_off()
     if handles:
@@ -159,6 +153,13 @@ def seeds_note(rows: Rows, width: float) -> str:
     text = "; ".join([count_text(common), *_others(odd, common)])
     # A number stays beside its letter.
     return textwrap.fill(text.replace(" = ", "\0=\0"), int(13 * width)).replace("\0", " ")
+
+
+def differing_note(rows: Rows, width: float) -> str:
+    """Return, in lines for `width` inches, that rows were not trained alike and are no ranking; '' where they were."""
+    if len({text for row in rows.values() for text in row["settings"]}) < 2:
+        return ""
+    return textwrap.fill("settings differ (in brackets): no ranking", int(13 * width))
 
 
 def _others(odd: Mapping[RowKey, str], common: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from reports.atomic import write_atomic
-from reports.curves import by_scenario, draw_rows, rows_of, runs_by_memory, seeds_note
+from reports.curves import by_scenario, differing_note, draw_rows, rows_of, seeds_note
 from reports.metrics import class_iou
 from reports.records import RecordError, Run
 from reports.rows import file_stem, method_of, row_order, seeds_text
@@ -40,7 +41,7 @@ from reports.style import (
     require_formats,
     wrapped_name,
 )
-from reports.tables import NO_RUN, frame, headline, scenarios_of, spread_of, summary
+from reports.tables import NO_RUN, frame, frames_by_memory, headline, scenarios_of, spread_of, summary
 
 _MEASURES = {"forgetting": "forgetting (points)", "backward_transfer": "backward transfer (points)"}
 
@@ -59,9 +60,9 @@ def _gap(scenario: str, text: str = NO_RUN) -> Figure:
 def forgetting(steps: pd.DataFrame) -> pd.DataFrame:
     """Return every run's forgetting and backward transfer after each of its steps but the first.
 
-    `steps` is what `reports.tables.frame` returns; its columns `scenario`, `strategy`, `variant`, `seed`, `step` and
-    `classes` are kept. The tasks are the groups of classes that the steps add, the background (where the conventions
-    count it) among the base classes; a(l, j) is the mIoU of group j after step l, in per cent. After step k
+    `steps` is what `reports.tables.frame` returns; its columns `scenario`, `strategy`, `variant`, `settings`, `seed`,
+    `step` and `classes` are kept. The tasks are the groups of classes that the steps add, the background (where the
+    conventions count it) among the base classes; a(l, j) is the mIoU of group j after step l, in per cent. After step k
 
     - `forgetting` is the mean over the groups j < k of max{a(l, j): j <= l < k} - a(k, j), in points: how far a group
       is below its best so far, negative where it is above it (Chaudhry et al., Riemannian Walk for Incremental
@@ -74,7 +75,7 @@ def forgetting(steps: pd.DataFrame) -> pd.DataFrame:
     group, as joint's, is NaN. With the convention that a step is tested on the images of its known classes, a group's
     a(l, j) are over ever more images.
     """
-    kept = ["scenario", "strategy", "variant", "seed", "step", "classes"]
+    kept = ["scenario", "strategy", "variant", "settings", "seed", "step", "classes"]
     groups = [name for name in steps.columns if name.startswith("step_")]
     records = [
         {**dict(zip(kept, row, strict=True)), **measures}
@@ -144,7 +145,7 @@ def _over_seeds(measured: pd.DataFrame) -> pd.DataFrame:
 
 def _forgetting_figure(scenario: str, runs: Sequence[Run]) -> Figure:
     """A row of panels for each size of memory, a column for each measure."""
-    by_memory = {size: rows_of(forgetting(frame(own)).dropna()) for size, own in runs_by_memory(runs).items()}
+    by_memory = {size: rows_of(forgetting(steps).dropna()) for size, steps in frames_by_memory(runs).items()}
     panels = {size: rows for size, rows in by_memory.items() if rows}
     if not panels:
         return _gap(scenario, "no group was measured after two steps" if runs else NO_RUN)
@@ -159,7 +160,8 @@ def _forgetting_figure(scenario: str, runs: Sequence[Run]) -> Figure:
             axes.set_xlabel("classes learned")
             axes.set_ylabel(label)
             memory = f"memory {size}, " if len(panels) > 1 else ""
-            axes.set_title(memory + seeds_note(rows, 3.0), fontsize=9, parse_math=False)
+            notes = [memory + seeds_note(rows, 3.0), differing_note(rows, 3.0)]
+            axes.set_title("\n".join(filter(None, notes)), fontsize=9, parse_math=False)
     several = any(row["seed"].nunique() > 1 for rows in panels.values() for row in rows.values())
     title = "mean over seeds, band: one standard deviation" if several else ""
     add_legend(figure, {display_name(*key): handles[key] for key in lines}, title)
@@ -224,7 +226,7 @@ def _heatmap(scenario: str, runs: Sequence[Run]) -> Figure:
     for axes in places[:, 0]:
         axes.set_yticks(range(len(names)), names, fontsize=5 if small else 7, parse_math=False)
     _add_keys(figure, list(places.flat))
-    note = f"columns: steps; mean over seeds, {seeds_note(rows, size[0])}"
+    note = textwrap.fill(f"columns: steps; mean over seeds, {seeds_note(rows, size[0])}", int(12 * size[0]))
     figure.suptitle(figure_title(scenario, note), fontsize=10, parse_math=False)
     return figure
 
@@ -307,8 +309,8 @@ def write_cost_accuracy(
 
 def _cost_figure(scenario: str, runs: Sequence[Run]) -> Figure:
     """A panel for each size of the memory."""
-    by_memory = runs_by_memory(runs)
-    panels = {size: rows for size, own in by_memory.items() if (rows := summary(frame(own)))["seconds_per_batch"].any()}
+    by_memory = frames_by_memory(runs)
+    panels = {size: rows for size, steps in by_memory.items() if (rows := summary(steps))["seconds_per_batch"].any()}
     if not panels:
         return _gap(scenario, "no run has a cost per incoming batch" if runs else NO_RUN)
     figure = Figure(figsize=(6.4, 4.4 * len(panels)), layout="constrained")
@@ -316,7 +318,8 @@ def _cost_figure(scenario: str, runs: Sequence[Run]) -> Figure:
     places = dict(zip(panels, figure.subplots(len(panels), squeeze=False)[:, 0], strict=True))
     for size, axes in places.items():
         title = figure_title(scenario, f"memory {size}") if len(by_memory) > 1 else figure_title(scenario)
-        _draw_costs(axes, panels[size], title, seeds_note(rows_of(frame(by_memory[size])), 6.4))
+        drawn = rows_of(by_memory[size])
+        _draw_costs(axes, panels[size], title, [seeds_note(drawn, 6.4), differing_note(drawn, 6.4)])
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # nothing moves any more
     for size, axes in places.items():
@@ -324,7 +327,7 @@ def _cost_figure(scenario: str, runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _draw_costs(axes: Axes, rows: pd.DataFrame, title: str, seeds: str) -> None:
+def _draw_costs(axes: Axes, rows: pd.DataFrame, title: str, notes: Sequence[str]) -> None:
     costly = rows[rows["seconds_per_batch"] > 0]
     for row in costly.to_dict("records"):
         _draw_point(axes, row)
@@ -340,7 +343,8 @@ def _draw_costs(axes: Axes, rows: pd.DataFrame, title: str, seeds: str) -> None:
     axes.set_xlabel(f"seconds per incoming batch{' (logarithmic)' if logarithmic else ''}")
     axes.set_ylabel("mIoU after the last step (%)")
     bars = "bar: one standard deviation" if (costly["n"] > 1).any() else ""
-    lines = filter(None, [title, ", ".join(filter(None, [bars, seeds])), _left_out(rows, costly)])
+    seeds, *others = notes
+    lines = filter(None, [title, ", ".join(filter(None, [bars, seeds])), *others, _left_out(rows, costly)])
     axes.set_title("\n".join(lines), fontsize=9, parse_math=False)
 
 

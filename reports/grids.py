@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,6 +185,15 @@ def needed(table: int, on: str) -> list[NeededRun]:
     """Return the runs that a table needs, block after block, each once; `table` and `on` as for `grid`."""
     chosen = grid(table, on)
     return [chosen.cell(row, block) for block in chosen.layout.blocks for row in chosen.layout.rows]
+
+
+MEMORY_SETTING = "memory.size"
+
+
+def runs_by_memory(runs: Sequence[Run]) -> dict[Any, list[Run]]:
+    """Return the runs by their memory's size in images, smallest first, None (not recorded) last."""
+    sizes = sorted({memory_of(run) for run in runs}, key=lambda size: (size is None, size))
+    return {size: [run for run in runs if memory_of(run) == size] for size in sizes}
 
 
 def memory_of(run: Run) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -28,6 +28,7 @@ _LATEX = {
     "`": "{`}",
     "±": r"$\pm$",
     MINUS: r"$-$",
+    "†": r"$\dagger$",
     "✓": r"$\surd$",
     "✗": r"$\times$",
     # At a row's start LaTeX would take a bare bracket for the optional argument of the \\ before it.
@@ -60,8 +61,8 @@ class Table:
     """A table before it is written: plain text everywhere, code between backticks in the caption.
 
     `headings` are rows of cells above the header, whose spans add up to its length. A `wide` table is drawn no
-    wider than the line in LaTeX, its deviations below the means. The first `stub` columns name the rows;
-    `block` rows at a time belong together.
+    wider than the line in LaTeX, its deviations below the means. The first `stub` columns name the rows; a new block
+    of rows that belong together begins at each of `breaks`.
     """
 
     label: str
@@ -72,14 +73,25 @@ class Table:
     headings: list[list[Cell]] = field(default_factory=list)
     wide: bool = False
     stub: int = 1
-    block: int = 1
+    breaks: Sequence[int] = ()
 
 
-def ranks(texts: Sequence[str]) -> list[int]:
-    """Return each printed number's rank in its column, 1 for the largest; equal ones share it, a gap has 0."""
-    numbers = [_number(text) for text in texts]
-    best = sorted({number for number in numbers if number is not None}, reverse=True)
-    return [0 if number is None else best.index(number) + 1 for number in numbers]
+def ranks(texts: Sequence[str], groups: Sequence[str | None]) -> list[int]:
+    """Return each printed number's rank in its column among its group's rows, 1 for the largest; equal ones share it.
+
+    0 are a gap, a row of the group None, and the only number of its group where there are several groups.
+    """
+    found = [0] * len(texts)
+    by_group: dict[str, dict[int, float]] = {}
+    for place, (text, group) in enumerate(zip(texts, groups, strict=True)):
+        number = _number(text)
+        if group is not None and number is not None:
+            by_group.setdefault(group, {})[place] = number
+    for numbers in by_group.values():
+        best = sorted(set(numbers.values()), reverse=True)
+        for place, number in numbers.items():
+            found[place] = best.index(number) + 1 if len(by_group) == 1 or len(numbers) > 1 else 0
+    return found
 
 
 def _number(text: str) -> float | None:
@@ -139,7 +151,7 @@ def _latex_heading(row: Sequence[Cell]) -> list[str]:
 def _latex_rows(table: Table) -> list[str]:
     lines: list[str] = []
     for number, row in enumerate(table.rows):
-        if number and table.block > 1 and number % table.block == 0:
+        if number and number in table.breaks:
             lines.append(_BETWEEN_BLOCKS)
         lines += _latex_row(row, table.wide)
     return lines
@@ -196,12 +208,21 @@ def html(table: Table) -> str:
         *(_html_row([_html_head(cell, "colgroup") for cell in row]) for row in table.headings),
         _html_row([_html_head(Cell(text), "col") for text in table.header]),
         "</thead>",
-        "<tbody>",
-        *(_html_row([_html_cell(cell, number < table.stub) for number, cell in enumerate(row)]) for row in body),
-        "</tbody>",
+        *(line for block in _blocks(body, table.breaks) for line in _html_block(block, table.stub)),
         "</table>",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _blocks(rows: Sequence[list[Cell]], breaks: Sequence[int]) -> list[Sequence[list[Cell]]]:
+    ends = [0, *breaks, len(rows)]
+    return [rows[first:last] for first, last in pairwise(ends)]
+
+
+def _html_block(rows: Sequence[Sequence[Cell]], stub: int) -> list[str]:
+    """The body of a table that holds a block of rows."""
+    lines = [_html_row([_html_cell(cell, number < stub) for number, cell in enumerate(row)]) for row in rows]
+    return ["<tbody>", *lines, "</tbody>"]
 
 
 def _html_row(cells: Sequence[str]) -> str:

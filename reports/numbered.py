@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,25 +15,38 @@ import numpy as np
 
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
-from reports.division import division_note
-from reports.grids import Block, Grid, NeededRun, Row, grid, memory_of, needed
+from reports.grids import MEMORY_SETTING, Block, Grid, NeededRun, Row, grid, memory_of, needed
 from reports.markup import MINUS, Cell, Table, full_header, html, latex, markdown, ranks
+from reports.notes import classes_note, every_class_counts, origin_notes, settings_note
 from reports.paper import published_value
 from reports.records import RecordError, Run, run_order
-from reports.rows import common_seeds, count_text, embedded_note, seeds_text, variants
+from reports.rows import (
+    RowId,
+    common_seeds,
+    count_text,
+    differing_settings,
+    embedded_note,
+    natural_order,
+    row_id,
+    row_settings,
+    seeds_text,
+    variants,
+)
 
 FORMATS = ("csv", "latex", "markdown", "html")
 GAP = "--"
 
 _CONVENTIONS = ("future_classes", "background_in_mean", "resolution", "evaluate_on")
+_BESIDE = (MEMORY_SETTING,)
+"""The setting that a heading tells."""
+_ODD = "†"
+"""Marks a row of other settings."""
 _TIDY = ("table", "scenario", "strategy", "memory", "column", "mean", "std", "n", "seeds", "published", "difference")
 _MARKUP: dict[str, tuple[str, Callable[[Table], str]]] = {
     "latex": (".tex", latex),
     "markdown": (".md", markdown),
     "html": (".html", html),
 }
-# How the paper's contradictions (`reports.paper.disagreements`) read its imIoU.
-_IMIOU_NOTE = "Here imIoU counts step 0; the paper's tables together suggest that theirs leaves it out."
 
 
 def write_numbered(
@@ -84,8 +98,7 @@ def _texts(chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: b
             "paper's; compare runs on voc or ade"
         )
     rows = _filled(chosen, runs)
-    wanted = set(needed(chosen.table, chosen.dataset))
-    table = _table(chosen, rows, compare, division_note(run for run in runs if _need_of(run) in wanted))
+    table = _table(chosen, rows, compare)
     stem = f"table-{chosen.table}"
     for name in formats:
         if name == "csv":
@@ -108,8 +121,15 @@ class _Number:
     block: Block
     column: str
     by_seed: Mapping[int, float]
-    conventions: Mapping[str, Any]
+    runs: Sequence[Run]
+    settings: str
+    """In which the rows of this block differ, '' if in none."""
     published: float | None
+
+    @property
+    def conventions(self) -> Mapping[str, Any]:
+        """Those of its runs, which share them."""
+        return self.runs[0].spec["conventions"] if self.runs else {}
 
     @property
     def mean(self) -> float:
@@ -133,23 +153,26 @@ def _filled(chosen: Grid, runs: Sequence[Run]) -> list[list[_Number]]:
     """The numbers of every row, from left to right."""
     by_need: dict[NeededRun, list[Run]] = {need: [] for need in needed(chosen.table, chosen.dataset)}
     for run in sorted(runs, key=run_order):
-        if (need := _need_of(run)) in by_need:
+        need = NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
+        if need in by_need:
             by_need[need].append(run)
     require_one_convention([run for own in by_need.values() for run in own])
     for need, own in by_need.items():
         _require_one_setting(need, own)
+    settings = {block: row_settings(_scenario_runs(chosen, block, by_need), _BESIDE) for block in chosen.layout.blocks}
     return [
         [
             number
             for block in chosen.layout.blocks
-            for number in _numbers(chosen, row, block, by_need[chosen.cell(row, block)])
+            for number in _numbers(chosen, row, block, by_need[chosen.cell(row, block)], settings[block])
         ]
         for row in chosen.layout.rows
     ]
 
 
-def _need_of(run: Run) -> NeededRun:
-    return NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
+def _scenario_runs(chosen: Grid, block: Block, by_need: Mapping[NeededRun, list[Run]]) -> list[Run]:
+    """The runs of a block's scenario, of any size of memory."""
+    return [run for need, own in by_need.items() if need.scenario == f"{chosen.dataset}-{block.split}" for run in own]
 
 
 def _require_one_setting(need: NeededRun, runs: Sequence[Run]) -> None:
@@ -157,8 +180,8 @@ def _require_one_setting(need: NeededRun, runs: Sequence[Run]) -> None:
     where = f"{need.scenario}, {need.strategy}, memory {need.memory}"
     names = variants(runs)
     if len(names) > 1:
-        first = {name: next(run.path for run in runs if run.spec["hash"] == name) for name in names}
-        kinds = " and ".join(f"{first[name]} ({text})" for name, text in names.items())
+        first = {row: next(run.path for run in runs if row_id(run) == row) for row in names}
+        kinds = " and ".join(f"{first[row]} ({text})" for row, text in names.items())
         raise RecordError(
             f"{where}: {kinds} differ in a setting and would fill one cell; give a folder with one of them"
         )
@@ -171,7 +194,9 @@ def _require_one_setting(need: NeededRun, runs: Sequence[Run]) -> None:
         seen[run.spec["seed"]] = run.path
 
 
-def _numbers(chosen: Grid, row: Row, block: Block, runs: Sequence[Run]) -> Iterable[_Number]:
+def _numbers(
+    chosen: Grid, row: Row, block: Block, runs: Sequence[Run], settings: Mapping[RowId, str]
+) -> Iterable[_Number]:
     need = chosen.cell(row, block)
     for column, _ in block.columns:
         yield _Number(
@@ -180,7 +205,8 @@ def _numbers(chosen: Grid, row: Row, block: Block, runs: Sequence[Run]) -> Itera
             block=block,
             column=column,
             by_seed={run.spec["seed"]: _value(run, column) for run in runs},
-            conventions=runs[0].spec["conventions"] if runs else {},
+            runs=runs,
+            settings=settings[row_id(runs[0])] if runs else "",
             published=None
             if chosen.embedded
             else published_value(chosen.table, need.scenario, need.memory, need.strategy, column),
@@ -240,7 +266,7 @@ def _csv(lines: Iterable[Sequence[object]]) -> str:
 # ---------------------------------------------------------------- layout
 
 
-def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool, remark: str) -> Table:
+def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> Table:
     layout = chosen.layout
     stub = len(layout.stub)
     return Table(
@@ -248,11 +274,11 @@ def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool, remar
         header=[*layout.stub, *(_header(text, rows) for block in layout.blocks for _, text in block.columns)],
         rows=_cells(chosen, rows, compare),
         gap=GAP,
-        caption=" ".join(filter(None, [*_caption(chosen, rows, compare), remark])),
+        caption=" ".join(_caption(chosen, rows, compare)),
         headings=_headings(layout.blocks, Cell(layout.stub_heading, span=stub)),
         wide=True,
         stub=stub,
-        block=3 if compare else 1,
+        breaks=range(3, 3 * len(rows), 3) if compare else (),
     )
 
 
@@ -281,19 +307,41 @@ def _joined(blocks: Sequence[Block], level: int) -> list[Cell]:
 
 def _cells(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> list[list[Cell]]:
     columns = [_column(numbers) for numbers in zip(*rows, strict=True)]
+    odd = _odd_rows(rows)
     lines: list[list[Cell]] = []
     for place, (row, numbers) in enumerate(zip(chosen.layout.rows, rows, strict=True)):
-        lines.append([*map(Cell, row.names), *(column[place] for column in columns)])
+        lines.append([*map(Cell, _names(row, row in odd)), *(column[place] for column in columns)])
         if compare:
             lines += _comparison(row, numbers)
     return lines
 
 
 def _column(numbers: Sequence[_Number]) -> list[Cell]:
-    """One column's cells; best and second by the mean as printed, equal means equally good."""
+    """One column's cells; best and second by the mean as printed, equal means equally good.
+
+    None is marked where rows differ in their settings: two rankings in one column would look like one.
+    """
     texts = [_rounded(number.mean) for number in numbers]
     stds = ["" if math.isnan(number.std) else f"{number.std:.2f}" for number in numbers]
-    return [Cell(*each) for each in zip(texts, stds, ranks(texts), strict=True)]
+    one_ranking = len({number.settings for number in numbers if number.by_seed}) < 2
+    places = ranks(texts, [""] * len(texts)) if one_ranking else [0] * len(texts)
+    return [Cell(*each) for each in zip(texts, stds, places, strict=True)]
+
+
+def _odd_rows(rows: Sequence[Sequence[_Number]]) -> set[Row]:
+    """The rows that were trained, for any column, under other settings than most rows of that column."""
+    odd: set[Row] = set()
+    for column in zip(*rows, strict=True):
+        measured = [number for number in column if number.by_seed]
+        counts = Counter(number.settings for number in measured)
+        usual = min(counts, key=lambda settings: (-counts[settings], natural_order(settings)), default="")
+        odd |= {number.row for number in measured if number.settings != usual}
+    return odd
+
+
+def _names(row: Row, odd: bool) -> tuple[str, ...]:
+    first, *others = row.names
+    return (f"{first} {_ODD}" if odd else first), *others
 
 
 def _comparison(row: Row, numbers: Sequence[_Number]) -> list[list[Cell]]:
@@ -335,10 +383,10 @@ def _caption(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> 
         sentences.append(f"`{GAP}`: no finished run.")
     if measured:
         sentences += _facts(measured)
+    if any(column == "imiou" for block in chosen.layout.blocks for column, _ in block.columns):
+        sentences.append("imIoU: the mean of the mIoU after steps 1..T, the base step left out.")
     if compare:
         sentences.append("Rows `published`: the paper's numbers; rows `difference`: ours minus the paper's.")
-        if any(number.column == "imiou" for row in rows for number in row):
-            sentences.append(_IMIOU_NOTE)
     return sentences
 
 
@@ -347,16 +395,62 @@ def _facts(measured: Sequence[_Number]) -> list[str]:
     common = common_seeds([number.seeds for number in measured])
     kind = "Mean and standard deviation over seeds" if any(len(n.by_seed) > 1 for n in measured) else "One seed"
     others = _other_seeds(measured, common)
-    apart = f", but {'; '.join(others)}" if others else ""
+    but = f", but {'; '.join(others)}" if others else ""
     conventions = measured[0].conventions
     told = "; ".join(f"{key.replace('_', ' ')} `{_told(conventions[key])}`" for key in sorted(conventions))
-    return [f"{kind}: {count_text(common)}{apart}.", f"Conventions: {told}.", "Best in bold, second underlined."]
+    runs = _runs_of(measured)
+    by_block = {
+        block: _runs_of([number for number in measured if number.block.split == block.split])
+        for block in _blocks(measured)
+    }
+    apart = [differing_settings(own, _BESIDE) for own in by_block.values()]
+    unless = f" where all rows share their settings; {_ODD}: others than most" if any(apart) else ""
+    return [
+        f"{kind}: {count_text(common)}{but}.",
+        f"Conventions: {told}.",
+        *_of_blocks({block: settings_note(own, _BESIDE) for block, own in by_block.items()}),
+        *_class_notes(by_block),
+        f"Best in bold, second underlined{unless}.",
+        *origin_notes(runs),
+    ]
+
+
+def _blocks(numbers: Sequence[_Number]) -> list[Block]:
+    return list(dict.fromkeys(number.block for number in numbers))
+
+
+def _runs_of(numbers: Iterable[_Number]) -> list[Run]:
+    """The runs behind numbers, each once."""
+    return list({run.path: run for number in numbers for run in number.runs}.values())
+
+
+def _class_notes(by_block: Mapping[Block, Sequence[Run]]) -> list[str]:
+    """Over how many classes the means are: once for all blocks that have every class."""
+    whole = [block for block, runs in by_block.items() if every_class_counts(runs)]
+    others = {block: classes_note(runs) for block, runs in by_block.items() if block not in whole}
+    if not whole:
+        return _of_blocks(others)
+    spec = by_block[whole[0]][0].spec
+    counted = spec["conventions"].get("background_in_mean") is not False
+    size = len(spec["class_names"]) - (not counted)
+    among = "with" if counted else "without"
+    rest = " but where told otherwise" if others else ""
+    return [f"`all` is the mean of all {size} classes {among} the background{rest}.", *_of_blocks(others)]
+
+
+def _of_blocks(notes: Mapping[Block, str]) -> list[str]:
+    """Each note after the blocks of columns that it is about."""
+    about: dict[str, list[str]] = {}
+    for block, note in notes.items():
+        if note:
+            about.setdefault(note, []).append(" ".join(block.headings))
+    return [f"{', '.join(headings)}: {note}" if any(headings) else note for note, headings in about.items()]
 
 
 def _other_seeds(measured: Sequence[_Number], common: str) -> list[str]:
     """What to say of the cells with other seeds: of a whole block of columns at once, else row by row."""
     told: list[str] = []
-    for block in dict.fromkeys(number.block for number in measured):
+    for block in _blocks(measured):
         own = {number.row: number.seeds for number in measured if number.block == block}
         usual = common_seeds(own.values())
         if usual != common:

@@ -15,20 +15,26 @@ function compare(one, other, sign) {
   return sign * String(one).localeCompare(String(other), "en", { numeric: true });
 }
 
+function rowsOf(table) {
+  return Array.from(table.tBodies).flatMap((body) => Array.from(body.rows));
+}
+
 function sortBy(table, header, column) {
-  const body = table.tBodies[0];
-  const rows = Array.from(body.rows, (row) => ({ row, key: keyOf(row, column) }));
+  const keyed = (rows) => Array.from(rows, (row) => ({ row, key: keyOf(row, column) }));
   const before = header.getAttribute("aria-sort");
-  const numbers = rows.some(({ key }) => typeof key === "number");
+  const numbers = keyed(rowsOf(table)).some(({ key }) => typeof key === "number");
   const descending = before ? before === "ascending" : numbers;
-  rows.sort((one, other) => compare(one.key, other.key, descending ? -1 : 1));
+  // Rows of other settings are a body of their own: they are sorted among themselves.
+  for (const body of table.tBodies) {
+    const rows = keyed(body.rows).sort((one, other) => compare(one.key, other.key, descending ? -1 : 1));
+    body.append(...rows.map(({ row }) => row));
+  }
   for (const each of table.tHead.querySelectorAll("[aria-sort]")) each.removeAttribute("aria-sort");
   header.setAttribute("aria-sort", descending ? "descending" : "ascending");
-  body.append(...rows.map(({ row }) => row));
 }
 
 for (const table of document.querySelectorAll(".sortable table")) {
-  const rows = Array.from(table.tBodies[0].rows);
+  const rows = rowsOf(table);
   const headers = Array.from(table.tHead.rows[table.tHead.rows.length - 1].cells);
   if (rows.length < 2 || rows.some((row) => row.cells.length !== headers.length)) continue;
   headers.forEach((header, column) => {

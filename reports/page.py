@@ -10,14 +10,14 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reports.atomic import write_atomic
 from reports.conventions import UNKNOWN, require_one_convention
-from reports.curves import runs_by_memory
-from reports.division import EARLIER_DIVISION, by_earlier_division, division_note
-from reports.grids import NeededRun, grid, memory_of, needed
-from reports.markup import Cell, Table, html, ranks
+from reports.division import EARLIER_DIVISION, by_earlier_division
+from reports.grids import MEMORY_SETTING, NeededRun, grid, memory_of, needed, runs_by_memory
+from reports.markup import Cell, Table, html
+from reports.notes import classes_note, marks_note, origin_notes, settings_note
 from reports.numbered import write_numbered
 from reports.page_figures import drawings_html, figure3_html
 from reports.page_parts import (
@@ -46,9 +46,22 @@ from reports.rows import (
     seeds_text,
 )
 from reports.statistics import write_statistics
-from reports.tables import NO_RUN, frame, scenarios_of, summary
+from reports.tables import (
+    IMIOU,
+    MEASURES,
+    NO_RUN,
+    cells,
+    frame,
+    frames_by_memory,
+    group_breaks,
+    ranked_groups,
+    scenarios_of,
+    summary,
+)
 
-_HEADLINE = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU"}
+if TYPE_CHECKING:
+    import pandas as pd
+
 _COSTS: dict[str, tuple[str, float, int]] = {
     "seconds_per_batch": ("ms", 1e3, 1),
     "forward_per_batch": ("forward", 1, 2),
@@ -65,8 +78,8 @@ _MEANINGS = {
     ("future_classes", "ignore"): "pixels of classes not yet learned are void: no measure counts them",
     ("test_images", "known"): "a step is tested on the images that show a class learned by then",
     ("test_images", "all"): "every step is tested on all images",
-    ("background_in_mean", "yes"): "the background is one of the classes in old, all and imIoU",
-    ("background_in_mean", "no"): "the background is left out of old, all and imIoU",
+    ("background_in_mean", "yes"): "the background is one of the classes in old, all, imIoU and avg",
+    ("background_in_mean", "no"): "the background is left out of old, all, imIoU and avg",
     ("resolution", ""): "the size at which predictions are compared with the truth",
     ("evaluate_on", "test"): "measured on the test images",
     ("evaluate_on", "valid"): "measured on training images held out from training, not on the test images",
@@ -76,7 +89,8 @@ _MEASURES = {
     "IoU": "of a class: pixels that are of it and predicted so, over those that are either, over all test images",
     "all (mIoU)": "the mean IoU of the classes learned so far; one without a pixel in truth and prediction is left out",
     "old, new": "the mean IoU of the classes of the first step, and of those learned later, after the last step",
-    "imIoU": "the mean of the mIoU after each step, the first one counted",
+    "imIoU": "the mean of the mIoU after each step but the first: the increments 1..T",
+    "avg": "the mean of the mIoU after each step, the first one counted: 0..T, as the offline literature has it",
     "forgetting": "the mean over earlier steps' classes of their best mIoU before less that after the step, in points",
     "backward transfer": "the mean over earlier steps' classes of their mIoU less that when learned, in points",
     "±": "the sample standard deviation over seeds",
@@ -192,7 +206,8 @@ def _summary(runs: Sequence[Run]) -> str:
         ("finished runs", str(len(runs))),
     ]
     tables = [f"<div>{_headline(scenario, _runs_on(scenario, runs))}</div>" for scenario in scenarios_of(runs)]
-    return "\n".join([definitions(facts), _embedded(runs), '<div class="columns">', *tables, "</div>"])
+    origins = [note(sentence.replace("`", "")) for sentence in origin_notes(runs)]
+    return "\n".join([definitions(facts), _embedded(runs), *origins, '<div class="columns">', *tables, "</div>"])
 
 
 def _names(names: Iterable[str]) -> str:
@@ -211,48 +226,45 @@ def _headline(scenario: str, runs: Sequence[Run]) -> str:
 
     def tables() -> str:
         require_one_convention(runs)
-        by_memory = runs_by_memory(runs)
-        return "\n".join(_headline_table(scenario, own, memory) for memory, own in by_memory.items())
+        frames = frames_by_memory(runs)
+        apart = settings_note(runs, beside=[MEMORY_SETTING])
+        return "\n".join(
+            _headline_table(scenario, own, memory, summary(frames[memory]), apart)
+            for memory, own in runs_by_memory(runs).items()
+        )
 
     return subsection(scenario, or_note(tables))
 
 
-def _headline_table(scenario: str, runs: Sequence[Run], memory: Any) -> str:
-    rows = summary(frame(runs)).to_dict("records")
-    common = common_seeds(row["seeds"] for row in rows)
-    columns = [_headline_column(rows, column) for column in _HEADLINE]
-    names = [Cell(_name(row) + own_seeds(row["seeds"], common)) for row in rows]
+def _headline_table(scenario: str, runs: Sequence[Run], memory: Any, rows: pd.DataFrame, apart: str) -> str:
+    common = common_seeds(rows["seeds"])
+    groups = ranked_groups(rows)
+    columns = [cells(rows, measure, groups) for measure in MEASURES]
+    names = [Cell(_name(row) + own_seeds(row["seeds"], common)) for row in rows.to_dict("records")]
     table = Table(
         label="",
-        header=["Methods", *_HEADLINE.values()],
-        rows=[list(cells) for cells in zip(names, *columns, strict=True)],
+        header=["Methods", *MEASURES.values()],
+        rows=[list(row) for row in zip(names, *columns, strict=True)],
         gap=NO_RUN,
-        caption=" ".join(_headline_caption(runs, memory, common)),
+        caption=" ".join(filter(None, _headline_caption(runs, memory, common, apart))),
+        breaks=group_breaks(rows),
     )
     return boxed(html(table), f"Mean IoU on {scenario}, memory {_told(memory)}")
 
 
-def _headline_column(rows: Sequence[Mapping[Any, Any]], column: str) -> list[Cell]:
-    """One column's cells; best and second of all but the references."""
-    means = [_number(row[f"{column}_mean"], 2) for row in rows]
-    stds = ["" if math.isnan(row[f"{column}_std"]) else f"{row[f'{column}_std']:.2f}" for row in rows]
-    ranked = [
-        mean if method_of(row["strategy"]) not in REFERENCES else "" for mean, row in zip(means, rows, strict=True)
-    ]
-    return [Cell(*each) for each in zip(means, stds, ranks(ranked), strict=True)]
-
-
-def _headline_caption(runs: Sequence[Run], memory: Any, common: str) -> Iterable[str]:
+def _headline_caption(runs: Sequence[Run], memory: Any, common: str, apart: str) -> Iterable[str]:
     base, *later = (len(step["classes"]) for step in runs[0].spec["steps"])
     counted = runs[0].spec["conventions"].get("background_in_mean") is not False
     scenario = runs[0].spec["scenario"]
     remark = embedded_note(scenario)
     yield f"Mean IoU (%) after the last step of `{scenario}`{f' ({remark})' if remark else ''}, memory {_told(memory)}."
     old = f"{'the background and ' if counted else ''}{_classes(base, 'base')}"
-    yield f"old: {old}; new: {_classes(sum(later), 'later')}."
+    yield f"old: {old}; new: {_classes(sum(later), 'later')}. {IMIOU}"
+    yield classes_note(runs)
     yield f"Mean ± standard deviation over seeds: {count_text(common)}." if " " in common else f"{count_text(common)}."
-    yield "Best in bold, second underlined, finetune and joint apart."
-    yield from filter(None, [division_note(runs)])
+    yield apart
+    yield marks_note(runs)
+    yield from origin_notes(runs)
 
 
 def _classes(count: int, kind: str) -> str:
@@ -354,10 +366,14 @@ def _costs(scenario: str, runs: Sequence[Run]) -> str:
             for row in rows.to_dict("records")
         ],
         gap=NO_RUN,
-        caption=(
-            "Milliseconds, passes and images passed forward per incoming batch, the mean over batches and seeds; the "
-            "most images and MB in memory, the peak RAM of the process and the peak GPU memory of a step."
+        caption=" ".join(
+            [
+                "Milliseconds, passes and images passed forward per incoming batch, the mean over batches and seeds; "
+                "the most images and MB in memory, the peak RAM of the process and the peak GPU memory of a step.",
+                *filter(None, [settings_note(runs), *origin_notes(runs)]),
+            ]
         ),
+        breaks=group_breaks(rows),
     )
     return boxed(html(table), f"Costs on {scenario}") if measured else ""
 

@@ -39,7 +39,9 @@ from PIL import Image
 from reports.atomic import clear_scraps, write_atomic, write_atomic_bytes
 from reports.metrics import mean_iou
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of what is written. In schema 1 `imiou` was the mean over steps 0..t, which is `avg` since."""
+READABLE = (1, SCHEMA)
 
 Spec = dict[str, Any]
 Confusion = npt.NDArray[np.int64]
@@ -106,8 +108,9 @@ def _check_spec(spec: object, path: Path) -> Spec:
     """Return `spec` if it has what the records rest on; else raise a RecordError that names `path`."""
     if not isinstance(spec, dict):
         raise RecordError(f"{path}: not a mapping")
-    if spec.get("schema") != SCHEMA:
-        raise RecordError(f"{path}: schema is {spec.get('schema')!r}, this version reads {SCHEMA}")
+    if spec.get("schema") not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise RecordError(f"{path}: schema is {spec.get('schema')!r}, this version reads {readable}")
     for key, kind in _SPEC_TYPES.items():
         if not isinstance(spec.get(key), kind):
             raise RecordError(f"{path}: '{key}' must be of type {kind.__name__}, it is {spec.get(key)!r:.80}")
@@ -181,11 +184,14 @@ def _read_confusion(run: Path, step: int, names: Sequence[str]) -> Confusion:
 
 # ---------------------------------------------------------------- rows
 
+MEANS_OVER_STEPS = {"imiou": 1, "avg": 0}
+"""The means of the mIoU over steps, and the first step that counts (METHODS, Protocol)."""
 
-def _step_columns(spec: Spec) -> list[str]:
+
+def _step_columns(spec: Spec, schema: int = SCHEMA) -> list[str]:
+    means = ["miou", "imiou"] if schema == 1 else ["miou", *MEANS_OVER_STEPS]
     later = [f"step_{number}" for number in range(1, len(spec["steps"]))]
-    without = ["miou_without_background", "imiou_without_background", "old_without_background"]
-    return ["step", "miou", "imiou", "old", "new", *later, *without]
+    return ["step", *means, "old", "new", *later, *(f"{name}_without_background" for name in (*means, "old"))]
 
 
 def _group_means(spec: Spec, confusion: npt.NDArray[Any]) -> dict[str, float]:
@@ -205,26 +211,31 @@ def _group_means(spec: Spec, confusion: npt.NDArray[Any]) -> dict[str, float]:
     return row
 
 
-def _mean_so_far(rows: Sequence[Mapping[str, float]], column: str) -> float:
-    """The mean over steps 0..t; NaN if one of them was not evaluated."""
-    if len(rows) != rows[-1]["step"] + 1:
-        return math.nan
-    return sum(row[column] for row in rows) / len(rows)
+def _means_over_steps(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """`imiou` and `avg` after the last of the rows, with and without the background.
+
+    NaN if one of steps 0..t was not evaluated, and where no step counts.
+    """
+    means = {}
+    for name, first in MEANS_OVER_STEPS.items():
+        counted = rows[first:] if len(rows) == rows[-1]["step"] + 1 else ()
+        for end in ("", "_without_background"):
+            means[f"{name}{end}"] = sum(row[f"miou{end}"] for row in counted) / len(counted) if counted else math.nan
+    return means
 
 
 def steps_rows(spec: Spec, confusions: Sequence[npt.NDArray[Any]]) -> list[dict[str, float]]:
     """Return the rows of `steps.csv`, one per confusion matrix, in per cent and not rounded.
 
-    The keys are the columns of the file; NaN stands for a group not yet learned, or for an incremental mean
-    over steps of which one was not evaluated. A matrix's size tells its step; ValueError for a size that no
+    The keys are the columns of the file; NaN stands for a group not yet learned, for `imiou` at step 0, and for a
+    mean over steps of which one was not evaluated. A matrix's size tells its step; ValueError for a size that no
     step has.
     """
     rows: list[dict[str, float]] = []
     for confusion in confusions:
         row: dict[str, float] = {"step": _step_of(spec, confusion), **_group_means(spec, confusion)}
         rows.append(row)
-        row["imiou"] = _mean_so_far(rows, "miou")
-        row["imiou_without_background"] = _mean_so_far(rows, "miou_without_background")
+        row.update(_means_over_steps(rows))
     return [{column: row[column] for column in _step_columns(spec)} for row in rows]
 
 
@@ -285,10 +296,12 @@ class RunWriter:
         """Create the folder, forget what is recorded from `next_step` on, and write `spec.yaml`.
 
         A run that goes on after its checkpoint of step t passes `next_step=t + 1`; by default it starts anew,
-        in a finished directory too. Raises RecordError if the spec lacks something or an earlier step was not
-        recorded.
+        in a finished directory too. What an older schema recorded of earlier steps is written anew in this one.
+        Raises RecordError if the spec lacks something or is of an older schema, or an earlier step was not recorded.
         """
         self._spec = _check_spec(spec, self.path / "spec.yaml")
+        if spec["schema"] != SCHEMA:
+            raise RecordError(f"{self.path / 'spec.yaml'}: written is schema {SCHEMA}, not {spec['schema']}")
         clear_scraps(self.path)
         names = spec["class_names"]
         sizes = _known_after(spec)[:next_step]
@@ -361,7 +374,10 @@ class RunWriter:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, its spec and the rows of `steps.csv` (per cent, NaN for an empty cell)."""
+    """A finished run: its folder, its spec and the rows of `steps.csv` (per cent, NaN for an empty cell).
+
+    `steps` has the columns of the present schema whichever the directory's is.
+    """
 
     path: Path
     spec: Spec
@@ -375,6 +391,11 @@ class Run:
         return [_read_confusion(self.path, step, names[: known[step]]) for step in steps]
 
     @cached_property
+    def last_confusion(self) -> Confusion:
+        """The confusion matrix after the last step, in pixels; RecordError if it is damaged."""
+        return _read_confusion(self.path, len(self.spec["steps"]) - 1, self.spec["class_names"])
+
+    @cached_property
     def costs(self) -> list[dict[str, float]]:
         """The rows of `costs.csv`, one per row of `steps`; RecordError if they are damaged."""
         path = self.path / "costs.csv"
@@ -386,12 +407,23 @@ class Run:
 
 def _read_steps(path: Path, spec: Spec) -> list[dict[str, float]]:
     rows = _read_rows(path)
-    if not rows or list(rows[0]) != _step_columns(spec):
-        raise RecordError(f"{path}: its columns are not those of schema {SCHEMA}")
+    if not rows or list(rows[0]) != _step_columns(spec, spec["schema"]):
+        raise RecordError(f"{path}: its columns are not those of schema {spec['schema']}")
     order = [row["step"] for row in rows]
     if order != sorted(set(order)) or order[0] < 0 or order[-1] != len(spec["steps"]) - 1:
         raise RecordError(f"{path}: its steps {order} are not those of a finished run of {len(spec['steps'])} steps")
-    return rows
+    return rows if spec["schema"] == SCHEMA else _present(rows)
+
+
+def _present(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Rows of schema 1 as those of the present one: their `imiou` is `avg`, ours is made of the mIoU of each step."""
+    present = []
+    for place, row in enumerate(rows, start=1):
+        means = _means_over_steps(rows[:place])
+        for end in ("", "_without_background"):
+            means[f"avg{end}"] = row[f"imiou{end}"]
+        present.append({**row, **means})
+    return present
 
 
 def read_run(path: Path) -> Run:
@@ -400,9 +432,10 @@ def read_run(path: Path) -> Run:
     The confusion matrices must be there but are read only when asked for.
     """
     path = Path(path)
-    if _read_text(path / "done") != f"schema {SCHEMA}\n":
-        raise RecordError(f"{path / 'done'}: not a finished run of schema {SCHEMA}")
+    done = _read_text(path / "done")
     spec = _read_spec(path / "spec.yaml")
+    if done != f"schema {spec['schema']}\n":
+        raise RecordError(f"{path / 'done'}: not that of a finished run of schema {spec['schema']}")
     run = Run(path, spec, _read_steps(path / "steps.csv", spec))
     for row in run.costs:
         matrix = _confusion_path(path, int(row["step"]))

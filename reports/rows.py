@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from reports.records import Run
@@ -15,6 +15,7 @@ REFERENCES = ("finetune", "joint")
 EMBEDDED = ("shapes", "scenes")
 
 _UNSET = object()
+_CONFIG = "config:"
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
 
@@ -27,7 +28,7 @@ def row_order(strategy: str, variant: str) -> tuple[Any, ...]:
     """Return the key that sorts rows: the known methods as in `METHODS`, then the others; 20 before 100."""
     method = method_of(strategy)
     place = METHODS.index(method) if method in METHODS else len(METHODS)
-    return place, method, _natural(strategy), _natural(variant), strategy, variant
+    return place, method, natural_order(strategy), natural_order(variant), strategy, variant
 
 
 def row_name(strategy: str, variant: str) -> str:
@@ -35,7 +36,8 @@ def row_name(strategy: str, variant: str) -> str:
     return f"{strategy} [{variant}]" if variant else strategy
 
 
-def _natural(text: str) -> list[Any]:
+def natural_order(text: str) -> list[Any]:
+    """Return the key that sorts texts by the numbers in them: `memory.size=20` before `memory.size=100`."""
     parts = _NUMBER.split(text)
     return [float(part) if place % 2 else part for place, part in enumerate(parts)]
 
@@ -76,36 +78,79 @@ def common_seeds(rows: Iterable[str]) -> str:
     return max(counts, key=lambda seeds: (counts[seeds], len(seeds.split()), seeds))
 
 
-# ---------------------------------------------------------------- variants
+# ---------------------------------------------------------------- settings
+
+RowId = tuple[str, str]
+"""A strategy's label and a run's hash: a row of a scenario's table, whose runs differ in the seed alone."""
+BESIDE_TRAINING = frozenset(
+    [
+        *("data.workers", "data.ram_gb", "evaluation.batch_size", "evaluation.pictures"),
+        *("runtime.threads", "runtime.device"),
+    ]
+)
+"""Settings that change numbers by rounding at most: rows that differ in them may be ranked."""
 
 
-def variants(runs: Sequence[Run]) -> dict[str, str]:
-    """Return for each hash among the runs of one scenario and label what tells it from the others.
+def row_id(run: Run) -> RowId:
+    """Return which row of its scenario's table a run belongs to."""
+    return run.spec["strategy"], run.spec["hash"]
 
-    '' if there is one hash; otherwise the settings whose values differ, `memory.size=20`, dotted keys over
-    `config` and `method.parameters`; and the hash itself where no setting tells two of them apart.
+
+def differing_settings(runs: Sequence[Run], beside: Collection[str] = ()) -> list[str]:
+    """Return the settings that are not one in all rows of one scenario: dotted keys over `config`, sorted.
+
+    A method's own parameters are none of them, nor is what stands in `BESIDE_TRAINING` or in `beside`: what a panel's
+    title or a column's heading says anyway.
     """
-    settings: dict[str, list[dict[str, Any]]] = {}
+    return [_shown(key) for key in _differing(runs, beside)]
+
+
+def row_settings(runs: Sequence[Run], beside: Collection[str] = ()) -> dict[RowId, str]:
+    """Return each row's values of `differing_settings`, `memory.size=20`; '' where all rows share their settings.
+
+    Rows of equal texts were trained under equal settings, and these alone can be ranked.
+    """
+    keys = _differing(runs, beside)
+    return {row: _told(found[0], keys) for row, found in _by_row(runs).items()}
+
+
+def variants(runs: Sequence[Run], beside: Collection[str] = ()) -> dict[RowId, str]:
+    """Return what tells each row of one scenario from the others beside its label.
+
+    First its `row_settings`; then, where several rows have one label, the other settings and parameters whose values
+    differ, `candidates=20`; and the hash itself where nothing of these tells two of them apart. The settings in
+    `beside` are not named.
+    """
+    keys = _differing(runs)
+    names: dict[RowId, str] = {}
+    for label in dict.fromkeys(run.spec["strategy"] for run in runs):
+        kin = _by_row([run for run in runs if run.spec["strategy"] == label])
+        telling = [*keys, *(key for key in _telling(list(kin.values())) if key not in keys)]
+        texts = {row: _told(found[0], telling) for row, found in kin.items()}
+        shared = Counter(texts.values())
+        named = [key for key in telling if _shown(key) not in beside]
+        for row, found in kin.items():
+            alone = shared[texts[row]] == 1
+            names[row] = ", ".join(filter(None, [_told(found[0], named), "" if alone else f"hash={row[1]}"]))
+    return names
+
+
+def _differing(runs: Sequence[Run], beside: Collection[str] = ()) -> list[str]:
+    telling = _telling(list(_by_row(runs).values()))
+    others = BESIDE_TRAINING.union(beside)
+    return [key for key in telling if key.startswith(_CONFIG) and _shown(key) not in others]
+
+
+def _by_row(runs: Sequence[Run]) -> dict[RowId, list[dict[str, Any]]]:
+    """The settings and parameters of each row's runs."""
+    found: dict[RowId, list[dict[str, Any]]] = {}
     for run in runs:
-        settings.setdefault(run.spec["hash"], []).append(_settings(run))
-    keys = sorted({key for found in settings.values() for one in found for key in one})
-    telling = [key for key in keys if _tells_apart(key, list(settings.values()))]
-    names = {
-        name: ", ".join(f"{key.partition(':')[2]}={_value_text(found[0].get(key, _UNSET))}" for key in telling)
-        for name, found in settings.items()
-    }
-    if len(names) == 1:
-        return dict.fromkeys(names, "")
-    shared = Counter(names.values())
-    return {
-        name: text if shared[text] == 1 else ", ".join(filter(None, [text, f"hash={name}"]))
-        for name, text in names.items()
-    }
+        found.setdefault(row_id(run), []).append(_settings(run))
+    return found
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    parameters = run.spec["method"]["parameters"]
-    return {**_flat(run.spec["config"], "config:"), **_flat(parameters, "parameters:")}
+    return {**_flat(run.spec["config"], _CONFIG), **_flat(run.spec["method"]["parameters"], "parameters:")}
 
 
 def _flat(nested: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -118,10 +163,22 @@ def _flat(nested: dict[str, Any], prefix: str) -> dict[str, Any]:
     return flat
 
 
-def _tells_apart(key: str, by_hash: list[list[dict[str, Any]]]) -> bool:
-    """Whether a setting is one in all runs of each hash but not over the hashes (so a seed tells nothing)."""
-    values = [{_value_text(one.get(key, _UNSET)) for one in found} for found in by_hash]
-    return all(len(each) == 1 for each in values) and len(set.union(*values)) > 1
+def _telling(by_row: Sequence[list[dict[str, Any]]]) -> list[str]:
+    """The keys whose values differ between rows, sorted; one that differs within a row (as a seed) tells nothing."""
+    keys = sorted({key for found in by_row for one in found for key in one})
+    return [key for key in keys if _tells_apart([{_value_text(one.get(key, _UNSET)) for one in f} for f in by_row])]
+
+
+def _tells_apart(values: Sequence[set[str]]) -> bool:
+    return all(len(each) == 1 for each in values) and len(set().union(*values)) > 1
+
+
+def _shown(key: str) -> str:
+    return key.partition(":")[2]
+
+
+def _told(settings: dict[str, Any], keys: Iterable[str]) -> str:
+    return ", ".join(f"{_shown(key)}={_value_text(settings.get(key, _UNSET))}" for key in keys)
 
 
 def _value_text(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,21 +13,32 @@ import pandas as pd
 
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
-from reports.grids import memory_of
+from reports.grids import runs_by_memory
 from reports.markup import MINUS, Cell, Table, html, latex, markdown
+from reports.notes import classes_note, code, origin_notes, settings_note
 from reports.records import Run
-from reports.rows import EMBEDDED, REFERENCES, embedded_note, file_stem, method_of, row_name, row_order, seeds_text
-from reports.tables import NO_RUN, frame, headline, scenarios_of, spread_of
+from reports.rows import (
+    EMBEDDED,
+    REFERENCES,
+    differing_settings,
+    embedded_note,
+    file_stem,
+    method_of,
+    natural_order,
+    row_name,
+    row_order,
+    seeds_text,
+)
+from reports.tables import IMIOU, MEASURES, NO_RUN, frames_by_memory, headline, scenarios_of, spread_of
 
 FORMATS = ("csv", "latex", "markdown", "html")
-COLUMNS = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU"}
 CONFIDENCE = 0.95
 
 _DIFFERENCES = [
-    *("scenario", "strategy", "variant", "reference", "column"),
+    *("scenario", "settings", "strategy", "variant", "reference", "column"),
     *("n", "seeds", "all_seeds", "difference", "low", "high"),
 ]
-_RANKS = ["data", "column", "strategy", "mean_rank", "scenarios", "over", "seeds", "all_seeds"]
+_RANKS = ["data", "settings", "column", "strategy", "mean_rank", "scenarios", "over", "seeds", "all_seeds"]
 _MARKUP: dict[str, tuple[str, Callable[[Table], str]]] = {
     "latex": (".tex", latex),
     "markdown": (".md", markdown),
@@ -37,22 +48,36 @@ _MARKUP: dict[str, tuple[str, Callable[[Table], str]]] = {
 Seeds = dict[int, float]
 
 
+class _Key(NamedTuple):
+    """Whose values: a row of a scenario's table, and a measure."""
+
+    scenario: str
+    settings: str
+    strategy: str
+    variant: str
+    column: str
+
+
+Values = dict[_Key, Seeds]
+
+
 def paired_differences(steps: pd.DataFrame, reference: str = "ours") -> pd.DataFrame:
     """Return every strategy's difference to `reference` after the last step, over the seeds that both have.
 
-    `steps` is what `reports.tables.frame` returns. Each row is compared with the reference's row of the same
-    scenario and variant. Columns: `scenario`, `strategy`, `variant`, `reference`; `column` (old, new, miou, imiou);
+    `steps` is what `reports.tables.frame` returns. Each row is compared with the reference's row of the same scenario
+    and settings; where the reference has several, with the one of the same variant. Columns: `scenario`, `settings`,
+    `strategy`, `variant`, `reference`; `column` (old, new, miou, imiou, avg);
     `n` and `seeds` (the common ones); `all_seeds` (False if either has a seed that the other lacks, which is then
     left out); `difference` (strategy - reference, in points, the mean over the seeds' differences); `low` and `high`,
     its 95 % confidence interval by Student's t: NaN for n < 2. Without a common seed n is 0 and the numbers are NaN.
     """
     values = _last_values(steps)
     records = []
-    for (scenario, strategy, variant, column), own in values.items():
-        if strategy != reference:
-            other = values.get((scenario, reference, variant, column), {})
-            key = dict(zip(_DIFFERENCES, (scenario, strategy, variant, reference, column), strict=False))
-            records.append({**key, **_paired(own, other)})
+    for key, own in values.items():
+        if key.strategy != reference:
+            records.append(
+                {**key._asdict(), "reference": reference, **_paired(own, _reference(values, key, reference))}
+            )
     return pd.DataFrame(records, columns=_DIFFERENCES)
 
 
@@ -60,19 +85,20 @@ def ranks(steps: pd.DataFrame) -> pd.DataFrame:
     """Return every method's mean rank over the scenarios that all methods have, 1 the best.
 
     `steps` is what `reports.tables.frame` returns. Methods are labels without parameters; the references finetune and
-    joint are not ranked. In a scenario methods are ranked by their means over the seeds that all of them have, equal
-    means sharing the mean of their ranks; a scenario without a common seed is left out. Columns: `data` (published
-    or embedded, never mixed); `column` (old, new, miou, imiou); `strategy` (with its variant); `mean_rank`;
-    `scenarios` (their number) and `over` (their names); `seeds` (each scenario's, separated by `;` where they
-    differ); `all_seeds` (False if a seed that only some of the methods have was left out, or if the scenarios'
-    seeds differ).
+    joint are not ranked, and ranked with each other are rows of equal `settings` alone, where there are two. In a
+    scenario methods are ranked by their means over the seeds that all of them have, equal means sharing the mean of
+    their ranks; a scenario without a common seed is left out. Columns: `data` (published or embedded, never mixed);
+    `settings`; `column` (old, new, miou, imiou, avg); `strategy` (with its variant); `mean_rank`; `scenarios` (their
+    number) and `over` (their names); `seeds` (each scenario's, separated by `;` where they differ); `all_seeds` (False
+    if a seed that only some of the methods have was left out, or if the scenarios' seeds differ).
     """
-    values = {key: own for key, own in _last_values(steps).items() if _is_ranked(key[1])}
+    values = {key: own for key, own in _last_values(steps).items() if _is_ranked(key.strategy)}
     records = [
-        record
+        {"data": data, "settings": settings, "column": column, **record}
         for data in ("published", "embedded")
-        for column in COLUMNS
-        for record in _mean_ranks(data, column, _by_scenario(values, data, column))
+        for settings in sorted({key.settings for key in values}, key=natural_order)
+        for column in MEASURES
+        for record in _mean_ranks(_by_scenario(values, data, settings, column))
     ]
     return pd.DataFrame(records, columns=_RANKS)
 
@@ -89,9 +115,9 @@ def write_statistics(runs: Sequence[Run], out: Path, formats: Sequence[str] = FO
         require_one_convention([run for run in runs if run.spec["scenario"] == scenario])
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for memory in sorted({memory_of(run) for run in runs}, key=lambda size: (size is None, size)):
-        steps = frame([run for run in runs if memory_of(run) == memory])
-        for name, text in _texts(steps, memory, formats):
+    steps = frames_by_memory(runs)
+    for memory, own in runs_by_memory(runs).items():
+        for name, text in _texts(steps[memory], own, memory, formats):
             write_atomic(out / name, text)
             written.append(out / name)
     return written
@@ -100,21 +126,33 @@ def write_statistics(runs: Sequence[Run], out: Path, formats: Sequence[str] = FO
 # ---------------------------------------------------------------- numbers
 
 
-def _last_values(steps: pd.DataFrame) -> dict[tuple[str, str, str, str], Seeds]:
-    """By scenario, strategy, variant and column, in the tables' order: each seed's value after the last step."""
+def _last_values(steps: pd.DataFrame) -> Values:
+    """Each seed's value after the last step, in the tables' order."""
     rows = headline(steps).sort_values("step").groupby(["scenario", "strategy", "variant", "seed"]).tail(1)
-    values: dict[tuple[str, str, str, str], Seeds] = {}
+    values: Values = {}
     for row in rows.to_dict("records"):
-        for column in COLUMNS:
-            own = values.setdefault((row["scenario"], row["strategy"], row["variant"], column), {})
+        for column in MEASURES:
+            key = _Key(row["scenario"], row["settings"], row["strategy"], row["variant"], column)
+            own = values.setdefault(key, {})
             if not math.isnan(row[column]):
                 own[int(row["seed"])] = float(row[column])
     return {key: values[key] for key in sorted(values, key=_order)}
 
 
-def _order(key: tuple[str, str, str, str]) -> tuple[Any, ...]:
-    scenario, strategy, variant, column = key
-    return scenario, row_order(strategy, variant), list(COLUMNS).index(column)
+def _order(key: _Key) -> tuple[Any, ...]:
+    place = natural_order(key.settings), row_order(key.strategy, key.variant)
+    return key.scenario, *place, list(MEASURES).index(key.column)
+
+
+def _reference(values: Values, key: _Key, reference: str) -> Seeds:
+    """The reference's values that a row is compared with; none where it has no row of these settings, or several."""
+    alike = {
+        other.variant: own
+        for other, own in values.items()
+        if other.strategy == reference
+        and (other.scenario, other.settings, other.column) == (key.scenario, key.settings, key.column)
+    }
+    return next(iter(alike.values())) if len(alike) == 1 else alike.get(key.variant, {})
 
 
 def _paired(own: Seeds, other: Seeds) -> dict[str, Any]:
@@ -146,18 +184,20 @@ def _is_ranked(strategy: str) -> bool:
     return strategy == method_of(strategy) and strategy not in REFERENCES
 
 
-def _by_scenario(values: dict[tuple[str, str, str, str], Seeds], data: str, column: str) -> dict[str, dict[str, Seeds]]:
+def _by_scenario(values: Values, data: str, settings: str, column: str) -> dict[str, dict[str, Seeds]]:
     """By scenario and method: each seed's value, of the scenarios on published or on embedded data."""
     found: dict[str, dict[str, Seeds]] = {}
-    for (scenario, strategy, variant, each), own in values.items():
-        kind = "embedded" if embedded_note(scenario) else "published"
-        if each == column and kind == data:
-            found.setdefault(scenario, {})[row_name(strategy, variant)] = own
+    for key, own in values.items():
+        kind = "embedded" if embedded_note(key.scenario) else "published"
+        if (key.column, key.settings, kind) == (column, settings, data):
+            found.setdefault(key.scenario, {})[row_name(key.strategy, key.variant)] = own
     return found
 
 
-def _mean_ranks(data: str, column: str, found: dict[str, dict[str, Seeds]]) -> Iterable[dict[str, Any]]:
+def _mean_ranks(found: dict[str, dict[str, Seeds]]) -> Iterable[dict[str, Any]]:
     methods = list(dict.fromkeys(method for rows in found.values() for method in rows))
+    if len(methods) < 2:
+        return
     common = {
         scenario: sorted(set.intersection(*map(set, rows.values())))
         for scenario, rows in found.items()
@@ -177,8 +217,6 @@ def _mean_ranks(data: str, column: str, found: dict[str, dict[str, Seeds]]) -> I
     complete = all(sorted(own) == common[name] for name in common for own in found[name].values())
     for method in sorted(methods, key=lambda method: (mean_rank[method], methods.index(method))):
         yield {
-            "data": data,
-            "column": column,
             "strategy": method,
             "mean_rank": float(mean_rank[method]),
             "scenarios": len(common),
@@ -191,11 +229,11 @@ def _mean_ranks(data: str, column: str, found: dict[str, dict[str, Seeds]]) -> I
 # ---------------------------------------------------------------- files
 
 
-def _texts(steps: pd.DataFrame, memory: Any, formats: Sequence[str]) -> Iterable[tuple[str, str]]:
+def _texts(steps: pd.DataFrame, runs: Sequence[Run], memory: Any, formats: Sequence[str]) -> Iterable[tuple[str, str]]:
     differences, mean_ranks = paired_differences(steps), ranks(steps)
     tables = {
-        "differences": (differences, _difference_tables(differences, memory)),
-        "ranks": (mean_ranks, _rank_tables(mean_ranks, memory)),
+        "differences": (differences, _difference_tables(differences, memory, runs)),
+        "ranks": (mean_ranks, _rank_tables(mean_ranks, memory, runs)),
     }
     for name, (rows, drawn) in tables.items():
         stem = f"{name}-memory-{memory}"
@@ -207,28 +245,37 @@ def _texts(steps: pd.DataFrame, memory: Any, formats: Sequence[str]) -> Iterable
                 yield f"{stem}{suffix}", "\n".join(map(text, drawn))
 
 
-def _difference_tables(rows: pd.DataFrame, memory: Any) -> list[Table]:
-    return [_difference_table(str(name), own, memory) for name, own in rows.groupby("scenario", sort=False)]
+def _difference_tables(rows: pd.DataFrame, memory: Any, runs: Sequence[Run]) -> list[Table]:
+    return [
+        _difference_table(str(name), own, memory, [run for run in runs if run.spec["scenario"] == name])
+        for name, own in rows.groupby("scenario", sort=False)
+    ]
 
 
-def _difference_table(scenario: str, rows: pd.DataFrame, memory: Any) -> Table:
+def _difference_table(scenario: str, rows: pd.DataFrame, memory: Any, runs: Sequence[Run]) -> Table:
     note = embedded_note(scenario)
+    equal = " of equal settings" if differing_settings(runs) else ""
     lines = []
     for (strategy, variant), own in rows.groupby(["strategy", "variant"], sort=False):
         by_column = {row["column"]: row for row in own.to_dict("records")}
         seeds = by_column["miou"]["seeds"].replace(" ", ", ") or "--"
         star = "" if by_column["miou"]["all_seeds"] else "*"
-        cells = [_interval(by_column[column]) for column in COLUMNS]
+        cells = [_interval(by_column[column]) for column in MEASURES]
         lines.append([Cell(row_name(str(strategy), str(variant))), Cell(f"{seeds}{star}"), *cells])
     return Table(
         label=f"tab:{file_stem(scenario)}-differences-{memory}",
-        header=["Methods", "seeds", *COLUMNS.values()],
+        header=["Methods", "seeds", *MEASURES.values()],
         rows=lines,
         gap=NO_RUN,
-        caption=(
-            f"Paired differences to `{rows['reference'].iloc[0]}` on `{scenario}`{f' ({note})' if note else ''} with "
-            f"memory {memory}, in points of mean IoU: mean over the common seeds and its 95 % confidence interval "
-            "(Student's t). *: a seed that only one of the two has is left out."
+        caption=" ".join(
+            [
+                f"Paired differences to `{rows['reference'].iloc[0]}`{equal} on `{scenario}`"
+                f"{f' ({note})' if note else ''} with memory {memory}, in points of mean IoU: mean over the common "
+                "seeds and its 95 % confidence interval (Student's t).",
+                IMIOU,
+                "*: a seed that only one of the two has is left out.",
+                *filter(None, [classes_note(runs), settings_note(runs), *origin_notes(runs)]),
+            ]
         ),
         wide=True,
         stub=2,
@@ -247,24 +294,33 @@ def _signed(value: float) -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
 
 
-def _rank_tables(rows: pd.DataFrame, memory: Any) -> list[Table]:
-    return [_rank_table(str(data), own, memory) for data, own in rows.groupby("data", sort=False)]
+def _rank_tables(rows: pd.DataFrame, memory: Any, runs: Sequence[Run]) -> list[Table]:
+    return [
+        _rank_table(place, own, memory, runs)
+        for place, (_, own) in enumerate(rows.groupby(["data", "settings"], sort=False), start=1)
+    ]
 
 
-def _rank_table(data: str, rows: pd.DataFrame, memory: Any) -> Table:
+def _rank_table(place: int, rows: pd.DataFrame, memory: Any, runs: Sequence[Run]) -> Table:
     wide = rows.pivot(index="strategy", columns="column", values="mean_rank")
     order = sorted(wide.index, key=lambda method: (wide["miou"].fillna(math.inf)[method], row_order(method, "")))
     first = rows[rows["column"] == "miou"].iloc[0]
+    data, settings, names = first["data"], first["settings"], first["over"].split()
+    ranked = [run for run in runs if run.spec["scenario"] in names and _is_ranked(run.spec["strategy"])]
     note = f" on the embedded data sets {' and '.join(EMBEDDED)}, not VOC/ADE results" if data == "embedded" else ""
     flag = "" if first["all_seeds"] else " Not all methods and scenarios have these seeds alone."
     return Table(
-        label=f"tab:ranks-{data}-{memory}",
-        header=["Methods", *COLUMNS.values()],
-        rows=[[Cell(method), *(_rank(wide, method, column) for column in COLUMNS)] for method in order],
+        label=f"tab:ranks-{data}-{memory}{f'-{place}' if settings else ''}",
+        header=["Methods", *MEASURES.values()],
+        rows=[[Cell(method), *(_rank(wide, method, column) for column in MEASURES)] for method in order],
         gap=NO_RUN,
-        caption=(
-            f"Mean rank (1 is the best){note} with memory {memory} over {first['scenarios']} scenarios: "
-            f"{', '.join(f'`{name}`' for name in first['over'].split())}; means over seeds {first['seeds']}.{flag}"
+        caption=" ".join(
+            [
+                f"Mean rank (1 is the best){note} with memory {memory}"
+                f"{f' among the rows with {code(settings)}' if settings else ''} over {first['scenarios']} scenarios: "
+                f"{', '.join(map(code, names))}; means over seeds {first['seeds']}.{flag}",
+                *origin_notes(ranked),
+            ]
         ),
         wide=True,
     )

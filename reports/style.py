@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -123,12 +124,19 @@ def figure_title(scenario: str, *lines: str) -> str:
 
 
 def wrapped_name(name: str, characters: int) -> str:
-    """Return a row's name in lines of about so many characters, broken where settings begin."""
+    """Return a row's name in lines of about so many characters, broken where settings begin.
+
+    A setting that is longer than a line is broken behind its points and its equals sign too.
+    """
     lines = [""]
     for part in name.replace("(", " (").replace(",", ", ").replace("[", " [").split():
-        if lines[-1] and len(lines[-1]) + len(part) >= characters:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {part}".strip()
+        pieces = [part] if len(part) <= characters else re.findall(r"[^.=]+[.=]?", part)
+        for place, piece in enumerate(pieces):
+            gap = " " if lines[-1] and place == 0 else ""
+            if lines[-1] and len(lines[-1]) + len(gap) + len(piece) > characters:
+                lines.append("")
+                gap = ""
+            lines[-1] += gap + piece
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from reports.atomic import write_atomic
-from reports.conventions import require_one_convention
-from reports.division import division_note
-from reports.markup import Cell, Table, latex, markdown
+from reports.conventions import UNKNOWN, require_one_convention
+from reports.grids import MEMORY_SETTING, runs_by_memory
+from reports.markup import Cell, Table, latex, markdown, ranks
+from reports.notes import classes_note, code, marks_note, origin_notes, settings_note
 from reports.records import RecordError, Run, run_order
 from reports.rows import (
     REFERENCES,
@@ -23,18 +24,24 @@ from reports.rows import (
     embedded_note,
     file_stem,
     method_of,
+    natural_order,
     own_seeds,
+    row_id,
     row_name,
     row_order,
+    row_settings,
     seeds_text,
     variants,
 )
 
 FORMATS = ("csv", "latex", "markdown")
 NO_RUN = "no finished run"
-NOT_RECORDED = "not recorded"
 
-_GROUPS = ("old", "new", "miou", "imiou")
+MEASURES = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU", "avg": "avg"}
+"""The measures after the last step that tables show, with their headers."""
+WITH_BACKGROUND = ("old", "miou", "imiou", "avg")
+"""The measures that the background's IoU enters, or not, by the conventions."""
+IMIOU = "imIoU is the mean of the mIoU after steps 1..T, avg that after steps 0..T."
 _COSTS = {
     "seconds_per_batch": "seconds",
     "forward_per_batch": "forward_passes",
@@ -55,29 +62,43 @@ _KEY = ["scenario", "strategy", "variant"]
 # ---------------------------------------------------------------- the tidy frame
 
 
-def frame(runs: Sequence[Run]) -> pd.DataFrame:
+def frame(runs: Sequence[Run], beside: Collection[str] = ()) -> pd.DataFrame:
     """Return one row per run and step, in a fixed order whatever the order of `runs`.
 
-    Columns: `scenario`; `strategy` (its label); `variant` ('' or the settings that tell runs of one label
-    apart, e.g. `memory.size=20`); `seed`; `hash`; `step`; `classes` (known after the step, without the
+    Columns: `scenario`; `strategy` (its label); `variant` ('' or what tells the scenario's rows apart beside their
+    labels, e.g. `memory.size=20`); `settings` (that part of it in which rows of any label differ: only rows of equal
+    `settings` can be ranked, see `reports.rows`); `seed`; `hash`; `step`; `classes` (known after the step, without the
     background); the run's conventions `future_classes`, `test_images`, `background_in_mean`, `resolution`,
-    `evaluate_on`; `miou`, `imiou`, `old`, `new`, `step_1` ...
-    `step_T`, `miou_without_background`, `imiou_without_background`, `old_without_background` (per cent, as in
+    `evaluate_on`; `miou`, `imiou` (the mean of the mIoU after steps 1..t), `avg` (after steps 0..t), `old`, `new`,
+    `step_1` ... `step_T`, and `miou`, `imiou`, `avg`, `old` once more as `..._without_background` (per cent, as in
     steps.csv, NaN where a group is not yet learned); `incoming_batches`; `seconds_per_batch`,
     `forward_per_batch`, `backward_per_batch`, `images_per_batch` (per incoming batch; NaN at step 0 and without
     a batch; an image counts once per forward pass); `memory_images`, `memory_bytes` (held after the step),
     `peak_ram_bytes` (of the process), `peak_gpu_bytes` (during the step); `run` (the directory). Raises
     RecordError if one run (scenario, strategy, hash and seed) was given twice, or if a file is damaged.
+
+    `beside` are settings that neither `variant` nor `settings` names, though rows may differ in them alone.
     """
     ordered = sorted(runs, key=run_order)
     _refuse_doubles(ordered)
-    names = _variant_names(ordered)
-    records = [record for run in ordered for record in _run_records(run, names[_identity(run)])]
+    records = []
+    for scenario in scenarios_of(ordered):
+        own = [run for run in ordered if run.spec["scenario"] == scenario]
+        settings, names = row_settings(own, beside), variants(own, beside)
+        for run in own:
+            row = {"variant": names[row_id(run)], "settings": settings[row_id(run)]}
+            records += [{**row, **record} for record in _run_records(run)]
     return pd.DataFrame(records, columns=_frame_columns(ordered))
 
 
-def _identity(run: Run) -> tuple[str, str, str]:
-    return run.spec["scenario"], run.spec["strategy"], run.spec["hash"]
+def frames_by_memory(runs: Sequence[Run]) -> dict[Any, pd.DataFrame]:
+    """Return the rows of `frame` by the memory's size in images, smallest first.
+
+    Rows tell what other settings they differ in over all sizes: two panels may compare more than the memory.
+    """
+    steps = frame(runs, beside=[MEMORY_SETTING])
+    paths = {size: [str(run.path) for run in own] for size, own in runs_by_memory(runs).items()}
+    return {size: steps[steps["run"].isin(own)] for size, own in paths.items()}
 
 
 def _refuse_doubles(ordered: Sequence[Run]) -> None:
@@ -86,33 +107,25 @@ def _refuse_doubles(ordered: Sequence[Run]) -> None:
             raise RecordError(f"{one.path} and {other.path}: the same run twice, its seed would count double")
 
 
-def _variant_names(runs: Sequence[Run]) -> dict[tuple[str, str, str], str]:
-    by_label: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        by_label.setdefault(_identity(run)[:2], []).append(run)
-    return {(*label, name): text for label, kin in by_label.items() for name, text in variants(kin).items()}
-
-
 def _frame_columns(runs: Sequence[Run]) -> list[str]:
     last = max((len(run.spec["steps"]) for run in runs), default=1)
     return [
         *_KEY,
-        *("seed", "hash", "step", "classes", *_CONVENTIONS, "miou", "imiou", "old", "new"),
+        *("settings", "seed", "hash", "step", "classes", *_CONVENTIONS, "miou", "imiou", "avg", "old", "new"),
         *(f"step_{number}" for number in range(1, last)),
-        *("miou_without_background", "imiou_without_background", "old_without_background"),
+        *(f"{name}_without_background" for name in ("miou", "imiou", "avg", "old")),
         *("incoming_batches", *_COSTS, *_HELD, "run"),
     ]
 
 
-def _run_records(run: Run, variant: str) -> Iterable[dict[str, Any]]:
+def _run_records(run: Run) -> Iterable[dict[str, Any]]:
     spec = run.spec
     for row, cost in zip(run.steps, run.costs, strict=True):
         step = int(row["step"])
         yield {
             **{key: spec[key] for key in ("scenario", "strategy", "seed", "hash")},
-            "variant": variant,
             "classes": sum(len(one["classes"]) for one in spec["steps"][: step + 1]),
-            **{key: spec["conventions"].get(key, NOT_RECORDED) for key in _CONVENTIONS},
+            **{key: spec["conventions"].get(key, UNKNOWN) for key in _CONVENTIONS},
             "background_in_mean": spec["conventions"].get("background_in_mean") is not False,
             **row,
             **_per_batch(step, cost),
@@ -129,9 +142,9 @@ def _per_batch(step: int, cost: dict[str, float]) -> dict[str, float]:
 
 
 def headline(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return `frame`'s rows with the background in `old`, `miou`, `imiou` or not, as the conventions say."""
+    """Return `frame`'s rows with the background in `old`, `miou`, `imiou`, `avg` or not, as the conventions say."""
     chosen = steps.copy()
-    for column in ("old", "miou", "imiou"):
+    for column in WITH_BACKGROUND:
         chosen[column] = steps[column].where(
             steps["background_in_mean"].astype(bool), steps[f"{column}_without_background"]
         )
@@ -144,9 +157,10 @@ def headline(steps: pd.DataFrame) -> pd.DataFrame:
 def summary(steps: pd.DataFrame) -> pd.DataFrame:
     """Return one row per scenario, strategy and variant from the rows of `frame`, in the tables' fixed order.
 
-    Columns: `scenario`, `strategy`, `variant`; `n` (seeds) and `seeds` (separated by blanks); mean and
-    standard deviation (ddof = 1; NaN for one seed) over seeds of the last step's `old`, `new`, `miou` and
-    `imiou`, in per cent, with or without the background as each run's conventions say; and
+    Rows of equal settings stand together. Columns: `scenario`, `strategy`, `variant`, `settings`; `n` (seeds) and
+    `seeds` (separated by blanks); mean and standard deviation (ddof = 1; NaN for one seed) over seeds of the last
+    step's `old`, `new`, `miou`, `imiou` and `avg`, in per cent, with or without the background as each run's
+    conventions say; and
     `seconds_per_batch`, `forward_per_batch`, `backward_per_batch`, `images_per_batch`: per incoming batch of steps
     1..T, averaged over seeds; the conventions as in `frame`; and the largest `memory_images`, `memory_bytes`,
     `peak_ram_bytes` and `peak_gpu_bytes` of any step and seed.
@@ -155,15 +169,20 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
         {**dict(zip(_KEY, key, strict=True)), **_over_seeds(group)}
         for key, group in headline(steps).groupby(_KEY, sort=False)
     ]
-    spread = [f"{group}_{kind}" for group in _GROUPS for kind in ("mean", "std")]
-    rows.sort(key=lambda row: (row["scenario"], row_order(row["strategy"], row["variant"])))
-    return pd.DataFrame(rows, columns=[*_KEY, "n", "seeds", *spread, *_CONVENTIONS, *_COSTS, *_HELD])
+    spread = [f"{group}_{kind}" for group in MEASURES for kind in ("mean", "std")]
+    rows.sort(key=_place)
+    return pd.DataFrame(rows, columns=[*_KEY, "settings", "n", "seeds", *spread, *_CONVENTIONS, *_COSTS, *_HELD])
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["scenario"], natural_order(row["settings"]), row_order(row["strategy"], row["variant"])
 
 
 def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
     runs = [run.sort_values("step") for _, run in group.groupby("seed")]
     found: dict[str, Any] = {"n": len(runs), "seeds": seeds_text(int(run["seed"].iloc[0]) for run in runs)}
-    for column in _GROUPS:
+    found["settings"] = group["settings"].iloc[0]
+    for column in MEASURES:
         values = np.array([run[column].iloc[-1] for run in runs], dtype=float)
         found[f"{column}_mean"] = values.mean()
         found[f"{column}_std"] = spread_of(values)
@@ -240,15 +259,37 @@ def _table(scenario: str, rows: pd.DataFrame, runs: Sequence[Run]) -> Table:
     ranges = _ranges(scenario, runs)
     common = common_seeds(rows["seeds"]) if len(rows) else ""
     names = [row_name(row["strategy"], row["variant"]) + own_seeds(row["seeds"], common) for _, row in rows.iterrows()]
-    ranked = [method_of(strategy) not in REFERENCES for strategy in rows["strategy"]]
-    columns = [_cells(rows[f"{group}_mean"], rows[f"{group}_std"], ranked) for group in _GROUPS]
+    groups = ranked_groups(rows)
+    columns = [cells(rows, measure, groups) for measure in MEASURES]
     return Table(
         label=f"tab:{file_stem(scenario)}",
-        header=["Methods", *ranges, "all", "imIoU"],
-        rows=[[Cell(name), *cells] for name, *cells in zip(names, *columns, strict=True)],
+        header=["Methods", *ranges, *list(MEASURES.values())[2:]],
+        rows=[[Cell(name), *numbers] for name, *numbers in zip(names, *columns, strict=True)],
         gap=NO_RUN,
         caption=" ".join(_caption(scenario, common, rows, runs)),
+        breaks=group_breaks(rows),
+        wide=rows["settings"].nunique() > 1,  # long names
     )
+
+
+def ranked_groups(rows: pd.DataFrame) -> list[str | None]:
+    """Return for each row of `summary` the settings among whose rows it is ranked; None for the references."""
+    return [
+        None if method_of(strategy) in REFERENCES else settings
+        for strategy, settings in zip(rows["strategy"], rows["settings"], strict=True)
+    ]
+
+
+def group_breaks(rows: pd.DataFrame) -> list[int]:
+    """Return the places of the rows of `summary` at which other settings begin."""
+    return [place for place, (one, other) in enumerate(pairwise(rows["settings"]), start=1) if one != other]
+
+
+def cells(rows: pd.DataFrame, measure: str, groups: Sequence[str | None]) -> list[Cell]:
+    """Return one column's cells; best and second of each group by the mean as printed, equal means equally good."""
+    means = ["--" if math.isnan(mean) else f"{mean:.2f}" for mean in rows[f"{measure}_mean"]]
+    stds = ["" if math.isnan(std) else f"{std:.2f}" for std in rows[f"{measure}_std"]]
+    return [Cell(*each) for each in zip(means, stds, ranks(means, groups), strict=True)]
 
 
 def _ranges(scenario: str, runs: Sequence[Run]) -> tuple[str, str]:
@@ -267,47 +308,25 @@ def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _cells(means: pd.Series[float], stds: pd.Series[float], ranked: list[bool]) -> list[Cell]:
-    """One column's cells; best and second of the ranked rows by the mean as printed, equal means equally good."""
-    printed = ["" if math.isnan(mean) else f"{mean:.2f}" for mean in means]
-    best = sorted({float(text) for text, counts in zip(printed, ranked, strict=True) if text and counts}, reverse=True)
-    return [
-        Cell(text, "" if math.isnan(std) else f"{std:.2f}", best.index(float(text)) + 1 if counts else 0)
-        if text
-        else Cell("--")
-        for text, std, counts in zip(printed, stds, ranked, strict=True)
-    ]
-
-
 # ---------------------------------------------------------------- captions (code between backticks)
 
 
 def _caption(scenario: str, common: str, rows: pd.DataFrame, runs: Sequence[Run]) -> list[str]:
     note = embedded_note(scenario)
-    sentences = [
-        (
-            f"Mean IoU (%) after the last step of {_code(scenario)}{f' ({note})' if note else ''}; "
-            "imIoU is the mean of the mIoU after each step."
-        )
-    ]
+    sentences = [(f"Mean IoU (%) after the last step of {code(scenario)}{f' ({note})' if note else ''}; {IMIOU}")]
     if rows.empty:
         return sentences
+    sentences.append(classes_note(runs))
     kind = "Mean ± standard deviation over seeds" if (rows["n"] > 1).any() else "One seed"
     own = " unless a row says otherwise" if set(rows["seeds"]) != {common} else ""
     sentences.append(f"{kind}: {count_text(common)}{own}.")
     facts = [f"{words} {_shown(key, runs)}" for key, words in _CONVENTIONS.items()]
     sentences.append(f"Conventions: {'; '.join(facts)}.")
-    references = sorted({method_of(strategy) for strategy in rows["strategy"]} & set(REFERENCES))
-    apart = f", the references {' and '.join(references)} apart" if references else ""
-    sentences.append(f"Best in bold, second underlined{apart}.")
-    return [*sentences, *filter(None, [division_note(runs)])]
-
-
-def _code(text: object) -> str:
-    return "`" + str(text).replace("`", "'") + "`"
+    sentences += [settings_note(runs), marks_note(runs), *origin_notes(runs)]
+    return list(filter(None, sentences))
 
 
 def _shown(key: str, runs: Sequence[Run]) -> str:
     """One convention's value, the same in all runs of a table."""
-    value = runs[0].spec["conventions"].get(key, NOT_RECORDED)
-    return _code({True: "yes", False: "no"}[value] if isinstance(value, bool) else value)
+    value = runs[0].spec["conventions"].get(key, UNKNOWN)
+    return code({True: "yes", False: "no"}[value] if isinstance(value, bool) else value)

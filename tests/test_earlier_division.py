@@ -16,7 +16,7 @@ from reports.curves import write_curves
 from reports.division import EARLIER_DIVISION, by_earlier_division
 from reports.numbered import write_numbered
 from reports.page import write_page
-from reports.records import RecordError, Run, RunWriter, find_runs
+from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs
 from reports.tables import write_tables
 
 SIZES = {"100-50": [100, 50], "100-10": [100, 10, 10, 10, 10, 10], "50-50": [50, 50, 50], "3-1": [3, 1, 1]}
@@ -26,7 +26,7 @@ def spec_of(split: str, strategy: str, split_hash: str, division: str | None) ->
     ends = np.cumsum([1, *SIZES[split]]).tolist()
     steps = [{"step": t, "classes": list(range(first, last))} for t, (first, last) in enumerate(pairwise(ends))]
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "scenario": f"ade-{split}-disjoint",
         "strategy": strategy,
         "seed": 0,

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import reports.style
 from reports.curves import FIGURE_3, write_curves, write_figure3
 from reports.figures import forgetting, write_class_heatmap, write_cost_accuracy, write_forgetting
-from reports.records import RecordError, Run, RunWriter, find_runs
+from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs
 from reports.rows import METHODS
 from reports.style import METHOD_STYLES, display_name, line_styles, look_of
 from reports.tables import frame
@@ -50,7 +50,7 @@ def write_run(out: Path, ious: list[list[int]], **changes: Any) -> Path:
     cost = {"incoming_batches": 10, "seconds": changes.pop("seconds", 5.0), "forward_passes": 10}
     memory, skipped = changes.pop("memory", 100), changes.pop("skipped", 0)
     spec: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "scenario": SCENARIO,
         "strategy": "er",
         "seed": 0,

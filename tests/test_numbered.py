@@ -190,7 +190,7 @@ def test_the_captions_tell_seeds_conventions_and_gaps(tmp_path, finished):
 
 
 def test_best_and_second_are_marked_and_equal_means_share(tmp_path):
-    assert ranks(["70.00", "--", "71.00", "9.50", "71.00"]) == [2, 0, 1, 3, 1]
+    assert ranks(["70.00", "--", "71.00", "9.50", "71.00"], [""] * 5) == [2, 0, 1, 3, 1]
     runs = [write_run(tmp_path / "runs", name) for name in ("er", "mib")]
     text = texts(runs, tmp_path)["table-1.md"]
     assert all(text.count(mark) == 3 for mark in ("<u>",)) and text.count("**") == 6

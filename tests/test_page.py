@@ -25,7 +25,7 @@ from bench.config import parse_strategies, resolve_config
 from reports.page import write_page
 from reports.page_parts import svg_image
 from reports.page_runs import repeat_command
-from reports.records import Run, RunWriter, find_runs, read_run
+from reports.records import SCHEMA, Run, RunWriter, find_runs, read_run
 
 SHAPES, VOC = "shapes-2-1-disjoint", "voc-2-1-disjoint"
 CONFIG = dataclasses.asdict(resolve_config(SHAPES))
@@ -43,7 +43,7 @@ VOID = {"meta", "link", "br", "img"}
 def write_run(out: Path, strategy: str = "ours", seed: int = 0, pictures: bool = False, **changes: Any) -> Run:
     """A finished run of two base classes and two steps of one more each; `changes` are of its spec."""
     spec = {
-        **{"schema": 1, "scenario": SHAPES, "strategy": strategy, "seed": seed, "hash": "abc123"},
+        **{"schema": SCHEMA, "scenario": SHAPES, "strategy": strategy, "seed": seed, "hash": "abc123"},
         "method": {"name": strategy.split("(")[0], "parameters": {}},
         "config": CONFIG,
         "conventions": CONVENTIONS,
@@ -206,7 +206,7 @@ def test_the_two_figures_of_one_drawing_share_no_id(tmp_path):
 def test_the_headline_is_the_mean_and_deviation_over_seeds(page, runs):
     last = [run.steps[-1] for run in runs if run.spec["strategy"] == "ours"]
     row = next(row for row in page.rows if row[0] == "ours")
-    for cell, column in zip(row[1:], ("old", "new", "miou", "imiou"), strict=True):
+    for cell, column in zip(row[1:], ("old", "new", "miou", "imiou", "avg"), strict=True):
         values = [step[column] for step in last]
         assert cell == f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 

@@ -14,7 +14,7 @@ from PIL import Image
 import reports.style
 from reports.palettes import VOID, ade_palette, in_learning_order, palette_of, voc_palette
 from reports.pictures import write_pictures
-from reports.records import RecordError, RunWriter, find_runs
+from reports.records import SCHEMA, RecordError, RunWriter, find_runs
 
 SCENARIO = "voc-2-1-disjoint"
 CLASSES = [[5, 3], [1]]
@@ -33,7 +33,7 @@ def write_run(
 ) -> Path:
     """A run of two steps; `last` are its last predictions by image id (the truth without void by default)."""
     spec: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "scenario": SCENARIO,
         "strategy": strategy,
         "seed": 0,

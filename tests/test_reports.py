@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from finished_runs.make import RUNS
 
 from reports.atomic import write_atomic
 from reports.costs import write_costs
 from reports.curves import write_curves
 from reports.metrics import class_iou, mean_iou
-from reports.records import RecordError, Run, RunWriter, find_runs, read_run, steps_rows
+from reports.notes import origin_notes
+from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs, read_run, steps_rows
 from reports.tables import frame, summary, write_tables
 
 SCENARIO = "voc-2-1-disjoint"
@@ -32,7 +35,7 @@ STEP_1 = np.array([[8, 0, 0, 0], [0, 0, 0, 0], [1, 0, 5, 0], [1, 0, 3, 1]])
 
 def spec_of(**changes: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "scenario": SCENARIO,
         "strategy": "er",
         "seed": 0,
@@ -133,24 +136,43 @@ def test_absent_classes_raise_no_warning():
 
 def test_the_rows_are_those_worked_out_by_hand():
     first, last = steps_rows(spec_of(), [STEP_0, STEP_1])
-    assert first["miou"] == first["imiou"] == first["old"] == pytest.approx(62.5)
+    assert first["miou"] == first["avg"] == first["old"] == pytest.approx(62.5)
+    assert math.isnan(first["imiou"])
     assert first["old_without_background"] == pytest.approx(50)
     assert math.isnan(first["new"]) and math.isnan(first["step_1"])
     assert last["miou"] == pytest.approx(100 * (8 / 10 + 5 / 9 + 1 / 5) / 3)
-    assert last["imiou"] == pytest.approx((62.5 + last["miou"]) / 2)
+    assert last["imiou"] == pytest.approx(last["miou"])
+    assert last["avg"] == pytest.approx((62.5 + last["miou"]) / 2)
     assert last["old"] == pytest.approx(100 * (8 / 10 + 5 / 9) / 2)
     assert last["new"] == last["step_1"] == pytest.approx(20)
     assert last["miou_without_background"] == pytest.approx(100 * (5 / 9 + 1 / 5) / 2)
-    assert last["imiou_without_background"] == pytest.approx((50 + last["miou_without_background"]) / 2)
+    assert last["avg_without_background"] == pytest.approx((50 + last["miou_without_background"]) / 2)
+
+
+def test_imiou_leaves_the_base_step_out_and_avg_counts_it():
+    """Every class's IoU is 90, 60 and 30 per cent after the three steps."""
+    spec = spec_of(
+        class_names=[*NAMES, "last"], steps=[{"step": t, "classes": c} for t, c in enumerate([[3, 1], [2], [4]])]
+    )
+    rows = steps_rows(spec, [diagonal(3 + step, per_cent) for step, per_cent in enumerate((90, 60, 30))])
+    for end in ("", "_without_background"):
+        assert [row[f"imiou{end}"] for row in rows] == pytest.approx([math.nan, 60, 45], nan_ok=True)
+        assert [row[f"avg{end}"] for row in rows] == pytest.approx([90, 75, 60])
+
+
+def test_a_scenario_of_one_step_has_no_imiou():
+    spec = spec_of(class_names=NAMES[:3], steps=[{"step": 0, "classes": [3, 1]}])
+    (row,) = steps_rows(spec, [diagonal(3, 40)])
+    assert math.isnan(row["imiou"]) and row["avg"] == pytest.approx(40)
 
 
 def test_steps_csv_is_in_per_cent_with_four_decimals_and_empty_cells(tmp_path):
     text = (write_run(tmp_path) / "steps.csv").read_text()
     assert text == (
-        "step,miou,imiou,old,new,step_1,"
-        "miou_without_background,imiou_without_background,old_without_background\n"
-        "0,62.5000,62.5000,62.5000,,,50.0000,50.0000,50.0000\n"
-        "1,51.8519,57.1759,67.7778,20.0000,20.0000,37.7778,43.8889,55.5556\n"
+        "step,miou,imiou,avg,old,new,step_1,"
+        "miou_without_background,imiou_without_background,avg_without_background,old_without_background\n"
+        "0,62.5000,,62.5000,62.5000,,,50.0000,,50.0000,50.0000\n"
+        "1,51.8519,51.8519,57.1759,67.7778,20.0000,20.0000,37.7778,37.7778,43.8889,55.5556\n"
     )
 
 
@@ -202,7 +224,45 @@ def test_a_run_started_anew_is_unfinished_and_empty(tmp_path):
 def test_a_run_evaluated_after_its_last_step_alone_has_no_incremental_mean(tmp_path):
     run = read_run(write_run(tmp_path, [STEP_1], strategy="joint"))
     assert [row["step"] for row in run.steps] == [1]
-    assert run.steps[0]["miou"] == pytest.approx(51.8519) and math.isnan(run.steps[0]["imiou"])
+    assert run.steps[0]["miou"] == pytest.approx(51.8519)
+    assert math.isnan(run.steps[0]["imiou"]) and math.isnan(run.steps[0]["avg"])
+
+
+OLD_RUNS = Path(__file__).parent / "schema_1_runs"
+
+
+@pytest.mark.parametrize("path", [run.path.relative_to(OLD_RUNS) for run in find_runs(OLD_RUNS)], ids=str)
+def test_a_run_of_schema_1_is_read_as_it_would_be_written_today(path):
+    """The same matrices were recorded again below `finished_runs`; in schema 1 `imiou` was today's `avg`."""
+    old, new = read_run(OLD_RUNS / path), read_run(RUNS / path)
+    assert (old.spec["schema"], new.spec["schema"]) == (1, 2)
+    assert len(old.steps) == len(new.steps) > 1
+    for one, other in zip(old.steps, new.steps, strict=True):
+        assert one == pytest.approx(other, abs=1.1e-4, nan_ok=True) and list(one) != []
+    stored = [line.split(",")[2] for line in (old.path / "steps.csv").read_text().splitlines()[1:]]
+    assert [f"{row['avg']:.4f}" for row in old.steps] == stored
+
+
+def test_a_run_of_schema_1_that_goes_on_is_written_in_the_present_one(tmp_path):
+    (old,) = [run for run in find_runs(OLD_RUNS) if run.spec["strategy"] == "mib"]
+    path = tmp_path / "run"
+    shutil.copytree(old.path, path)
+    writer = RunWriter(path)
+    with pytest.raises(RecordError, match=r"spec\.yaml: written is schema 2, not 1"):
+        writer.start(old.spec, next_step=1)
+    writer.start({**old.spec, "schema": SCHEMA}, next_step=1)
+    writer.add_step(old.confusions[1], old.costs[1])
+    writer.finish()
+    now = read_run(path)
+    assert "avg" in (path / "steps.csv").read_text() and now.spec["schema"] == SCHEMA
+    assert now.steps[-1] == pytest.approx(old.steps[-1], abs=1.1e-4)
+
+
+def test_whoever_reads_runs_of_schema_1_is_told():
+    runs = find_runs(OLD_RUNS)
+    (told,) = [note for note in origin_notes([*runs, *find_runs(RUNS / "voc-19-1-disjoint")]) if "imIoU" in note]
+    assert told.startswith("3 runs were written when imIoU meant the mean over steps 0..T: that number is read as avg")
+    assert origin_notes(find_runs(RUNS / "voc-19-1-disjoint")) == []
 
 
 @pytest.mark.parametrize(
@@ -258,8 +318,8 @@ DAMAGE = {
         "- 1",
         "\x00",
         "!!python/object:os.system {}",
-        "schema: 2",
-        "schema: 1\nscenario: x",
+        "schema: 3",
+        "schema: 2\nscenario: x",
     ],
     "steps.csv": ["", "step,miou\n0,1\n", "step,miou\n0\n", '"step', None],
     "costs.csv": ["", "step,seconds\n0,1\n", "step,seconds\n0,1\n1,fast\n", None],
@@ -395,29 +455,27 @@ def test_the_latex_table_word_for_word(tmp_path):
         r"\centering",
         (
             r"\caption{Mean IoU (\%) after the last step of \texttt{voc-2-1-disjoint}; "
-            r"imIoU is the mean of the mIoU after each step. "
+            r"imIoU is the mean of the mIoU after steps 1..T, avg that after steps 0..T. "
+            r"\texttt{all} is the mean of 4 classes with the background (old 3, new 1). "
             r"Mean $\pm$ standard deviation over seeds: n = 2, seeds 0, 1. "
             r"Conventions: future classes \texttt{background}; test images \texttt{known}; "
             r"background in the mean \texttt{yes}; resolution \texttt{64}; "
             r"evaluated on \texttt{test}. Best in bold, second underlined.}"
         ),
         r"\label{tab:voc-2-1-disjoint}",
-        r"\begin{tabular}{lrrrr}",
+        r"\begin{tabular}{lrrrrr}",
         r"\toprule",
-        r"Methods & 0-2 & 3 & all & imIoU \\",
+        r"Methods & 0-2 & 3 & all & imIoU & avg \\",
         r"\midrule",
-        r"er & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
-        + imiou_cell(30, 31, "{}"),
-        r"mib & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
-        + imiou_cell(35, 36, r"\underline{{{}}}"),
-        r"ours & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00 & \textbf{100.00} $\pm$ 0.00"
-        + imiou_cell(40, 44, r"\textbf{{{}}}"),
+        "er" + 4 * r" & \textbf{100.00} $\pm$ 0.00" + avg_cell(30, 31, "{}"),
+        "mib" + 4 * r" & \textbf{100.00} $\pm$ 0.00" + avg_cell(35, 36, r"\underline{{{}}}"),
+        "ours" + 4 * r" & \textbf{100.00} $\pm$ 0.00" + avg_cell(40, 44, r"\textbf{{{}}}"),
         r"\bottomrule",
     ]
 
 
-def imiou_cell(low: int, high: int, mark: str) -> str:
-    """The imIoU cell of two seeds with these mIoU at step 0, and 100 at step 1."""
+def avg_cell(low: int, high: int, mark: str) -> str:
+    """The avg cell of two seeds with these mIoU at step 0, and 100 at step 1."""
     one, other = ((100 + per_cent) / 2 for per_cent in (low, high))
     mean, std = (one + other) / 2, (other - one) / math.sqrt(2)
     return f" & {mark.format(f'{mean:.2f}')} $\\pm$ {std:.2f} \\\\"
@@ -468,10 +526,10 @@ def test_the_markdown_table(tmp_path):
     (path,) = write_tables(find_runs(tmp_path), tmp_path / "out", formats=["markdown"])
     caption, _, *lines = path.read_text(encoding="utf-8").splitlines()
     assert "after the last step of `voc-2-1-disjoint`;" in caption and "One seed: n = 1, seed 0." in caption
-    assert lines[:2] == ["| Methods | 0-2 | 3 | all | imIoU |", "| :-- | --: | --: | --: | --: |"]
+    assert lines[:2] == ["| Methods | 0-2 | 3 | all | imIoU | avg |", "| :-- | --: | --: | --: | --: | --: |"]
     assert lines[2:] == [
-        "| er | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> |",
-        "| ours | **50.00** | **50.00** | **50.00** | **50.00** |",
+        "| er | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> | <u>40.00</u> |",
+        "| ours | **50.00** | **50.00** | **50.00** | **50.00** | **50.00** |",
     ]
 
 
@@ -508,7 +566,7 @@ def test_a_mean_without_the_background_is_what_the_caption_says(tmp_path):
     write_run(tmp_path, conventions={**spec_of()["conventions"], "background_in_mean": False})
     text = tex(find_runs(tmp_path), tmp_path / "out")
     assert r"background in the mean \texttt{no}" in text and "Methods & 1-2 & 3 & all" in text
-    numbers = ["55.56", "20.00", "37.78", "43.89"]
+    numbers = ["55.56", "20.00", "37.78", "37.78", "43.89"]
     assert body(text) == [" & ".join(["er", *(rf"\textbf{{{number}}}" for number in numbers)]) + r" \\"]
 
 
@@ -530,7 +588,7 @@ def test_a_scenario_without_a_finished_run_is_a_marked_gap(tmp_path):
     paths = write_tables(runs, tmp_path / "out", ["csv", "latex", "markdown"], [SCENARIO])
     assert [path.name for path in paths] == [f"{SCENARIO}{suffix}" for suffix in (".csv", ".tex", ".md")]
     assert all("no finished run" in path.read_text() for path in paths)
-    assert body(paths[1].read_text()) == [r"\multicolumn{5}{c}{no finished run} \\"]
+    assert body(paths[1].read_text()) == [r"\multicolumn{6}{c}{no finished run} \\"]
     assert len({line.count("|") for line in paths[2].read_text().splitlines()[2:]}) == 1
     assert write_tables([], tmp_path / "out") == []
 
@@ -603,7 +661,7 @@ def test_references_are_not_ranked_with_the_others(tmp_path):
     write_iou(tmp_path, 40, strategy="er")
     text = tex(find_runs(tmp_path), tmp_path / "out")
     er, joint = body(text)
-    assert er.count(r"\textbf") == 4
+    assert er.count(r"\textbf") == 5
     assert r"\textbf" not in joint and r"\underline" not in joint
     assert "the references joint apart" in text
 

@@ -16,13 +16,14 @@ from reports.statistics import paired_differences, ranks, write_statistics
 from reports.tables import frame
 
 
-def steps(values: dict[tuple[str, str], dict[int, float]], **columns: Any) -> pd.DataFrame:
+def steps(values: dict[tuple[str, str], dict[int, float]], settings: str = "", **columns: Any) -> pd.DataFrame:
     """What `frame` gives for runs of two steps: by scenario and strategy, each seed's last value of every column."""
     rows = [
         {
-            **{"scenario": scenario, "strategy": strategy, "variant": "", "seed": seed, "step": step},
+            **{"scenario": scenario, "strategy": strategy, "variant": settings, "settings": settings},
+            **{"seed": seed, "step": step},
             **{"background_in_mean": True, "new": value if step else math.nan},
-            **{f"{name}{end}": value if step else 99.0 for name in ("old", "miou", "imiou") for end in ENDS},
+            **{f"{name}{end}": value if step else 99.0 for name in ("old", "miou", "imiou", "avg") for end in ENDS},
             **columns,
         }
         for (scenario, strategy), by_seed in values.items()
@@ -70,7 +71,7 @@ def test_one_common_seed_has_no_interval_and_none_has_no_difference():
 
 def test_a_setting_is_compared_with_the_same_setting_only():
     small, large = ({(VOC, "ours"): {0: 50.0}, (VOC, "er"): {0: value}} for value in (30.0, 45.0))
-    both = pd.concat([steps(small, variant="memory.size=20"), steps(large, variant="memory.size=100")])
+    both = pd.concat([steps(small, "memory.size=20"), steps(large, "memory.size=100")])
     both = both[~((both["strategy"] == "ours") & (both["variant"] == "memory.size=20"))]
     rows = paired_differences(both)
     assert math.isnan(only(rows, variant="memory.size=20", column="miou")["difference"])
@@ -146,7 +147,7 @@ def test_memory_sizes_have_files_of_their_own(tmp_path: Path, finished: list[Run
         for suffix in (".csv", ".md")
     ]
     small = pd.read_csv(tmp_path / "differences-memory-20.csv")
-    assert set(small["n"]) == {2} and small["variant"].isna().all() and len(small) == 7 * 4
+    assert set(small["n"]) == {2} and small["variant"].isna().all() and len(small) == 7 * 5
     text = (tmp_path / "differences-memory-100.md").read_text()
     assert "Paired differences to `ours` on `voc-15-1-disjoint` with memory 100" in text
     assert text.count("| 0, 1, 2 |") == 7

@@ -15,7 +15,7 @@ import numpy as np
 
 from reports.grids import NeededRun, needed
 from reports.numbered import write_numbered
-from reports.records import RunWriter, find_runs
+from reports.records import SCHEMA, RunWriter, find_runs
 from reports.statistics import write_statistics
 
 RUNS = Path(__file__).resolve().parent
@@ -69,7 +69,7 @@ def spec_of(need: NeededRun, seed: int) -> dict[str, Any]:
         for t, (first, last) in enumerate(zip([0, *ends], ends, strict=False))
     ]
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "scenario": need.scenario,
         "strategy": need.strategy,
         "seed": seed,

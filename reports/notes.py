@@ -1,0 +1,240 @@
+"""What is said of runs beside their numbers: how their settings differ, what made them, over which classes they are.
+
+Sentences are plain text with code between backticks, as in a table's caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.conventions import UNKNOWN
+from reports.division import division_note
+from reports.metrics import class_iou
+from reports.records import SCHEMA, Run
+from reports.rows import (
+    REFERENCES,
+    differing_settings,
+    method_of,
+    natural_order,
+    row_id,
+    row_name,
+    row_settings,
+    seeds_text,
+    variants,
+)
+
+_NAMED = 5
+"""Names in a list, of more their number is told."""
+_DIGITS = 8
+"""Of a digest."""
+
+Groups = Mapping[str, Sequence[Run]]
+"""Runs by what they do not share."""
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return `a, b and c`, the first ones and the number of the others where they are many."""
+    shown = list(names) if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+
+
+def code(text: object) -> str:
+    """Return a text as code in a caption."""
+    return "`" + str(text).replace("`", "'") + "`"
+
+
+def notes(runs: Sequence[Run]) -> list[str]:
+    """Return all that must be known of runs of any scenarios before their numbers are compared, as plain text."""
+    by_scenario = _grouped(runs, lambda run: str(run.spec["scenario"]))
+    settings = {scenario: settings_note(own) for scenario, own in sorted(by_scenario.items())}
+    told = [f"{scenario}: {sentence}" for scenario, sentence in settings.items() if sentence]
+    return [sentence.replace("`", "") for sentence in (*told, *origin_notes(runs))]
+
+
+# ---------------------------------------------------------------- settings
+
+
+def settings_note(runs: Sequence[Run], beside: Collection[str] = ()) -> str:
+    """Return a sentence that names the settings in which the rows of one scenario differ.
+
+    '' where they do not, or in nothing but the settings `beside`.
+    """
+    if not differing_settings(runs, beside):
+        return ""
+    by_row = row_settings(runs)
+    groups = _grouped(runs, lambda run: by_row[row_id(run)])
+    told = [
+        f"{code(settings)} ({joined(list(dict.fromkeys(map(_label, groups[settings]))))})"
+        for settings in sorted(groups, key=natural_order)
+    ]
+    return f"Trained under different settings, which no ranking may mix: {'; '.join(told)}."
+
+
+def _label(run: Run) -> str:
+    return str(run.spec["strategy"])
+
+
+def marks_note(runs: Sequence[Run]) -> str:
+    """Return the sentence that says how best and second are marked, and among which rows of one scenario."""
+    among = " among rows of equal settings" if differing_settings(runs) else ""
+    references = sorted({method_of(run.spec["strategy"]) for run in runs}.intersection(REFERENCES))
+    apart = f", the references {' and '.join(references)} apart" if references else ""
+    return f"Best in bold, second underlined{among}{apart}."
+
+
+# ---------------------------------------------------------------- origins
+
+
+def origin_notes(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence for each thing beside their settings that runs were not made alike by.
+
+    That is the division of their images, the schema of their records, the code, the packages' versions, and the
+    machine with its threads.
+    """
+    return [
+        *filter(None, [division_note(runs), _schema_note(runs)]),
+        *_difference("code versions", runs, _code_of, f"; {code('bench run --overwrite stale')} makes the older again"),
+        *_difference("sets of package versions", runs, _differing_facts(runs, _versions)),
+        *_difference("machines", runs, _differing_facts(runs, _machine)),
+    ]
+
+
+def _schema_note(runs: Sequence[Run]) -> str:
+    older = sum(run.spec["schema"] != SCHEMA for run in runs)
+    if not older:
+        return ""
+    were = "run was" if older == 1 else "runs were"
+    return (
+        f"{older} {were} written when imIoU meant the mean over steps 0..T: that number is read as avg, "
+        "and imIoU is made of the mIoU of each step."
+    )
+
+
+def _difference(what: str, runs: Sequence[Run], told: Callable[[Run], str], remedy: str = "") -> list[str]:
+    groups = _grouped(runs, told)
+    if len(groups) < 2:
+        return []
+    return [f"Rows of {len(groups)} {what}: {_listed(groups, _row_names(runs))}{remedy}."]
+
+
+def _code_of(run: Run) -> str:
+    digest = run.spec.get("code")
+    return str(digest)[:_DIGITS] if digest else UNKNOWN
+
+
+def _versions(run: Run) -> dict[str, Any]:
+    return run.spec.get("versions") or {}
+
+
+def _machine(run: Run) -> dict[str, Any]:
+    runtime = run.spec["config"].get("runtime") or {}
+    places = {"processor": run.spec, "platform": run.spec, "device": runtime, "threads": runtime}
+    return {key: place[key] for key, place in places.items() if key in place}
+
+
+def _differing_facts(runs: Sequence[Run], facts_of: Callable[[Run], Mapping[str, Any]]) -> Callable[[Run], str]:
+    """What tells a run from the others: those of its facts that are not one in all of them."""
+    facts = list(map(facts_of, runs))
+    keys = dict.fromkeys(key for each in facts for key in each)
+    differing = [key for key in keys if len({str(each.get(key)) for each in facts}) > 1]
+
+    def told(run: Run) -> str:
+        own = facts_of(run)
+        return ", ".join(f"{key} {own[key]}" for key in differing if key in own) or UNKNOWN
+
+    return told
+
+
+# ---------------------------------------------------------------- classes
+
+
+def classes_note(runs: Sequence[Run]) -> str:
+    """Return a sentence that says over how many classes the means of one scenario's runs are, and which are left out.
+
+    After the last step, with or without the background as the conventions say; '' without a run. Raises RecordError if
+    a confusion matrix is damaged.
+    """
+    if not runs:
+        return ""
+    first, base = _first_counted(runs), len(runs[0].spec["steps"][0]["classes"])
+    names = [str(name) for name in runs[0].spec["class_names"]]
+    present, in_truth = _presence(runs)
+    groups = {"old": range(first, base + 1), "new": range(base + 1, len(names))}
+    each = ", ".join(f"{name} {_count(present[:, list(group)])}" for name, group in groups.items() if group)
+    among = "without" if first else "with"
+    absent = [names[c] for c in range(first, len(names)) if not present[:, c].all()]
+    zero = [names[c] for c in range(first, len(names)) if (present & ~in_truth)[:, c].any()]
+    sentences = [
+        f"`all` is the mean of {_count(present[:, first:])} classes {among} the background ({each}).",
+        f"Left out, without a pixel in truth and prediction: {joined(list(map(code, absent)))}." if absent else "",
+        f"Counted as 0, predicted without a pixel in the truth: {joined(list(map(code, zero)))}." if zero else "",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def every_class_counts(runs: Sequence[Run]) -> bool:
+    """Return whether every class of one scenario has a pixel in the truth of every run's last step."""
+    return bool(_presence(runs)[1][:, _first_counted(runs) :].all())
+
+
+def _first_counted(runs: Sequence[Run]) -> int:
+    return 1 if runs[0].spec["conventions"].get("background_in_mean") is False else 0
+
+
+def _presence(runs: Sequence[Run]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether a class counts after each run's last step, and whether the truth has a pixel of it: runs x classes."""
+    last = [run.last_confusion for run in runs]
+    present = np.array([~np.isnan(class_iou(confusion)) for confusion in last])
+    return present, np.array([confusion.sum(axis=1) > 0 for confusion in last])
+
+
+def _count(present: npt.NDArray[np.bool_]) -> str:
+    """`21`, `18 of 21` or `17 to 18 of 21`: present are runs x classes."""
+    counts = present.sum(axis=1)
+    low, high, size = int(counts.min()), int(counts.max()), present.shape[1]
+    if low == size:
+        return str(size)
+    return f"{low} of {size}" if low == high else f"{low} to {high} of {size}"
+
+
+# ---------------------------------------------------------------- lists
+
+
+def _grouped(runs: Sequence[Run], told: Callable[[Run], str]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(told(run), []).append(run)
+    return groups
+
+
+def _listed(groups: Groups, name_of: Callable[[Run], str]) -> str:
+    """Each group's common trait and, in brackets, its rows; a row in several groups with its seeds of this one."""
+    return "; ".join(f"{code(trait)} ({joined(_names(trait, groups, name_of))})" for trait in groups)
+
+
+def _names(trait: str, groups: Groups, name_of: Callable[[Run], str]) -> list[str]:
+    others = _grouped([run for other, runs in groups.items() if other != trait for run in runs], name_of)
+    return [_name(row, runs, others.get(row, [])) for row, runs in _grouped(groups[trait], name_of).items()]
+
+
+def _name(row: str, runs: Sequence[Run], others: Sequence[Run]) -> str:
+    """A row's name; if `others` of it are in another group with what tells these runs, their scenarios or seeds."""
+    if not others:
+        return row
+    scenarios, seeds = ({run.spec[key] for run in runs} for key in ("scenario", "seed"))
+    if scenarios.isdisjoint(run.spec["scenario"] for run in others):
+        return f"{row} on {joined(sorted(scenarios))}"
+    return (
+        f"{row} seed {seeds_text(seeds)}" if seeds.isdisjoint(run.spec["seed"] for run in others) else f"some of {row}"
+    )
+
+
+def _row_names(runs: Sequence[Run]) -> Callable[[Run], str]:
+    """The rows' labels; where a scenario has several rows of one label, with what tells these apart."""
+    kin = _grouped(runs, lambda run: f"{run.spec['scenario']} {run.spec['strategy']}")
+    names = {label: variants(own) for label, own in kin.items()}
+    return lambda run: row_name(_label(run), names[f"{run.spec['scenario']} {_label(run)}"][row_id(run)])
