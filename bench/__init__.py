@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ def run(
     scenario: str,
     *,
     data_root: str | Path | None = None,
+    train_list: str | Path | None = None,
     seeds: Sequence[int] = (0,),
     memory: int | None = None,
     preset: str | None = None,
@@ -42,6 +44,7 @@ def run(
 
     Unfinished runs go on from their last checkpoint; `overwrite="failed"` starts these again, `"always"` (or True)
     all.
+    `train_list` names the training images in place of the data root's own list.
     `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`; `evaluate_on` is `test` (the
     default) or `valid`, held out from the training images; `loggers` are of csv, tensorboard and wandb. With `jobs`
     above 1 runs go side by side in processes of their own, and so do the parts of a training with `base.devices`
@@ -59,6 +62,8 @@ def run(
     assignments = [f"{key}={value}" for key, value in (settings or {}).items()]
     if memory is not None:
         assignments = with_own_option(assignments, "memory.size", memory, "memory")
+    if train_list is not None:
+        assignments = with_own_option(assignments, "data.train_list", json.dumps(str(train_list)), "train_list")
     request = Request(
         strategies=strategies,
         scenario=scenario,

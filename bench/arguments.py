@@ -18,6 +18,22 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_lists(parser: argparse.ArgumentParser) -> None:
+    """Add what is said of the lists of images below a data root."""
+    add_train_list(parser)
+    parser.add_argument(
+        "--shared-ids",
+        choices=["refuse", "allow"],
+        help="images in the training and in the test list (default refuse); also --set data.shared_ids=...",
+    )
+
+
+def add_train_list(parser: argparse.ArgumentParser) -> None:
+    """Add `--train-list`."""
+    text = "ids of the training images, in place of the data root's own list; also --set data.train_list=FILE"
+    parser.add_argument("--train-list", metavar="FILE", help=text)
+
+
 def add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:
     """Add the folder of run directories under the name of `flag`."""
     parser.add_argument(
@@ -35,6 +51,7 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
     """Add what determines how runs are made, whatever they are runs of."""
     add = parser.add_argument
     add_data_root(parser)
+    add_lists(parser)
     add("--seeds", type=integers, default=[0], help="e.g. 0,1,2 (default 0)")
     add("--preset", help="paper (default for voc, ade, folder) or small (default for shapes, scenes)")
     add("--config", type=Path, metavar="FILE", help="YAML with settings over the preset's")

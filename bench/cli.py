@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench.arguments import add_data_root, add_loggers, add_run_settings
+from bench.arguments import add_data_root, add_lists, add_loggers, add_run_settings, add_train_list
 from bench.cli_queue import add_cancel, add_status
 from bench.cli_reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
 
@@ -260,15 +260,17 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
     add_data_root(parser)
     text = "from the classes that each image shows instead (id and class numbers a line; test list: val for train)"
     parser.add_argument("--class-list", type=Path, metavar="FILE", help=text)
+    add_lists(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_scenario)
 
 
 def _scenario(options: argparse.Namespace) -> int:
     from benchmarks.class_list import ClassList
-    from benchmarks.scenarios import load_scenario
+    from benchmarks.scenarios import SharedIds, load_scenario
 
-    scenario = load_scenario(options.name, options.data_root, options.class_list)
+    shared: SharedIds = "allow" if options.shared_ids == "allow" else "refuse"
+    scenario = load_scenario(options.name, options.data_root, options.train_list, shared, options.class_list)
     described = scenario.as_dict()
     if options.json:
         print(json.dumps(described, indent=2))
@@ -291,6 +293,8 @@ def _scenario(options: argparse.Namespace) -> int:
         print(f"        classes {', '.join(f'{c} {names[c]}' for c in step['classes'])}")
         print(f"        train_sha256 {step['train_sha256']}")
     print(f"split_hash {described['split_hash'] or 'unknown'}")
+    for remark in scenario.remarks():
+        print(f"note: {remark}")
     return 0
 
 
@@ -341,6 +345,7 @@ def _data_get(options: argparse.Namespace) -> int:
 def _add_data_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="voc, ade or folder")
     add_data_root(parser)
+    add_train_list(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_data_check)
 
@@ -355,7 +360,7 @@ def _data_check(options: argparse.Namespace) -> int:
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width)
     with reading(Console(width=width, stderr=True) if options.json else console) as progress:
-        report = check(options.name, options.data_root, progress)
+        report = check(options.name, options.data_root, progress, options.train_list)
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
     else:

@@ -94,6 +94,10 @@ class DataConfig:
     workers: Annotated[int, Field(ge=0)]
     ram_gb: Annotated[float, Field(ge=0)]
     """Decoded images are kept in memory where both splits fit in so many GiB, else decoded by workers."""
+    train_list: str | None
+    """A file that names the training images in place of the data root's own list."""
+    shared_ids: Literal["refuse", "allow"]
+    """Whether images that the training and the test list name both are refused."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -230,7 +234,7 @@ def resolve_config(
         settings = _merged(settings, {"evaluation": {"stream": evaluate_on}})
     if evaluate_on == "valid" and not settings["evaluation"].get("valid_fraction"):
         settings = _merged(settings, {"evaluation": {"valid_fraction": VALID_FRACTION}})
-    config = checked(Config, settings)
+    config = _with_absolute_list(checked(Config, settings))
     for name in config.strategies:
         try:
             entry_point(name)
@@ -238,6 +242,14 @@ def resolve_config(
             raise RequestError(f"strategies.{name}: {error}") from None
     _check_together(config)
     return config
+
+
+def _with_absolute_list(config: Config) -> Config:
+    """Return the settings with a training list that jobs find whatever folder they start in."""
+    if config.data.train_list is None:
+        return config
+    file = str(Path(config.data.train_list).expanduser().absolute())
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, train_list=file))
 
 
 def launcher_settings(

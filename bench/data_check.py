@@ -1,4 +1,4 @@
-"""What `bench data check` prints: counts, class frequencies, step sizes, and every fault on a line of its own."""
+"""What `bench data check` prints: counts, class frequencies, step sizes, each fault, examples of each warning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.checking import ClassFrequency, Report, StepSizes
 from benchmarks.imageset import SPLITS
 
 EXAMPLES = 5
-"""Files that no list names that are told by name, of each folder."""
+"""Files that no list names that are told by name, of each folder; and warnings of each kind."""
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -29,15 +29,23 @@ def print_report(report: Report, console: Console) -> None:
         _say(console, f"{len(faults)} x {kind.value}")
         for fault in faults:
             _say(console, f"  {fault}")
+    for kind, warnings in report.warnings_by_kind.items():
+        console.print()
+        _say(console, f"warning: {len(warnings)} x {kind.value}")
+        for warning in warnings[:EXAMPLES]:
+            _say(console, f"  {warning}")
+        if len(warnings) > EXAMPLES:
+            _say(console, f"  ... and {len(warnings) - EXAMPLES} more, which --json names")
     console.print()
     _say(console, _verdict(report))
 
 
 def _verdict(report: Report) -> str:
+    warned = f", {_counted(len(report.warnings), 'warning')}" if report.warnings else ""
     if report.faults:
-        return f"{_counted(len(report.faults), 'fault')} of {_counted(len(report.faults_by_kind), 'kind')}"
+        return f"{_counted(len(report.faults), 'fault')} of {_counted(len(report.faults_by_kind), 'kind')}{warned}"
     train, test = (report.splits[split].listed for split in SPLITS)
-    return f"sound: {train} training and {test} test images"
+    return f"sound{warned}: {train} training and {test} test images"
 
 
 def _print_counts(report: Report, console: Console) -> None:
@@ -49,6 +57,8 @@ def _print_counts(report: Report, console: Console) -> None:
     for split, counts in report.splits.items():
         if counts.published not in (None, counts.listed):
             _say(console, f"note: the {split} split has {counts.listed} images, published are {counts.published}")
+    if report.list_remark:
+        _say(console, f"note: {report.list_remark}")
     for folder, names in report.unlisted.items():
         examples = ", ".join(names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
         _say(console, f"note: no list names {_counted(len(names), 'file')} of {folder}: {examples}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,9 +70,16 @@ class Request:
 
 def request_of(options: argparse.Namespace, strategies: str | Sequence[str], scenario: str) -> Request:
     """Return the request of a command line that has `bench.arguments.add_run_settings`."""
+    file = None if options.train_list is None else json.dumps(options.train_list)
+    short = (
+        ("base.devices", options.devices, "--devices"),
+        ("data.train_list", file, "--train-list"),
+        ("data.shared_ids", options.shared_ids, "--shared-ids"),
+    )
     assignments = options.set
-    if options.devices is not None:
-        assignments = with_own_option(assignments, "base.devices", options.devices, "--devices")
+    for key, value, option in short:
+        if value is not None:
+            assignments = with_own_option(assignments, key, value, option)
     return Request(
         strategies=strategies,
         scenario=scenario,
@@ -239,11 +247,12 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -
 
 def _checked_scenario(request: Request, config: Config, console: Console) -> Scenario:
     """Load the scenario and read its images once."""
-    scenario = load_scenario(request.scenario, request.data_root)
+    data = config.data
+    scenario = load_scenario(request.scenario, request.data_root, data.train_list, data.shared_ids)
     require_training_images(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
     with reading(console) as progress:
-        size = config.data.size or scenario.imageset.uniform_side
-        readers(scenario.imageset, size, config.data.ram_gb * 2**30, progress)
+        size = data.size or scenario.imageset.uniform_side
+        readers(scenario.imageset, size, data.ram_gb * 2**30, progress)
     return scenario
 
 
@@ -272,11 +281,9 @@ def _workers(jobs: int | None, config: Config, gpus: Sequence[str]) -> int:
 
 
 def _note_oddities(scenario: Scenario, console: Console) -> None:
-    """Say what is allowed and recorded but not as published."""
-    both = set(scenario.imageset.ids("train")) & set(scenario.imageset.ids("test"))
-    if both:
-        text = f"note: {len(both)} images are in the training and in the test list, {min(both)} among them"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Say which images are used, and what is allowed and recorded but not as published."""
+    for remark in scenario.remarks():
+        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
     sizes = tuple(len(step.train) for step in scenario.steps)
     if scenario.published_sizes and sizes != scenario.published_sizes:
         text = f"note: {scenario.name} has {sizes} training images a step, published are {scenario.published_sizes}"

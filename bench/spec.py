@@ -17,8 +17,8 @@ from benchmarks.scenarios import Scenario
 from reports.records import SCHEMA
 from strategies.protocol import BaseRecipe
 
-INDIFFERENT = ("workers", "ram_gb")
-"""Settings below `data` that change how fast images are read, and nothing else."""
+INDIFFERENT = ("workers", "ram_gb", "train_list", "shared_ids")
+"""Settings below `data` that change how fast images are read, or which: of that the fingerprint tells."""
 _HASHED = 1
 """What a hash is made of; the records' schema is no part of it: written in an older one a run is the same run."""
 PACKAGES = ("continual-seg-bench", "torch", "torchvision", "avalanche-lib", "numpy", "pillow")

@@ -8,7 +8,7 @@ names are those of `objectInfo150.txt`, of whose synonyms the first is taken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -80,21 +80,22 @@ class Ade20k(FiledImageSet):
     def _folder(self, kind: str, split: Split) -> Path:
         return self.root / "ADEChallengeData2016" / kind / FOLDERS[split]
 
-    def list_file(self, split: Split) -> Path | None:
+    def own_list_file(self, split: Split) -> Path | None:
         """Return None: the benchmark's splits are folders."""
         return None
 
     def ids_without_list(self, split: Split) -> tuple[str, ...]:
         """Return the names of all label maps of a split, sorted, as all code bases list them."""
-        ids = tuple(sorted(p.stem for p in self._folder("annotations", split).glob("*.png")))
+        folder = self._folder("annotations", split)
+        ids = tuple(sorted(self._files(folder, (".png",))))
         if not ids:
-            raise DataError(f"ade: no label map in {self._folder('annotations', split)}")
+            raise DataError(f"ade: no label map in {folder}")
         return ids
 
-    def image_path(self, split: Split, image_id: str) -> Path:
-        """Return where the photograph of an image lies."""
-        return self._folder("images", split) / f"{image_id}.jpg"
+    def photograph_folder(self, split: Split) -> Path:
+        """Return where a split's photographs lie."""
+        return self._folder("images", split)
 
-    def mask_path(self, split: Split, image_id: str) -> Path:
-        """Return where the label map of an image lies."""
-        return self._folder("annotations", split) / f"{image_id}.png"
+    def label_map_folders(self, split: Split) -> Sequence[tuple[Path, str]]:
+        """Return where a split's label maps lie, and with which extension."""
+        return [(self._folder("annotations", split), ".png")]

@@ -42,12 +42,19 @@ def cache_folder(*parts: str) -> Path:
 def kept_text(folder: str, name: str, make: Callable[[], str]) -> str:
     """Return a short text that was made once and is kept in the cache."""
     path = cache_folder(folder) / name
+    text = text_in(path)
+    if text is None:
+        text = make()
+        keep(path, sealed(text.encode()))
+    return text
+
+
+def text_in(path: Path) -> str | None:
+    """Return the text that a file of the cache holds; None where there is none or it is damaged."""
     try:
         return unsealed(path.read_bytes()).decode()
     except (OSError, ValueError):
-        text = make()
-        keep(path, sealed(text.encode()))
-        return text
+        return None
 
 
 def sealed(content: bytes) -> bytes:

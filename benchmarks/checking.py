@@ -16,15 +16,16 @@ import numpy as np
 
 from benchmarks.division import RULES, overlapped
 from benchmarks.errors import DataError
-from benchmarks.faults import Fault, ImageFiles, Kind, SeenImage, fault_of, reason_of, see_all
+from benchmarks.faults import WARNINGS, Fault, ImageFiles, Kind, SeenImage, fault_of, reason_of, see_all
 from benchmarks.filed import FiledImageSet
-from benchmarks.files import read_bytes
+from benchmarks.files import list_entries, read_bytes
 from benchmarks.folder import MOST_CLASSES, Folder, class_name_faults
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.labels import VOID
 from benchmarks.names import class_groups, parse_name
 from benchmarks.packing import Progress
 from benchmarks.registry import IMAGE_SETS, image_set_class
+from benchmarks.scenarios import classes_told
 
 FILE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".mat", ".png", ".tif", ".tiff", ".webp")
 _NOT_IN_IDS = ("/", "\\", "\0", "\ufeff")
@@ -69,6 +70,10 @@ class Report:
     dataset: str
     root: Path
     faults: tuple[Fault, ...]
+    warnings: tuple[Fault, ...]
+    """What may be as it should be: training takes it."""
+    list_remark: str
+    """Which training list is in use."""
     splits: Mapping[Split, SplitCounts]
     unlisted: Mapping[Path, tuple[str, ...]]
     """Files that no list names, by folder."""
@@ -79,7 +84,12 @@ class Report:
     @property
     def faults_by_kind(self) -> dict[Kind, list[Fault]]:
         """The faults of each kind that there is."""
-        return {kind: found for kind in Kind if (found := [f for f in self.faults if f.kind is kind])}
+        return _by_kind(self.faults)
+
+    @property
+    def warnings_by_kind(self) -> dict[Kind, list[Fault]]:
+        """The warnings of each kind that there is."""
+        return _by_kind(self.warnings)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `bench data check --json` prints."""
@@ -88,35 +98,53 @@ class Report:
             "data_root": str(self.root),
             "sound": not self.faults,
             "splits": {split: vars(counts) for split, counts in self.splits.items()},
-            "faults": [{"kind": f.kind.value, "path": str(f.path), "detail": f.detail} for f in self.faults],
+            "faults": _as_dicts(self.faults),
+            "warnings": _as_dicts(self.warnings),
+            "list": self.list_remark,
             "unlisted": {str(folder): list(names) for folder, names in self.unlisted.items()},
             "frequencies": [vars(frequency) for frequency in self.frequencies],
             "step_sizes": [vars(sizes) for sizes in self.sizes],
         }
 
 
-def check(name: str, data_root: Path | None, progress: Progress | None = None) -> Report:
-    """Look at every list, photograph and label map of an image set; nothing is taken from the cache.
+def _by_kind(told: Sequence[Fault]) -> dict[Kind, list[Fault]]:
+    return {kind: found for kind in Kind if (found := [fault for fault in told if fault.kind is kind])}
 
-    Raises `DataError` where nothing can be looked at: for an unknown or generated image set, or a data root
-    without the image set's folders.
+
+def _as_dicts(told: Sequence[Fault]) -> list[dict[str, str]]:
+    return [{"kind": f.kind.value, "path": str(f.path), "detail": f.detail} for f in told]
+
+
+def check(
+    name: str, data_root: Path | None, progress: Progress | None = None, train_list: Path | None = None
+) -> Report:
+    """Look at every list, photograph and label map of an image set; what the cache holds is compared, never taken.
+
+    `train_list` is a file that names the training images in place of the data root's own. Raises `DataError` where
+    nothing can be looked at: for an unknown or generated image set, or a data root without the image set's folders.
     """
     lists = _ListReader()
-    imageset = _located(name, data_root, lists)
-    names, faults = _class_names(imageset)
-    ids = {split: _ids(imageset, split, faults) for split in SPLITS}
-    faults += [*lists.faults, *_in_both_lists(imageset, ids)]
+    imageset = _located(name, data_root, lists, train_list)
+    names, told = _class_names(imageset)
+    told += _rival_lists(imageset)
+    ids = {split: _ids(imageset, split, told) for split in SPLITS}
+    told += [*lists.faults, *_in_both_lists(imageset, ids)]
     images = {split: _images_of(imageset, split, ids[split]) for split in SPLITS}
     every = list(dict.fromkeys(image for split in SPLITS for image in images[split]))
     absent = _absent_folders(every)
-    faults += [Fault(Kind.MISSING_FOLDER, f, f"the lists name {count} files in it") for f, count in absent.items()]
+    told += [Fault(Kind.MISSING_FOLDER, f, f"the lists name {count} files in it") for f, count in absent.items()]
     seen = dict(see_all(name, every, len(names) - 1 if names else MOST_CLASSES, progress))
-    faults += [fault for image in seen.values() for fault in image.faults(absent)]
+    told += [fault for image in seen.values() for fault in image.faults(absent)]
+    told += [*_stale_cache(imageset, seen.values()), *_palettes(seen.values())]
     pixels = {split: _pixels([seen[image] for image in images[split]]) for split in SPLITS}
+    told += _absent_classes(imageset, names, pixels)
+    told.sort(key=lambda fault: (_ORDER.index(fault.kind), fault.path, fault.detail))
     return Report(
         dataset=name,
         root=imageset.root,
-        faults=tuple(sorted(faults, key=lambda fault: (_ORDER.index(fault.kind), fault.path, fault.detail))),
+        faults=tuple(fault for fault in told if fault.kind not in WARNINGS),
+        warnings=tuple(fault for fault in told if fault.kind in WARNINGS),
+        list_remark=imageset.list_remark(len(ids["train"])),
         splits={
             split: SplitCounts(
                 listed=len(ids[split]),
@@ -132,12 +160,12 @@ def check(name: str, data_root: Path | None, progress: Progress | None = None) -
     )
 
 
-def _located(name: str, data_root: Path | None, lists: _ListReader) -> FiledImageSet:
+def _located(name: str, data_root: Path | None, lists: _ListReader, train_list: Path | None) -> FiledImageSet:
     kind = image_set_class(name)
     if not issubclass(kind, FiledImageSet):
         filed = ", ".join(known for known, other in IMAGE_SETS.items() if issubclass(other, FiledImageSet))
         raise DataError(f"{name} is generated, it has no files to check (those that have: {filed})")
-    return kind.located(data_root, lists)
+    return kind.located(data_root, lists, train_list)
 
 
 # ------------------------------------------------------------------------------------------- lists and class names
@@ -164,7 +192,7 @@ class _ListReader:
 
     def _entries(self, path: Path) -> list[str]:
         try:
-            entries = read_bytes(path).decode().split()
+            entries = list_entries(read_bytes(path).decode())
         except (DataError, UnicodeDecodeError) as error:
             self.faults.append(fault_of(path, error, _LIST_KINDS))
             return []
@@ -175,6 +203,12 @@ class _ListReader:
 
 def _is_id(entry: str) -> bool:
     return not any(mark in entry for mark in _NOT_IN_IDS) and not entry.lower().endswith(FILE_EXTENSIONS)
+
+
+def _rival_lists(imageset: FiledImageSet) -> list[Fault]:
+    used, rival = imageset.list_file("train"), imageset.rival_list
+    detail = f"{rival} names other images; --train-list says which to use, here it is the first"
+    return [Fault(Kind.RIVAL_LISTS, used, detail)] if used and rival else []
 
 
 def _ids(imageset: FiledImageSet, split: Split, faults: list[Fault]) -> tuple[str, ...]:
@@ -213,17 +247,17 @@ def _class_names(imageset: FiledImageSet) -> tuple[tuple[str, ...], list[Fault]]
 
 
 def _images_of(imageset: FiledImageSet, split: Split, ids: Sequence[str]) -> list[ImageFiles]:
-    return [ImageFiles(tuple(imageset.photographs(split, i)), imageset.mask_path(split, i)) for i in ids]
+    return [ImageFiles(tuple(imageset.photographs(split, i)), tuple(imageset.label_maps(split, i))) for i in ids]
 
 
 def _absent_folders(images: Iterable[ImageFiles]) -> dict[Path, int]:
     """Return the folders that are not there, and how many files should lie in each."""
-    folders = Counter(path.parent for image in images for path in (image.photographs[0], image.label_map))
+    folders = Counter(path.parent for image in images for path in (image.photographs[0], image.label_maps[0]))
     return {folder: count for folder, count in folders.items() if not folder.is_dir()}
 
 
 def _unlisted(images: Sequence[ImageFiles]) -> dict[Path, tuple[str, ...]]:
-    listed = {path for image in images for path in (*image.photographs, image.label_map)}
+    listed = {path for image in images for path in (*image.photographs, *image.label_maps)}
     folders = dict.fromkeys(path.parent for path in listed if path.parent.is_dir())
     files = {
         folder: [path for path in sorted(folder.iterdir()) if path not in listed and not path.name.startswith(".")]
@@ -232,7 +266,37 @@ def _unlisted(images: Sequence[ImageFiles]) -> dict[Path, tuple[str, ...]]:
     return {folder: tuple(path.name for path in paths) for folder, paths in files.items() if paths}
 
 
+def _stale_cache(imageset: FiledImageSet, images: Iterable[SeenImage]) -> list[Fault]:
+    files = [file for image in images for file in (image.photograph, image.label_map)]
+    stale = imageset.stale({file.path: file.digest for file in files if file.digest})
+    detail = "delete it and the folders packed and sound beside its own: runs would go by what the files held before"
+    return [Fault(Kind.STALE_CACHE, path, detail) for path in stale]
+
+
 # --------------------------------------------------------------------------------- what the sound label maps hold
+
+
+def _palettes(images: Iterable[SeenImage]) -> Iterator[Fault]:
+    """Compare the colours that palettes give to the labels in use: where they differ, labels may mean other classes."""
+    paths: dict[int, dict[bytes, list[Path]]] = {}
+    for image in images:
+        for label, colour in image.label_map.colours.items():
+            paths.setdefault(label, {}).setdefault(colour, []).append(image.label_map.path)
+    for label, by_colour in paths.items():
+        if len(by_colour) > 1:
+            (colour, most), (other, fewer) = sorted(by_colour.items(), key=lambda found: -len(found[1]))[:2]
+            told = f"label {label} is #{colour.hex()} in {len(most)} label maps, {most[0].name} among them, and"
+            yield Fault(Kind.PALETTES, fewer[0], f"{told} #{other.hex()} in {len(fewer)}, here")
+
+
+def _absent_classes(
+    imageset: FiledImageSet, names: Sequence[str], pixels: Mapping[Split, np.ndarray]
+) -> Iterator[Fault]:
+    kinds: Mapping[Split, Kind] = {"train": Kind.NO_TRAINING_IMAGE, "test": Kind.NO_TEST_IMAGE}
+    for split, kind in kinds.items():
+        counts = pixels[split].sum(axis=0)
+        if absent := [c for c in range(1, len(names)) if not counts[c]]:
+            yield Fault(kind, imageset.root, classes_told(absent, names))
 
 
 def _pixels(images: Iterable[SeenImage]) -> np.ndarray:

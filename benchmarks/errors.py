@@ -7,3 +7,7 @@ class DataError(ValueError):
 
 class FetchError(RuntimeError):
     """The network, the disk or an archive failed while a data set was being got; the message is one line."""
+
+
+class UnclearError(DataError):
+    """A file can be read in more than one way, so it is not read; the message begins with its path."""

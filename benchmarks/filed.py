@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from benchmarks.cache import kept_text
+from benchmarks.cache import cache_folder, kept_text, text_in
 from benchmarks.errors import DataError
-from benchmarks.files import content_digest, read_ids, read_image, read_mask, stamp_of
+from benchmarks.files import content_digest, files_by_id, joint_digest, read_ids, read_mask, stamp_of
 from benchmarks.imageset import SPLITS, ImageSet, Presence, Split
-from benchmarks.presence import cached_presence
+from benchmarks.photographs import read_photograph
+from benchmarks.presence import cached_presence, presence_file, presence_in
+
+EXAMPLES = 3
+"""Files that a remark names."""
 
 
 @dataclass(frozen=True)
@@ -25,44 +30,58 @@ class FiledImageSet(ImageSet):
     root: Path
     read_list: Callable[[Path], tuple[str, ...]] = field(default=read_ids, repr=False, compare=False)
     """Returns the ids in a list file; by default it raises `DataError` at the first fault."""
+    train_list: Path | None = None
+    """The list of the training images where it is not the data root's own."""
 
     published_counts: ClassVar[Mapping[Split, int]] = {}
     """Images per split as published."""
+    photograph_extensions: ClassVar[tuple[str, ...] | None] = (".jpg", ".jpeg")
+    """Of the files that are photographs, in any case; None for all."""
+    without_list: ClassVar[str] = ""
+    """Which images train where no list says it, if that has to be told."""
 
     @classmethod
-    def open(cls, data_root: Path | None) -> ImageSet:
+    def open(cls, data_root: Path | None, train_list: Path | None = None) -> ImageSet:
         """Return the image set below a data root; raise `DataError` where it does not lie there."""
-        return cls.located(data_root)
+        imageset = cls.located(data_root, train_list=train_list)
+        if rival := imageset.rival_list:
+            used = imageset.list_file("train")
+            raise DataError(f"{cls.name}: {used} and {rival} list different training images; --train-list names one")
+        return imageset
 
     @classmethod
-    def located(cls, data_root: Path | None, read_list: Callable[[Path], tuple[str, ...]] = read_ids) -> FiledImageSet:
+    def located(
+        cls,
+        data_root: Path | None,
+        read_list: Callable[[Path], tuple[str, ...]] = read_ids,
+        train_list: Path | None = None,
+    ) -> FiledImageSet:
         """Return the image set below a data root, none of its files read; raise `DataError` without its folders."""
         if data_root is None:
             raise DataError(f"{cls.name} needs --data-root DIR (or BENCH_DATA_ROOT), the folder its files lie under")
         root = data_root.expanduser()
         if not root.is_dir():
             raise DataError(f"{cls.name}: the data root {root} is not a folder")
-        return cls(root, read_list)
+        return cls(root, read_list, train_list.expanduser() if train_list else None)
+
+    # ------------------------------------------------------------------------------------------------------- lists
 
     @abstractmethod
-    def image_path(self, split: Split, image_id: str) -> Path:
-        """Return where the photograph of an image lies."""
-
-    def photographs(self, split: Split, image_id: str) -> list[Path]:
-        """Return the files that have an image's id, or where its one file should lie."""
-        return [self.image_path(split, image_id)]
-
-    @abstractmethod
-    def mask_path(self, split: Split, image_id: str) -> Path:
-        """Return where the label map of an image lies."""
-
-    @abstractmethod
-    def list_file(self, split: Split) -> Path | None:
-        """Return the file that lists a split's ids; None where the list follows from the files that are there."""
+    def own_list_file(self, split: Split) -> Path | None:
+        """Return the data root's list of a split's ids; None where the list follows from the files that are there."""
 
     @abstractmethod
     def ids_without_list(self, split: Split) -> tuple[str, ...]:
         """Return a split's ids as they follow from the files that are there."""
+
+    def list_file(self, split: Split) -> Path | None:
+        """Return the file that lists a split's ids; None where the list follows from the files that are there."""
+        return self.train_list if self.train_list and split == "train" else self.own_list_file(split)
+
+    @property
+    def rival_list(self) -> Path | None:
+        """A second list of training images below the data root that says something else than the one in use."""
+        return None
 
     def ids(self, split: Split) -> tuple[str, ...]:
         """Return the image ids of a split in the order of its list."""
@@ -73,6 +92,82 @@ class FiledImageSet(ImageSet):
         files = {split: self.list_file(split) for split in SPLITS}
         return {split: self.read_list(file) if file else self.ids_without_list(split) for split, file in files.items()}
 
+    def shared_ids(self) -> list[str]:
+        """Return the ids in both splits that stand for one and the same image, sorted."""
+        both = sorted(set(self.ids("train")).intersection(self.ids("test")))
+        return [i for i in both if self.label_maps("train", i) == self.label_maps("test", i)]
+
+    def remarks(self) -> list[str]:
+        """Return which list is in use, and how many label maps no list names."""
+        told = (self.list_remark(len(self.ids("train"))), self._unlisted_remark())
+        return [remark for remark in told if remark]
+
+    def list_remark(self, count: int) -> str:
+        """Return which training list of `count` ids is in use or what stands in for it, nothing without a choice."""
+        file = self.list_file("train")
+        return f"the training list is {file} ({count} ids)" if file else self.without_list
+
+    def _unlisted_remark(self) -> str:
+        unlisted = self._unlisted()
+        if not unlisted:
+            return ""
+        names = ", ".join(unlisted[:EXAMPLES]) + (", ..." if len(unlisted) > EXAMPLES else "")
+        count = f"{len(unlisted)} label map{'s' if len(unlisted) > 1 else ''}"
+        return f"no list names {count} in {self.label_map_folders('train')[0][0]}: {names}"
+
+    def _unlisted(self) -> list[str]:
+        """Return the ids of the label maps that belong to no split."""
+        folders = dict.fromkeys(place for split in SPLITS for place in self.label_map_folders(split))
+        there = {image_id for folder, extension in folders for image_id in self._files(folder, (extension,))}
+        return sorted(there.difference(*(self.ids(split) for split in SPLITS)))
+
+    # ------------------------------------------------------------------------------------------------------- files
+
+    @abstractmethod
+    def photograph_folder(self, split: Split) -> Path:
+        """Return where a split's photographs lie."""
+
+    @abstractmethod
+    def label_map_folders(self, split: Split) -> Sequence[tuple[Path, str]]:
+        """Return where a split's label maps lie, and with which extension; the first that has one holds an image's."""
+
+    def photographs(self, split: Split, image_id: str) -> list[Path]:
+        """Return the files that have an image's id, or where its one file should lie."""
+        folder = self.photograph_folder(split)
+        names = self._files(folder, self.photograph_extensions).get(image_id)
+        return [folder / name for name in names or [image_id + (self.photograph_extensions or (".*",))[0]]]
+
+    def label_maps(self, split: Split, image_id: str) -> list[Path]:
+        """Return the label maps that have an image's id, or where its one label map should lie."""
+        for folder, extension in self.label_map_folders(split):
+            if names := self._files(folder, (extension,)).get(image_id):
+                return [folder / name for name in names]
+        return [folder / f"{image_id}{extension}"]
+
+    def _files(self, folder: Path, extensions: tuple[str, ...] | None) -> dict[str, list[str]]:
+        """Return the names of a folder's files by id, as they were when they were first asked for."""
+        if folder not in self._listings:
+            self._listings[folder] = files_by_id(folder, extensions)
+        return self._listings[folder]
+
+    @cached_property
+    def _listings(self) -> dict[Path, dict[str, list[str]]]:
+        return {}
+
+    def image_path(self, split: Split, image_id: str) -> Path:
+        """Return where the photograph of an image lies, or should; raise `DataError` where several have its id."""
+        return self._only(self.photographs(split, image_id), "photograph")
+
+    def mask_path(self, split: Split, image_id: str) -> Path:
+        """Return where the label map of an image lies, or should; raise `DataError` where several have its id."""
+        return self._only(self.label_maps(split, image_id), "label map")
+
+    def _only(self, paths: Sequence[Path], what: str) -> Path:
+        path, *others = paths
+        if others:
+            raise DataError(f"{self.name}: {path} and {others[0]} have one id; an image has one {what}")
+        return path
+
     def mask_paths(self, split: Split) -> list[Path]:
         """Return the label maps of a split in the order of its list."""
         return [self.mask_path(split, i) for i in self.ids(split)]
@@ -81,30 +176,50 @@ class FiledImageSet(ImageSet):
         """Return the photographs of a split in the order of its list."""
         return [self.image_path(split, i) for i in self.ids(split)]
 
+    def read(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image (uint8 H x W x 3) and its label map (uint8 H x W)."""
+        image_id = self.ids(split)[index]
+        mask_path = self.mask_path(split, image_id)
+        label_map = read_mask(mask_path)
+        return read_photograph(self.image_path(split, image_id)).over(mask_path, label_map.shape), label_map
+
+    # ----------------------------------------------------------------------------------------- what the cache holds
+
     def presence(self, split: Split) -> Presence:
         """Return the labels of every image of a split."""
         return cached_presence(self.name, self.mask_paths(split))
 
     def stamp(self) -> str:
-        """Return a key of the files' names, sizes and times."""
+        """Return a key of the files' names, sizes, times and inodes."""
         paths = [path for split in SPLITS for path in (*self.image_paths(split), *self.mask_paths(split))]
         return stamp_of(paths, f"{self.name}: no file at {{}}; the data root is {self.root}")
 
     def images_digest(self) -> str:
         """Return the SHA-256 of the photographs' content."""
-        paths = [path for split in SPLITS for path in self.image_paths(split)]
-        stamp = stamp_of(paths, f"{self.name}: no photograph at {{}}; the data root is {self.root}")
-        return kept_text("images", f"{self.name}-{stamp[:20]}", lambda: content_digest(paths))
+        paths = self._all_image_paths()
+        return kept_text("images", self._images_key(paths), lambda: content_digest(paths))
 
-    def read(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return an image (uint8 H x W x 3) and its label map (uint8 H x W)."""
-        image_id = self.ids(split)[index]
-        mask_path, image_path = self.mask_path(split, image_id), self.image_path(split, image_id)
-        label_map = read_mask(mask_path)
-        image = read_image(image_path)
-        if image.shape[:2] != label_map.shape:
-            raise DataError(
-                f"{self.name}: {image_path} is {image.shape[1]} x {image.shape[0]} pixels, its label map {mask_path} "
-                f"is {label_map.shape[1]} x {label_map.shape[0]}; both must have one size"
-            )
-        return image, label_map
+    def _all_image_paths(self) -> list[Path]:
+        return [path for split in SPLITS for path in self.image_paths(split)]
+
+    def _images_key(self, paths: Sequence[Path]) -> str:
+        stamp = stamp_of(paths, f"{self.name}: no photograph at {{}}; the data root is {self.root}")
+        return f"{self.name}-{stamp[:20]}"
+
+    def stale(self, digests: Mapping[Path, bytes]) -> list[Path]:
+        """Return the cache's files that tell of other content than these SHA-256 of the files that are there now."""
+        kept: dict[Path, tuple[str | None, list[Path]]] = {}
+        with suppress(DataError):  # a file is missing, so nothing can have been kept
+            for split in SPLITS:
+                paths = self.mask_paths(split)
+                file = presence_file(self.name, paths)
+                presence = presence_in(file)
+                kept[file] = presence.digest if presence else None, paths
+            paths = self._all_image_paths()
+            file = cache_folder("images") / self._images_key(paths)
+            kept[file] = text_in(file), paths
+        return [
+            file
+            for file, (digest, paths) in kept.items()
+            if digest and digests.keys() >= set(paths) and digest != joint_digest(digests[path] for path in paths)
+        ]

@@ -33,6 +33,8 @@ class Folder(FiledImageSet):
     """Images, label maps and class names that lie below a data root."""
 
     name: ClassVar[str] = "folder"
+    photograph_extensions: ClassVar[tuple[str, ...] | None] = None
+    without_list: ClassVar[str] = "there is no list: a fifth of the label maps test, by the SHA-256 of their ids"
 
     def __post_init__(self) -> None:
         for part in ("images", "masks"):
@@ -40,9 +42,9 @@ class Folder(FiledImageSet):
                 raise DataError(f"folder: no folder {self.root / part}; --data-root has images/, masks/, classes.txt")
 
     @classmethod
-    def open(cls, data_root: Path | None) -> ImageSet:
+    def open(cls, data_root: Path | None, train_list: Path | None = None) -> ImageSet:
         """Return the image set below a data root; raise `DataError` where a list or the class names are at fault."""
-        imageset = cls.located(data_root)
+        imageset = super().open(data_root, train_list)
         assert isinstance(imageset, Folder)
         absent = imageset.absent_list
         if absent:
@@ -53,7 +55,9 @@ class Folder(FiledImageSet):
 
     @property
     def absent_list(self) -> Path | None:
-        """The list that is not there although the other one is."""
+        """The list that is not there although the other one is; none is needed in place of a given one."""
+        if self.train_list:
+            return None
         absent = [self.root / name for name in LISTS.values() if not (self.root / name).is_file()]
         return absent[0] if len(absent) == 1 else None
 
@@ -75,40 +79,26 @@ class Folder(FiledImageSet):
         names = read_lines(self.class_file)
         return names[1:] if names and names[0].lower() == "background" else names
 
-    def list_file(self, split: Split) -> Path | None:
+    def own_list_file(self, split: Split) -> Path | None:
         """Return `train.txt` or `val.txt` where they are there."""
         file = self.root / LISTS[split]
         return file if file.is_file() else None
 
     def ids_without_list(self, split: Split) -> tuple[str, ...]:
         """Return the ids of all label maps that fall to a split, sorted."""
-        ids = tuple(i for i in sorted(p.stem for p in (self.root / "masks").glob("*.png")) if _split_of(i) == split)
+        masks = self.root / "masks"
+        ids = tuple(i for i in sorted(self._files(masks, (".png",))) if _split_of(i) == split)
         if not ids:
-            raise DataError(f"folder: no {split} image in {self.root / 'masks'}; train.txt and val.txt can name them")
+            raise DataError(f"folder: no {split} image in {masks}; train.txt and val.txt can name them")
         return ids
 
-    def mask_path(self, split: Split, image_id: str) -> Path:
-        """Return where the label map of an image lies."""
-        return self.root / "masks" / f"{image_id}.png"
+    def photograph_folder(self, split: Split) -> Path:
+        """Return where the photographs lie."""
+        return self.root / "images"
 
-    def image_path(self, split: Split, image_id: str) -> Path:
-        """Return where the photograph of an image lies, whatever its format; where it should, if there is none."""
-        path, *others = self.photographs(split, image_id)
-        if others:
-            raise DataError(f"folder: {path} and {others[0]} have one id; an image has one photograph")
-        return path
-
-    def photographs(self, split: Split, image_id: str) -> list[Path]:
-        """Return the files that have an image's id, or where its one file should lie."""
-        return self._photographs.get(image_id, [self.root / "images" / f"{image_id}.*"])
-
-    @cached_property
-    def _photographs(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
-        for path in sorted((self.root / "images").iterdir()):
-            if not path.name.startswith("."):
-                found.setdefault(path.stem, []).append(path)
-        return found
+    def label_map_folders(self, split: Split) -> Sequence[tuple[Path, str]]:
+        """Return where the label maps lie, and with which extension."""
+        return [(self.root / "masks", ".png")]
 
 
 def class_name_faults(names: Sequence[str]) -> list[str]:

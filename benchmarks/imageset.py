@@ -83,11 +83,19 @@ class ImageSet(ABC):
 
     @abstractmethod
     def stamp(self) -> str:
-        """Return a quick key of the files on this machine (names, sizes, times) for the cache."""
+        """Return a quick key of the files on this machine (names, sizes, times, inodes) for the cache."""
 
     @abstractmethod
     def images_digest(self) -> str:
         """Return the SHA-256 of both splits' photographs."""
+
+    def remarks(self) -> list[str]:
+        """Return what has to be told of the images before they are used, a line each."""
+        return []
+
+    def shared_ids(self) -> list[str]:
+        """Return the ids in both splits that stand for one and the same image, sorted."""
+        return []
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,7 +1,7 @@
 """The class-presence scan: which labels stand in which label map, found once and kept.
 
 The matrix answers every question about a scenario in milliseconds. It is kept in the user's cache under
-a key made of the list and the files' names, sizes and times; the data root is never written to.
+a key made of the list and the files' names, sizes, times and inodes; the data root is never written to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.cache import cache_folder, keep, sealed, unsealed
-from benchmarks.files import labels_in, read_bytes, stamp_of
+from benchmarks.files import joint_digest, labels_in, read_bytes, stamp_of
 from benchmarks.imageset import Presence
 
 CHUNK = 64
@@ -24,19 +24,38 @@ CHUNK = 64
 
 def cached_presence(name: str, paths: Sequence[Path]) -> Presence:
     """Return the labels of each label map in `paths`, scanned only where something has changed."""
+    return _kept(presence_file(name, paths), lambda: scan(paths))
+
+
+def presence_file(name: str, paths: Sequence[Path]) -> Path:
+    """Return where the presence of these label maps is kept; raise `DataError` where one is missing."""
     stamp = stamp_of(paths, f"{name}: no label map at {{}}")
-    return kept_presence(f"{name}-{stamp[:20]}", lambda: scan(paths))
+    return _file(f"{name}-{stamp[:20]}")
 
 
 def kept_presence(key: str, make: Callable[[], Presence]) -> Presence:
     """Return the presence kept under a key, made where there is none or the file is damaged."""
-    kept = cache_folder("presence") / f"{key}.npz"
+    return _kept(_file(key), make)
+
+
+def presence_in(file: Path) -> Presence | None:
+    """Return what a file of the cache holds; None where there is none or it is damaged."""
     try:
-        return _load(kept)
+        return _load(file)
     except (OSError, ValueError):
+        return None
+
+
+def _file(key: str) -> Path:
+    return cache_folder("presence") / f"{key}.npz"
+
+
+def _kept(file: Path, make: Callable[[], Presence]) -> Presence:
+    presence = presence_in(file)
+    if presence is None:
         presence = make()
-        _save(kept, presence)
-        return presence
+        _save(file, presence)
+    return presence
 
 
 def scan(paths: Sequence[Path]) -> Presence:
@@ -44,10 +63,7 @@ def scan(paths: Sequence[Path]) -> Presence:
     chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = [row for chunk in pool.map(_scan_chunk, chunks) for row in chunk]
-    content = hashlib.sha256()
-    for _, digest in found:
-        content.update(digest)
-    return Presence(np.stack([labels for labels, _ in found]), content.hexdigest())
+    return Presence(np.stack([labels for labels, _ in found]), joint_digest(digest for _, digest in found))
 
 
 def _scan_chunk(paths: Sequence[Path]) -> list[tuple[np.ndarray, bytes]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.ade20k import Ade20k
 from benchmarks.errors import DataError
+from benchmarks.filed import FiledImageSet
 from benchmarks.folder import Folder
 from benchmarks.imageset import ImageSet
 from benchmarks.scenes import Scenes
@@ -25,6 +26,14 @@ def image_set_class(name: str) -> type[ImageSet]:
     return IMAGE_SETS[name]
 
 
-def open_image_set(name: str, data_root: str | Path | None = None) -> ImageSet:
-    """Return an image set; one that is not embedded needs the folder its files lie under."""
-    return image_set_class(name).open(Path(data_root) if data_root is not None else None)
+def open_image_set(name: str, data_root: str | Path | None = None, train_list: str | Path | None = None) -> ImageSet:
+    """Return an image set; one that is not embedded needs the folder its files lie under.
+
+    `train_list` is a file that names the training images in place of the data root's own.
+    """
+    kind, root = image_set_class(name), Path(data_root) if data_root is not None else None
+    if train_list is None:
+        return kind.open(root)
+    if not issubclass(kind, FiledImageSet):
+        raise DataError(f"{name} is generated: no list names its training images, --train-list is for voc, ade, folder")
+    return kind.open(root, Path(train_list))

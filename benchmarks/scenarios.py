@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from benchmarks.class_list import open_class_list
 from benchmarks.division import RULES, division_text, overlapped, tested_images
 from benchmarks.errors import DataError
-from benchmarks.imageset import ImageSet
+from benchmarks.imageset import SPLITS, ImageSet, Split
 from benchmarks.indices import read_index_files
 from benchmarks.names import (
     Groups,
@@ -28,6 +28,9 @@ from benchmarks.names import (
 from benchmarks.registry import open_image_set
 
 __all__ = ["Scenario", "Step", "compute_scenario", "load_scenario", "parse_name", "scenario_names"]
+
+SharedIds = Literal["refuse", "allow"]
+"""What becomes of images that the training and the test list name both."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Scenario:
     asked: ScenarioName
     imageset: ImageSet
     steps: tuple[Step, ...]
+    absent: Mapping[Split, Sequence[int]]
+    """The classes that no image of a split shows; of a split whose images are known."""
 
     @property
     def groups(self) -> Groups:
@@ -102,6 +107,16 @@ class Scenario:
         presence = self.imageset.class_presence("train")
         return [int((~presence[step.train][:, list(step.classes)].any(axis=1)).sum()) for step in self.steps]
 
+    def remarks(self) -> list[str]:
+        """Return what has to be told before the scenario is used: lists, images in both, classes without images."""
+        remarks = self.imageset.remarks()
+        if both := self.imageset.shared_ids():
+            remarks.append(f"{len(both)} images are in the training and in the test list, {both[0]} among them")
+        for split, classes in self.absent.items():
+            if classes:
+                remarks.append(f"no {split} image shows {classes_told(classes, self.imageset.class_names)}")
+        return remarks
+
     def as_dict(self) -> dict[str, Any]:
         """Return what `bench scenario --json` prints; what test images tell is None where none are known."""
         tested = bool(self.imageset.ids("test"))
@@ -125,28 +140,51 @@ class Scenario:
         }
 
 
-def load_scenario(name: str, data_root: str | Path | None = None, class_list: Path | None = None) -> Scenario:
+def load_scenario(
+    name: str,
+    data_root: str | Path | None = None,
+    train_list: str | Path | None = None,
+    shared_ids: SharedIds = "refuse",
+    class_list: Path | None = None,
+) -> Scenario:
     """Compute a scenario from its name; needs the label maps alone, not the photographs.
 
-    From a class list (see `benchmarks.class_list`) it needs neither, and nothing can be trained on it.
+    `train_list` is a file that names the training images in place of the data root's own. Raises `DataError` for
+    images in the training and in the test list, unless `shared_ids` allows them.
+    From a class list (see `benchmarks.class_list`) it needs no files of images, and nothing can be trained on it.
     """
     parsed = parse_name(name)
     if class_list is not None:
+        if train_list is not None:
+            raise DataError(f"--class-list {class_list} names the training images: --train-list cannot be given too")
         return compute_scenario(parsed, open_class_list(parsed.dataset, class_list))
-    return compute_scenario(parsed, open_image_set(parsed.dataset, data_root))
+    imageset = open_image_set(parsed.dataset, data_root, train_list)
+    if shared_ids == "refuse":
+        _require_separate_splits(imageset)
+    return compute_scenario(parsed, imageset)
+
+
+def _require_separate_splits(imageset: ImageSet) -> None:
+    if both := imageset.shared_ids():
+        names = ", ".join(both[:3]) + (", ..." if len(both) > 3 else "")
+        raise DataError(
+            f"{imageset.name}: {len(both)} image{'s are' if len(both) > 1 else ' is'} in the training and in the test "
+            f"list ({names}); --shared-ids allow trains on them all the same"
+        )
 
 
 def compute_scenario(name: ScenarioName, imageset: ImageSet, groups: Groups | None = None) -> Scenario:
     """Compute the steps of a parsed name on an image set; `groups` are by default those that the name tells."""
     groups = groups or class_groups(name, imageset.class_names)
+    presence = {split: imageset.class_presence(split) for split in SPLITS}
     index_digest = None
     if name.index_files is None:
         rule = overlapped if name.setup == "overlapped" else RULES[name.rule or imageset.disjoint_rule]
-        train = rule(imageset.class_presence("train"), groups)
+        train = rule(presence["train"], groups)
     else:
         train = _listed_images(name, imageset, len(groups))
         index_digest = short_digest([_digest(imageset.ids("train"), places) for places in train])
-    test = tested_images(imageset.class_presence("test"), groups)
+    test = tested_images(presence["test"], groups)
     steps = tuple(Step(*parts) for parts in zip(groups, train, test, strict=True))
     for t, step in enumerate(steps):
         if not len(step.train) or (imageset.ids("test") and not len(step.test)):
@@ -154,7 +192,18 @@ def compute_scenario(name: ScenarioName, imageset: ImageSet, groups: Groups | No
             hint = _WAY_OUT if kind == "training" and _divided_by_last_class(name, imageset) else ""
             classes = ", ".join(map(str, step.classes[:5])) + (", ..." if len(step.classes) > 5 else "")
             raise DataError(f"scenario '{name}': step {t} (classes {classes}) has no {kind} image{hint}")
-    return Scenario(canonical_name(name, groups, imageset, index_digest), name, imageset, steps)
+    absent = {split: _absent_classes(shown) for split, shown in presence.items() if len(shown)}
+    return Scenario(canonical_name(name, groups, imageset, index_digest), name, imageset, steps, absent)
+
+
+def _absent_classes(presence: np.ndarray) -> list[int]:
+    return [c for c, count in enumerate(presence.sum(axis=0)) if c and not count]
+
+
+def classes_told(classes: Sequence[int], class_names: Sequence[str]) -> str:
+    """Return classes in words, how many of all they are and which."""
+    told = ", ".join(f"{c} {class_names[c]}" for c in classes)
+    return f"{len(classes)} of the {len(class_names) - 1} classes: {told}"
 
 
 def _listed_images(name: ScenarioName, imageset: ImageSet, steps: int) -> list[np.ndarray]:

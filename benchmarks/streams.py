@@ -28,7 +28,7 @@ from benchmarks.imageset import SPLITS, Split
 from benchmarks.labels import BACKGROUND, VOID, label_table
 from benchmarks.loading import ordered_batches
 from benchmarks.packing import Progress, Reader, readers
-from benchmarks.scenarios import Scenario, held_out, load_scenario, training_parts
+from benchmarks.scenarios import Scenario, SharedIds, held_out, load_scenario, training_parts
 
 FutureClasses = Literal["background", "ignore"]
 Tested = Literal["known", "all"]
@@ -210,6 +210,8 @@ def load_benchmark(
     valid_fraction: float = 0.0,
     valid_seed: int = 0,
     ram_budget: float = RAM_BUDGET,
+    train_list: str | Path | None = None,
+    shared_ids: SharedIds = "refuse",
 ) -> SegmentationScenario:
     """Return the Avalanche benchmark of a scenario such as `shapes-15-1-disjoint`.
 
@@ -217,10 +219,11 @@ def load_benchmark(
     test streams `view` scales and crops the images, `future_classes` tells whether pixels of classes not yet known
     count as background or void, and `tested` whether step t has the images with a class known by then or all of
     them (METHODS, Protocol). `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream
-    instead. Decoded images are kept in memory where they fit in `ram_budget` bytes. Raises `DataError`.
+    instead. Decoded images are kept in memory where they fit in `ram_budget` bytes. `train_list` and `shared_ids` are
+    those of `load_scenario`. Raises `DataError`.
     """
     return build_benchmark(
-        load_scenario(name, data_root),
+        load_scenario(name, data_root, train_list, shared_ids),
         size=size,
         view=view,
         future_classes=future_classes,

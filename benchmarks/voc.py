@@ -6,11 +6,14 @@ Contours from Inverse Detectors, ICCV 2011 (SBD).
 The data root is the parent of `VOCdevkit`. The label maps of the augmented training set come from
 `VOCdevkit/VOC2012/SegmentationClassAug`, or else from `SegmentationClass` for VOC's own images and
 from SBD's `cls/*.mat` (the layout that `torchvision.datasets.SBDataset` leaves in `DIR/sbd`).
+
+The training list is `trainaug.txt` or `train_aug.txt` below `ImageSets/Segmentation`, `ImageSets/SegmentationAug`, in
+`VOC2012`, `VOCdevkit`, the data root, or beside it; without one every label map that is not in `val.txt` trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +24,8 @@ from benchmarks.filed import FiledImageSet
 from benchmarks.imageset import Split
 
 SBD_FOLDERS = ("sbd", "SBD", "benchmark_RELEASE/dataset", ".")
+TRAIN_LISTS = ("trainaug.txt", "train_aug.txt")
+"""The names that the list of the augmented training set has in published code bases."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Voc(FiledImageSet):
         "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train",
         "tv/monitor",
     )  # fmt: skip
+    without_list: ClassVar[str] = "there is no list of the training images: all label maps train that val.txt lacks"
     published_counts: ClassVar[Mapping[Split, int]] = {"train": 10582, "test": 1449}
     published_sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {
         "19-1-disjoint": (10034, 548),
@@ -51,7 +57,7 @@ class Voc(FiledImageSet):
             )
         if not self._has_augmented and self._sbd is None:
             raise DataError(
-                f"voc: neither the folder {self._devkit / 'SegmentationClassAug'} nor SBD's "
+                f"voc: neither the folder {self._augmented} nor SBD's "
                 f"{self.root / 'sbd' / 'cls'} is there; SBD is got with: bench data get voc --data-root {self.root}"
             )
 
@@ -61,17 +67,40 @@ class Voc(FiledImageSet):
 
     @cached_property
     def _has_augmented(self) -> bool:
-        return (self._devkit / "SegmentationClassAug").is_dir()
+        return self._augmented.is_dir()
+
+    @property
+    def _augmented(self) -> Path:
+        return self._devkit / "SegmentationClassAug"
 
     @cached_property
     def _sbd(self) -> Path | None:
         return next((self.root / f for f in SBD_FOLDERS if (self.root / f / "cls").is_dir()), None)
 
-    def list_file(self, split: Split) -> Path | None:
-        """Return `val.txt`, or `trainaug.txt` where it is there."""
+    def own_list_file(self, split: Split) -> Path | None:
+        """Return `val.txt`, or the list of the augmented training set where one of its usual names is there."""
         if split == "test":
             return self._list("val")
-        return self._list("trainaug") if self._list("trainaug").is_file() else None
+        return next(iter(self._train_lists), None)
+
+    @property
+    def rival_list(self) -> Path | None:
+        """A second list of the augmented training set that says something else than the first."""
+        if self.train_list:
+            return None
+        return next((file for file in self._train_lists[1:] if self._differs(file)), None)
+
+    def _differs(self, file: Path) -> bool:
+        return self.read_list(file) != self.read_list(self._train_lists[0])
+
+    @cached_property
+    def _train_lists(self) -> list[Path]:
+        """The augmented training lists that are there; those beside the root count where it has none."""
+        lists = self._devkit / "ImageSets"
+        own = [lists / "Segmentation", lists / "SegmentationAug", self._devkit, self._devkit.parent, self.root]
+        found = [folder / name for folder in own for name in TRAIN_LISTS]
+        beside = [self.root.resolve().parent / name for name in TRAIN_LISTS]
+        return [file for file in found if file.is_file()] or [file for file in beside if file.is_file()]
 
     def _list(self, name: str) -> Path:
         return self._devkit / "ImageSets" / "Segmentation" / f"{name}.txt"
@@ -80,25 +109,26 @@ class Voc(FiledImageSet):
         """Return every image that has a label map, less the validation list: the published 10,582."""
         train = tuple(sorted(self._annotated_ids() - set(self.read_list(self._list("val")))))
         if not train:
-            where = self._devkit / "SegmentationClassAug" if self._has_augmented else self._sbd
+            where = self._augmented if self._has_augmented else self._sbd
             raise DataError(f"voc: no label map in {where} beside those of the validation list")
         return train
 
     def _annotated_ids(self) -> set[str]:
+        folder, extension = self.label_map_folders("train")[-1]
+        ids = set(self._files(folder, (extension,)))
+        return ids if self._has_augmented else ids | set(self.read_list(self._list("train")))
+
+    def photograph_folder(self, split: Split) -> Path:
+        """Return where the photographs lie."""
+        return self._devkit / "JPEGImages"
+
+    def label_map_folders(self, split: Split) -> Sequence[tuple[Path, str]]:
+        """Return where the label maps lie, and with which extension; VOC's own take precedence over SBD's."""
+        return self._label_map_folders
+
+    @cached_property
+    def _label_map_folders(self) -> list[tuple[Path, str]]:
         if self._has_augmented:
-            return {p.stem for p in (self._devkit / "SegmentationClassAug").glob("*.png")}
+            return [(self._augmented, ".png")]
         assert self._sbd is not None
-        return {p.stem for p in (self._sbd / "cls").glob("*.mat")} | set(self.read_list(self._list("train")))
-
-    def mask_path(self, split: Split, image_id: str) -> Path:
-        """Return where the label map of an image lies; VOC's own takes precedence over SBD's."""
-        if self._has_augmented:
-            return self._devkit / "SegmentationClassAug" / f"{image_id}.png"
-        own = self._devkit / "SegmentationClass" / f"{image_id}.png"
-        if own.is_file() or self._sbd is None:
-            return own
-        return self._sbd / "cls" / f"{image_id}.mat"
-
-    def image_path(self, split: Split, image_id: str) -> Path:
-        """Return where the photograph of an image lies."""
-        return self._devkit / "JPEGImages" / f"{image_id}.jpg"
+        return [(self._devkit / "SegmentationClass", ".png"), (self._sbd / "cls", ".mat")]

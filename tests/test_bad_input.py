@@ -311,9 +311,9 @@ def test_a_list_that_is_no_text(run_voc: Refuse, tiny_voc: Path) -> None:
 
 
 def test_a_path_for_an_id(run_voc: Refuse, tiny_voc: Path) -> None:
-    """Such as VOC's own list of file names: /JPEGImages/2007_000000.jpg /SegmentationClassAug/2007_000000.png."""
+    """A line with both files of an image names its id (`test_lists.py`); one path names none."""
     path = devkit(tiny_voc) / "ImageSets" / "Segmentation" / "trainaug.txt"
-    path.write_text("/JPEGImages/2007_000000.jpg /SegmentationClassAug/2007_000000.png\n")
+    path.write_text("/JPEGImages/2007_000000.jpg\n")
     assert "JPEGImages" in run_voc()
 
 

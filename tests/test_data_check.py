@@ -1,7 +1,9 @@
 """`bench data check`: every planted fault is named on one line and nothing else is; sound roots are called sound."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +18,16 @@ from bench.cli import main
 from benchmarks.ade20k import Ade20k
 from benchmarks.checking import Fault, Kind, Report, check
 from benchmarks.errors import DataError
+from benchmarks.faults import WARNINGS
 from benchmarks.files import read_mask
 from benchmarks.imageset import SPLITS
+from benchmarks.presence import presence_file
 from benchmarks.registry import open_image_set
 from benchmarks.scenarios import load_scenario
 from benchmarks.voc import Voc
 
 SAMPLE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "ade-sample"
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "data.md"
 TRAIN, TEST = 240, 80
 
 
@@ -62,6 +67,15 @@ def wide(path: Path, *labels: int) -> None:
     changed = np.asarray(Image.open(path)).astype(np.uint16)
     changed[0, : len(labels)] = labels
     Image.fromarray(changed).save(path)
+
+
+def oriented(path: Path, orientation: int) -> None:
+    """Save a photograph again, its pixels as they are, with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.open(path)
+    image.load()
+    image.save(path, exif=exif)
 
 
 def into_folder(path: Path) -> None:
@@ -229,7 +243,7 @@ DAMAGES: list[tuple[Kind, Damage]] = [
     (Kind.MISSING_FOLDER, lambda root: shutil.rmtree(photograph(root, 0).parent)),
     (Kind.MISSING_IMAGE, lambda root: append(list_of(root, "val"), "2007_999999")),
     (Kind.MISSING_PHOTOGRAPH, lambda root: photograph(root, 7).unlink()),
-    (Kind.MISSING_PHOTOGRAPH, lambda root: photograph(root, 7).rename(photograph(root, 7).with_suffix(".jpeg"))),
+    (Kind.MISSING_PHOTOGRAPH, lambda root: photograph(root, 7).rename(photograph(root, 7).with_suffix(".gif"))),
     (Kind.MISSING_LABEL_MAP, lambda root: label_map(root, 7).unlink()),
     (Kind.UNREADABLE_PHOTOGRAPH, lambda root: into_folder(photograph(root, 7))),
     (Kind.UNREADABLE_LABEL_MAP, lambda root: into_folder(label_map(root, 7))),
@@ -242,6 +256,12 @@ DAMAGES: list[tuple[Kind, Damage]] = [
         (Kind.COLOURS, lambda root, mode=mode: Image.open(label_map(root, 7)).convert(mode).save(label_map(root, 7)))
         for mode in ("RGB", "RGBA", "LA")
     ],
+    (Kind.RIVAL_LISTS, lambda root: (root / "train_aug.txt").write_text("2007_000001\n")),
+    (Kind.SEVERAL_PHOTOGRAPHS, lambda root: shutil.copy(photograph(root, 7), photograph(root, 7).with_suffix(".JPEG"))),
+    (Kind.SEVERAL_LABEL_MAPS, lambda root: shutil.copy(label_map(root, 7), label_map(root, 7).with_suffix(".PNG"))),
+    (Kind.UNCLEAR_PHOTOGRAPH, lambda root: Image.new("F", (50, 41)).save(photograph(root, 7), "TIFF")),
+    (Kind.UNCLEAR_ORIENTATION, lambda root: oriented(photograph(root, 7), 3)),
+    (Kind.INEXACT, lambda root: Image.open(label_map(root, 7)).convert("L").save(label_map(root, 7), "JPEG")),
     (Kind.FOREIGN_LABELS, lambda root: with_label(label_map(root, 7), 21)),
     (Kind.FOREIGN_LABELS, lambda root: with_label(label_map(root, 7), 254)),
     (Kind.FOREIGN_LABELS, lambda root: wide(label_map(root, 7), 256)),
@@ -251,13 +271,43 @@ DAMAGES: list[tuple[Kind, Damage]] = [
 ]
 
 
+REFUSED_BY_THE_RUN = {
+    Kind.MISSING_FOLDER,
+    Kind.MISSING_PHOTOGRAPH,
+    Kind.SEVERAL_PHOTOGRAPHS,
+    Kind.UNREADABLE_PHOTOGRAPH,
+    Kind.DAMAGED_PHOTOGRAPH,
+    Kind.UNCLEAR_PHOTOGRAPH,
+    Kind.TWO_SIZES,
+    Kind.UNCLEAR_ORIENTATION,
+}
+"""The kinds that need the photographs: `bench scenario` reads label maps alone, and refuses all the others."""
+
+
 @pytest.mark.parametrize(("kind", "damage"), DAMAGES, ids=[f"{kind.name}-{i}" for i, (kind, _) in enumerate(DAMAGES)])
 def test_one_fault_is_told_once_and_training_refuses_it(tiny_voc: Path, kind: Kind, damage: Damage) -> None:
     damage(tiny_voc)
     assert [fault.kind for fault in check("voc", tiny_voc).faults] == [kind]
-    if kind is not Kind.ID_IN_BOTH:  # a run notes it
+    if kind in REFUSED_BY_THE_RUN:
+        load_scenario("voc-15-1-disjoint", tiny_voc)
         with pytest.raises(DataError):
             use("voc-15-1-disjoint", tiny_voc)
+    else:
+        with pytest.raises(DataError):
+            load_scenario("voc-15-1-disjoint", tiny_voc)
+
+
+def test_the_documentation_says_of_every_kind_what_a_run_does_with_it() -> None:
+    table = re.findall(r"^\| (.*?) \| (.*?) \|$", DOCS.read_text(), re.MULTILINE)
+    said = {kind: done for kind, done in table if kind in {k.value for k in Kind}}
+    assert list(said) == [kind.value for kind in Kind]
+    tried = {kind for kind, _ in DAMAGES}
+    for kind in tried:
+        by = "run" if kind in REFUSED_BY_THE_RUN else "scenario"
+        assert said[kind.value].startswith(f"`bench {by}` refuses it"), kind
+    assert all(said[kind.value].startswith("taken") for kind in (*WARNINGS, Kind.STALE_CACHE))
+    elsewhere = {Kind.EMPTY_SPLIT, Kind.CLASS_NAMES, Kind.STALE_CACHE, *WARNINGS}
+    assert tried | elsewhere == set(Kind)
 
 
 # ----------------------------------------------------------------------------------------------------- sound roots
@@ -352,6 +402,112 @@ def test_nothing_is_taken_from_the_cache(root: Path) -> None:
     assert found(check("voc", root)) == [(Kind.DAMAGED_LABEL_MAP, label_map(root, 7))]
 
 
+def same_size_and_time(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file anew so that its size, inode and time of content stay: of what a stamp holds only ctime moves."""
+    before = path.stat()
+    write(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size and path.stat().st_ino == before.st_ino
+
+
+def bmp(path: Path, label: int) -> None:
+    """A label map whose size in bytes does not depend on its labels."""
+    Image.fromarray(np.full((40, 50), label, np.uint8)).save(path, "BMP")
+
+
+def test_label_maps_written_anew_with_equal_size_and_time_are_read_anew(tiny_voc: Path) -> None:
+    bmp(label_map(tiny_voc, 7), 8)
+    before = load_scenario("voc-15-1-disjoint", tiny_voc)
+    digest, stamp = before.imageset.presence("train").digest, before.imageset.stamp()
+    same_size_and_time(label_map(tiny_voc, 7), lambda path: bmp(path, 20))
+    after = load_scenario("voc-15-1-disjoint", tiny_voc)
+    assert after.imageset.class_presence("train")[7].tolist() == [c == 20 for c in range(21)]
+    assert after.imageset.presence("train").digest != digest
+    assert after.imageset.stamp() != stamp
+
+
+def test_a_cache_that_was_made_from_other_content_is_named(
+    tiny_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    imageset = load_scenario("voc-15-1-disjoint", tiny_voc).imageset
+    imageset.images_digest()
+    assert not check("voc", tiny_voc).faults
+    [photographs] = (tmp_path / "cache" / "images").iterdir()
+    other = hashlib.sha256(b"other content").hexdigest().encode()
+    photographs.write_bytes(hashlib.sha256(other).hexdigest().encode() + b"\n" + other)
+    assert imageset.images_digest() == other.decode()
+    presence = presence_file("voc", Voc(tiny_voc).mask_paths("test"))
+    shutil.copy(presence_file("voc", Voc(tiny_voc).mask_paths("train")), presence)
+    assert found(check("voc", tiny_voc)) == [(Kind.STALE_CACHE, photographs), (Kind.STALE_CACHE, presence)]
+
+
+# ------------------------------------------------------------------------------------------------------- warnings
+
+
+def warned(root: Path) -> list[tuple[Kind, str]]:
+    """Return what a check warns of, training having taken it."""
+    use("voc-15-1-disjoint", root)
+    report = check("voc", root)
+    assert not report.faults
+    return [(warning.kind, str(warning)) for warning in report.warnings]
+
+
+def test_a_label_whose_colour_differs_from_palette_to_palette_is_named(tiny_voc: Path, command: Command) -> None:
+    assert not warned(tiny_voc)
+    adaptive = Image.open(label_map(tiny_voc, 7))
+    palette = adaptive.getpalette()
+    assert palette
+    palette[24:27] = [1, 2, 3]
+    palette[60:63] = [1, 2, 3]  # of label 20, which the image does not show
+    adaptive.load()
+    adaptive.putpalette(palette)
+    adaptive.save(label_map(tiny_voc, 7))
+    [(kind, told)] = warned(tiny_voc)
+    assert kind is Kind.PALETTES
+    assert told.startswith(f"{label_map(tiny_voc, 7)}: label 8 is #400000 in ") and told.endswith("#010203 in 1, here")
+    status, lines = command("voc", "--data-root", tiny_voc)
+    assert (status, lines[-1]) == (0, "sound, 1 warning: 120 training and 40 test images")
+    assert lines[lines.index(f"warning: 1 x {Kind.PALETTES.value}") + 1] == f"  {told}"
+
+
+def test_palettes_of_several_lengths_that_agree_are_no_concern(tiny_voc: Path) -> None:
+    image = Image.open(label_map(tiny_voc, 0))
+    short = Image.fromarray(np.asarray(image) % 255)
+    short.putpalette((image.getpalette() or [])[: 3 * 21])
+    short.save(label_map(tiny_voc, 0))
+    assert not warned(tiny_voc)
+
+
+def test_classes_that_no_image_of_a_split_shows_are_named_and_a_run_tells_them(tiny_voc: Path) -> None:
+    voc = Voc(tiny_voc)
+    for split, label in (("train", 3), ("test", 5), ("test", 6)):
+        for path in voc.mask_paths(split):  # type: ignore[arg-type]
+            labels = read_mask(path)
+            save_mask(np.where(labels == label, 0, labels).astype(np.uint8), path)
+    assert warned(tiny_voc) == [
+        (Kind.NO_TRAINING_IMAGE, f"{tiny_voc}: 1 of the 20 classes: 3 bird"),
+        (Kind.NO_TEST_IMAGE, f"{tiny_voc}: 2 of the 20 classes: 5 bottle, 6 bus"),
+    ]
+    assert load_scenario("voc-15-1-disjoint", tiny_voc).remarks()[1:] == [
+        "no train image shows 1 of the 20 classes: 3 bird",
+        "no test image shows 2 of the 20 classes: 5 bottle, 6 bus",
+    ]
+
+
+def test_orientations_and_wide_photographs_are_told_by_name(tiny_voc: Path) -> None:
+    (width, height), (width_8, height_8) = (Image.open(label_map(tiny_voc, i)).size for i in (7, 8))
+    Image.fromarray(np.full((height, width), 40000, np.uint16)).save(photograph(tiny_voc, 7), "PNG")
+    Image.new("L", (height_8, width_8)).save(photograph(tiny_voc, 8))
+    oriented(photograph(tiny_voc, 8), 6)
+    oriented(photograph(tiny_voc, 9), 8)
+    assert warned(tiny_voc) == [
+        (Kind.ORIENTED, f"{photograph(tiny_voc, 8)}: orientation 6, turned: so it has its label map's size"),
+        (Kind.ORIENTED, f"{photograph(tiny_voc, 9)}: orientation 8, taken as stored: so it has its label map's size"),
+        (Kind.WIDE, str(photograph(tiny_voc, 7))),
+    ]
+
+
 # --------------------------------------------------------------------------------- roots whose lists follow from files
 
 
@@ -398,6 +554,8 @@ def test_a_split_without_any_file(tiny_voc: Path) -> None:
     for i in range(120):
         (tiny_voc / "sbd" / "cls" / f"2007_{i:06d}.mat").unlink()
     assert [fault.kind for fault in check("voc", tiny_voc).faults] == [Kind.EMPTY_SPLIT]
+    with pytest.raises(DataError, match="no label map"):
+        load_scenario("voc-15-1-disjoint", tiny_voc)
 
 
 # ---------------------------------------------------------------------------------------------------------- ADE20K
@@ -424,7 +582,8 @@ def ade_file(root: Path, kind: str, split: str, number: int) -> Path:
 def test_real_ade_images_are_sound(ade_root: Path, command: Command) -> None:
     status, lines = command("ade", "--data-root", ade_root)
     assert status == 0
-    assert lines[-1] == "sound: 2 training and 1 test images"
+    assert lines[-1] == "sound, 2 warnings: 2 training and 1 test images"
+    assert [w.kind for w in check("ade", ade_root).warnings] == [Kind.NO_TRAINING_IMAGE, Kind.NO_TEST_IMAGE]
     assert "note: the train split has 2 images, published are 20210" in lines
     ade = Ade20k(ade_root)
     assert [[ade.read(split, i)[0].ndim for i in range(len(ade.ids(split)))] for split in SPLITS] == [[3, 3], [3]]
