@@ -42,8 +42,8 @@ def run(
 ) -> Result:
     """Make every run that is not finished yet and return all of them; `.frame` is a tidy DataFrame.
 
-    Unfinished runs go on from their last checkpoint; `overwrite="failed"` starts these again, `"always"` (or True)
-    all.
+    Unfinished runs go on from their last checkpoint; `overwrite="failed"` starts these again, `"stale"` finished ones
+    that other code, packages or plug-ins made, `"always"` (or True) all.
     `train_list` names the training images in place of the data root's own list.
     `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`; `evaluate_on` is `test` (the
     default) or `valid`, held out from the training images; `loggers` are of csv, tensorboard and wandb. With `jobs`

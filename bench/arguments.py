@@ -6,6 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+OVERWRITE = ("never", "failed", "stale", "always")
+"""Which runs start again; see `add_run_settings`."""
+
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
     """Add `--data-root`."""
@@ -74,9 +77,9 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="always",
         default="never",
-        choices=["never", "failed", "always"],
+        choices=OVERWRITE,
         help="never (default): unfinished runs go on, finished ones stay; failed: unfinished ones start again; "
-        "always, or no value: all start again",
+        "stale: finished ones that other code, packages or plug-ins made start again; always, or no value: all do",
     )
 
 

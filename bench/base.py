@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,17 +20,20 @@ from bench.config import Config
 from bench.distributed import Rank, run_ranks
 from bench.events import Event, Report, Throttle
 from bench.log import log
-from bench.spec import derived_seed
+from bench.seeds import derived_seed
 from bench.stopping import Stopped, stop_asked
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
-from benchmarks.streams import AnnotatedImages
+from benchmarks.streams import AnnotatedImages, SegmentationScenario
 from reports.atomic import write_atomic
 from strategies.guard import LossGuard, listed
 from strategies.losses import BASE_LOSSES
 from strategies.network import SegmentationNetwork, build_network
 from strategies.protocol import BaseRecipe
 from strategies.randomness import generator_states, set_generator_states
+
+if TYPE_CHECKING:
+    from bench.jobs import BaseJob
 
 CHECKPOINT_SECONDS = 30.0
 """An epoch's end writes a checkpoint if the last one is at least so old."""
@@ -89,6 +92,19 @@ class BaseTraining:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epochs, self.seconds = state["epochs"], state["seconds"]
         set_generator_states(state["generators"], self.device)
+
+
+def make_base(job: BaseJob, benchmark: SegmentationScenario, report: Report) -> None:
+    """Train the base model of a job on the first step of a benchmark, or go on with it, and keep it."""
+    experience = benchmark.train_stream[0]
+    classes = len(experience.classes_in_this_experience)
+    checkpoint = base_checkpoint(job.base["hash"])
+    device = torch.device(job.device)
+    trained = train_base(
+        experience.data, classes, job.config, job.recipe, job.seed, device, job.key, report, checkpoint
+    )
+    save_base(trained.network, job.base, trained.seconds / job.units)
+    checkpoint.remove()
 
 
 def train_base(

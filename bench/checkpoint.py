@@ -105,7 +105,8 @@ class StepCheckpoints:
     def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
         """`spec` is the run's: whatever could change its numbers stands in its checkpoints."""
         self.folder = folder
-        self.owner = {key: spec[key] for key in ("hash", "seed", "versions", "code")}
+        plugins = ", ".join("{distribution} {version} (code {code})".format(**one) for one in spec["plugins"])
+        self.owner = {**{key: spec[key] for key in ("hash", "seed", "versions", "code")}, "plug-in": plugins}
 
     def after(self, step: int) -> Checkpoint:
         """Return the checkpoint after a step."""

@@ -218,16 +218,20 @@ def _add_strategies(parser: argparse.ArgumentParser) -> None:
 
 def _strategies(options: argparse.Namespace) -> int:
     from bench.config import GRIDS
-    from strategies.registry import strategy_entry_points
+    from strategies.registry import packages_declaring, strategy_entry_points
 
     broken = 0
-    for name, point in strategy_entry_points().items():
+    points = strategy_entry_points()
+    width = max(12, *map(len, points))
+    for name, point in points.items():
         package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         state = _import_problem(point.load) if options.check else ""
         broken += bool(state and state != "ok")
-        print(f"{name:<12} {point.value:<32} {package}  {state}".rstrip())
+        several = packages_declaring(point.name)
+        note = f"('{point.name}' is declared by {' and by '.join(several)})" if len(several) > 1 else ""
+        print(f"{name:<{width}} {point.value:<32} {package}  {state}  {note}".rstrip())
     for name, strategies in GRIDS.items():
-        print(f"{name:<12} a grid of {len(strategies)}: {', '.join(strategies)}")
+        print(f"{name:<{width}} a grid of {len(strategies)}: {', '.join(strategies)}")
     return 1 if broken else 0
 
 

@@ -13,7 +13,8 @@ from bench.config import RequestError
 from benchmarks.cache import appearing_folder, full_disk_names
 
 PACKAGES = ("bench", "benchmarks", "reports", "strategies")
-_TOP = Path(__file__).resolve().parent.parent
+TOP = Path(__file__).resolve().parent.parent
+"""The folder of the packages."""
 _REVISION = "GIT_REVISION"
 """A file in a copy: the revision of what was copied."""
 
@@ -21,7 +22,7 @@ _REVISION = "GIT_REVISION"
 @cache
 def code_digest() -> str:
     """Return the SHA-256 of the packages' files, their names included."""
-    return _digest(_TOP)
+    return _digest(TOP)
 
 
 def _digest(top: Path) -> str:
@@ -38,12 +39,12 @@ def git_revision() -> str | None:
 
     None where it comes from no checkout.
     """
-    if (_TOP / _REVISION).is_file():
-        return (_TOP / _REVISION).read_text() or None
-    if not (_TOP / ".git").exists():
+    if (TOP / _REVISION).is_file():
+        return (TOP / _REVISION).read_text() or None
+    if not (TOP / ".git").exists():
         return None
     try:
-        command = ["git", "-C", str(_TOP), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        command = ["git", "-C", str(TOP), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
@@ -58,8 +59,8 @@ def copy_code(folder: Path) -> Path:
     if not copy.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         with full_disk_names(copy), appearing_folder(copy) as scratch:
-            for path in _sources(_TOP):
-                target = scratch / path.relative_to(_TOP)
+            for path in _sources(TOP):
+                target = scratch / path.relative_to(TOP)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
             if _digest(scratch) != code_digest():

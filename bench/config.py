@@ -19,7 +19,16 @@ from pydantic.dataclasses import dataclass as validated
 
 from bench.plain_yaml import AmbiguousYamlError, parse_yaml
 from strategies.protocol import STRICT, NetworkName, OnlineProtocol, Precision
-from strategies.registry import BrokenStrategyError, UnknownStrategyError, entry_point, method_class
+from strategies.registry import (
+    OWN_PACKAGE,
+    BrokenStrategyError,
+    UnknownStrategyError,
+    entry_point,
+    full_name,
+    method_class,
+    package_of,
+    packages_declaring,
+)
 
 PRESETS = ("paper", "small")
 DEFAULT_PRESET = {"voc": "paper", "ade": "paper", "folder": "paper", "shapes": "small", "scenes": "small"}
@@ -40,7 +49,7 @@ GRIDS: dict[str, tuple[str, ...]] = {
 LAUNCHER_SECTION = "slurm"
 """Settings that stand beside those of a run, and change none of its numbers."""
 
-_BETWEEN_ASSIGNMENTS = re.compile(r",(?![^\[{(]*[\]})])(?=\s*[A-Za-z_][\w.-]*=)")
+_BETWEEN_ASSIGNMENTS = re.compile(r",(?![^\[{(]*[\]})])(?=\s*[A-Za-z_][\w.:-]*=)")
 """Between `a=1` and `b=2` in `a=1,b=2`, not within brackets."""
 LOGGERS = ("csv", "tensorboard", "wandb")
 
@@ -148,13 +157,19 @@ class StrategyRequest:
     """A strategy as asked for: its name and the parameters given with it, as in `ours(head=linear)`."""
 
     name: str
+    """`er`, or `package:er`: what `strategies.registry` knows it by."""
     parameters: tuple[tuple[str, Any], ...] = ()
 
     @property
+    def title(self) -> str:
+        """The name in results and settings: that of a built-in method has no package."""
+        return self.name.removeprefix(f"{OWN_PACKAGE}:")
+
+    @property
     def label(self) -> str:
-        """The name of its rows and its folder."""
+        """The name of its rows and, as far as a file system allows it, of its folder."""
         given = ",".join(f"{k}={v}" for k, v in self.parameters)
-        return f"{self.name}({given})" if given else self.name
+        return f"{self.title}({given})" if given else self.title
 
 
 def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
@@ -164,10 +179,10 @@ def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
     requests = [_parse_strategy(part.strip()) for part in parts if part.strip()]
     if not requests:
         raise RequestError("--strategies is empty; `bench strategies` lists what there is")
-    labels = [r.label for r in requests]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise RequestError(f"--strategies names '{label}' more than once")
+    asked = [(full_name(entry_point(r.name)), r.parameters) for r in requests]
+    for one, request in zip(asked, requests, strict=True):
+        if asked.count(one) > 1:
+            raise RequestError(f"--strategies names '{request.label}' more than once")
     return requests
 
 
@@ -194,12 +209,12 @@ def _parse_strategy(text: str) -> StrategyRequest:
     if match is None:
         raise RequestError(f"cannot read the strategy '{text}'; it is NAME or NAME(parameter=value,...)")
     try:
-        entry_point(match[1])
+        point = entry_point(match[1])
     except UnknownStrategyError as error:
         raise RequestError(str(error)) from None
     pairs = [_pair(p, f"strategy '{text}'") for p in (match[2] or "").split(",") if p.strip()]
     _require_once([key for key, _ in pairs], f"strategy '{text}'")
-    return StrategyRequest(match[1], tuple(sorted(pairs)))
+    return StrategyRequest(full_name(point) if ":" in match[1] else match[1], tuple(sorted(pairs)))
 
 
 def _pair(text: str, where: str) -> tuple[str, Any]:
@@ -237,7 +252,8 @@ def resolve_config(
     config = _with_absolute_list(checked(Config, settings))
     for name in config.strategies:
         try:
-            entry_point(name)
+            if not packages_declaring(name):
+                entry_point(name)
         except UnknownStrategyError as error:
             raise RequestError(f"strategies.{name}: {error}") from None
     _check_together(config)
@@ -391,5 +407,17 @@ def method_parameters(request: StrategyRequest, config: Config) -> Any:
         kind = method_class(request.name).Parameters
     except BrokenStrategyError as error:
         raise RequestError(str(error)) from error
-    settings = {**config.strategies.get(request.name, {}), **dict(request.parameters)}
-    return checked(kind, settings, f"strategies.{request.name}")
+    settings = dict(request.parameters)
+    for section in _sections(request.name):
+        settings = {**config.strategies.get(section, {}), **settings}
+    return checked(kind, settings, f"strategies.{request.title}")
+
+
+def _sections(name: str) -> list[str]:
+    """Return the sections below `strategies` that hold for a method, the one that counts most first.
+
+    `strategies.er` is the built-in method's, or that of the one package which declares the name.
+    """
+    point = entry_point(name)
+    own = package_of(point) == OWN_PACKAGE
+    return [full_name(point), point.name] if own or len(packages_declaring(point.name)) == 1 else [full_name(point)]

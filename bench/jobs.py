@@ -8,21 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bench.base import base_checkpoint, base_model, save_base, train_base
+from bench.base import base_model, make_base
+from bench.benchmark import benchmark_of
 from bench.code import code_digest
 from bench.config import Config
 from bench.events import Event, Report
 from bench.folders import claim_of, finished_at, out_of
 from bench.log import LOG_FILE, log_start, logged
+from bench.plugins import plugins_of
 from bench.resume import run_checkpoints
-from bench.runner import benchmark_of, make_run, threads, told_of_losses
+from bench.runner import make_run, threads, told_of_losses
 from benchmarks.cache import DISK_FULL
 from reports.atomic import SetAside, clear_scraps, write_atomic
 from reports.records import write_spec
 from strategies.protocol import BaseRecipe
 from strategies.registry import method_class
+
+_CHANGED = "the code was changed as the command started; give it again"
 
 
 @dataclass(frozen=True)
@@ -78,21 +80,13 @@ class BaseJob(_Common):
             threads(self.config.runtime.threads),
             told_of_losses("base model, ", again),
         ):
-            log_start({"torch": self.base["inputs"]["torch"], "code": self.code})
+            log_start({**self.base["inputs"]["versions"], "code": self.code})
             _require_code(self.code)
             kept = base_model(self.base["hash"])
             clear_scraps(kept.path.parent, self.base["hash"])
             if kept.path.exists() and (fault := kept.fault()):
                 report(Event(self.key, "starting", 0, self.units, note=f"{fault}; trained again"))
-            experience = benchmark_of(self).train_stream[0]
-            classes = len(experience.classes_in_this_experience)
-            device = torch.device(self.device)
-            checkpoint = base_checkpoint(self.base["hash"])
-            trained = train_base(
-                experience.data, classes, self.config, self.recipe, self.seed, device, self.key, report, checkpoint
-            )
-            save_base(trained.network, self.base, trained.seconds / self.units)
-            checkpoint.remove()
+            make_base(self, benchmark_of(self), report)
 
 
 @dataclass(frozen=True)
@@ -179,10 +173,12 @@ class RunJob(_Common):
         ):
             log_start({**self.spec["versions"], "code": self.code, "git": self.spec["git"]})
             _require_code(self.code)
+            if plugins_of(self.method) != self.spec["plugins"]:
+                raise RuntimeError(_CHANGED)
             make_run(self, benchmark_of(self), report)
 
 
 def _require_code(planned: str) -> None:
     """Raise RuntimeError where this process would compute by other code than the one that planned it."""
     if code_digest() != planned:
-        raise RuntimeError("the code was changed as the command started; give it again")
+        raise RuntimeError(_CHANGED)

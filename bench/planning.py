@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from bench import pool
+from bench.arguments import OVERWRITE
 from bench.config import (
     Config,
     RequestError,
@@ -30,11 +31,12 @@ from bench.devices import gpus_of, require_devices, resolved_device, submitted_d
 from bench.folders import finished_at, out_of, require_writable
 from bench.slurm import SlurmSettings, require_launcher
 from bench.spec import run_folder, run_spec
+from bench.stale import label_of, made_otherwise
 from bench.view import reading
 from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_training_images, training_parts
 from reports.division import EARLIER_DIVISION, by_earlier_division
-from reports.records import read_spec
+from reports.records import RecordError, read_spec
 
 if TYPE_CHECKING:
     from bench.jobs import BaseJob, RunJob
@@ -55,7 +57,8 @@ class Request:
     out: Path = Path("runs")
     jobs: int | None = None
     overwrite: str | bool = "never"
-    """Which runs start again: `never` none, `failed` those that are not finished, `always` (True) all."""
+    """Which runs start again: `never` none, `failed` those that are not finished, `stale` finished ones that other code
+    or packages made, `always` (True) all."""
     evaluate_on: str | None = None
     """`test` or `valid`, over what the settings say."""
     launcher: str = "local"
@@ -116,6 +119,8 @@ class Plan:
     folders: list[Path] = field(default_factory=list)
     kept_bases: set[str] = field(default_factory=set)
     """Hashes of the base models that are in the cache."""
+    stale: list[list[str]] = field(default_factory=list)
+    """Of each finished run that stays and that would not be made so any more: why."""
 
     @property
     def jobs(self) -> list[BaseJob | RunJob]:
@@ -144,6 +149,7 @@ class Plan:
             {**self.needs, **{run: self._key_of(base, other) for run, base in other.needs.items()}},
             [*self.folders, *other.folders],
             self.kept_bases | other.kept_bases,
+            [*self.stale, *other.stale],
         )
 
     def _key_of(self, key: str, other: Plan) -> str:
@@ -194,7 +200,7 @@ def prepare_one(folder: Path, verbose: bool, loggers: Sequence[str], console: Co
     spec = read_spec(folder)
     if by_earlier_division(spec):
         raise RequestError(f"{folder}: {EARLIER_DIVISION}; `bench run` makes another run by today's")
-    if missing := {"asked", "code", "data", "versions"} - spec.keys():
+    if missing := {"asked", "code", "data", "plugins", "versions"} - spec.keys():
         raise RequestError(f"{folder / 'spec.yaml'}: written by an older version, it lacks {min(missing)}")
     try:
         request, asked, config = _described(spec)
@@ -213,13 +219,14 @@ def prepare_one(folder: Path, verbose: bool, loggers: Sequence[str], console: Co
 
 def _described(spec: dict[str, Any]) -> tuple[Request, StrategyRequest, Config]:
     """Return what to ask for to get the run that a spec describes."""
-    asked = parse_strategies([spec["strategy"]])[0]
+    label = label_of(spec)
+    asked = parse_strategies([label])[0]
     runtime = dict(spec["config"]["runtime"])
     device = str(runtime.pop("device"))
-    settings = {**spec["config"], "runtime": runtime, "strategies": {asked.name: spec["method"]["parameters"]}}
+    settings = {**spec["config"], "runtime": runtime, "strategies": {asked.title: spec["method"]["parameters"]}}
     root = spec["data"]["root"]
     request = Request(
-        strategies=[spec["strategy"]],
+        strategies=[label],
         scenario=str(spec["asked"]),
         data_root=Path(root) if root else None,
         seeds=[spec["seed"]],
@@ -233,7 +240,7 @@ def _described(spec: dict[str, Any]) -> tuple[Request, StrategyRequest, Config]:
 
 def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     """Raise `RequestError` where this code, on this machine, would make another run than the directory's."""
-    for key in ("split_hash", "versions", "code", "hash"):
+    for key in ("split_hash", "versions", "code", "plugins", "hash"):
         there, here = wanted[key], found[key]
         if there != here:
             if key == "versions":
@@ -265,8 +272,8 @@ def _seeds(seeds: Sequence[int]) -> list[int]:
 def _overwrite(policy: str | bool) -> str:
     if isinstance(policy, bool):
         return "always" if policy else "never"
-    if policy not in ("never", "failed", "always"):
-        raise RequestError(f"overwrite {policy}: allowed are never, failed, always")
+    if policy not in OVERWRITE:
+        raise RequestError(f"overwrite {policy}: allowed are {', '.join(OVERWRITE)}")
     return policy
 
 
@@ -330,7 +337,10 @@ def _add_run(
     plan.folders.append(folder)
     finished = finished_at(folder)
     if finished and request.overwrite != "always":
-        return
+        reasons = _staleness(folder, spec)
+        if not reasons or request.overwrite != "stale":
+            plan.stale += [reasons] if reasons else []
+            return
     common = {
         "scenario": str(scenario.asked),
         "split_hash": spec["split_hash"],
@@ -349,7 +359,7 @@ def _add_run(
         parameters=parameters,
         spec=spec,
         folder=folder,
-        anew=request.overwrite != "never",
+        anew=request.overwrite in ("failed", "always") or finished is not None,
         finished_before=finished,
         units=units,
         weight=weight,
@@ -359,6 +369,14 @@ def _add_run(
     plan.runs.append(run)
     if base := spec["base"]:
         plan.add_base(run.key, base["hash"], lambda: _base_job(base, common, scenario))
+
+
+def _staleness(folder: Path, spec: dict[str, Any]) -> list[str]:
+    """Return why a finished run would not be made as it was any more; [] where its record is damaged, told later."""
+    try:
+        return made_otherwise(read_spec(folder), spec)
+    except RecordError:
+        return []
 
 
 def _base_job(base: dict[str, Any], common: dict[str, Any], scenario: Scenario) -> BaseJob:

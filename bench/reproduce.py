@@ -16,7 +16,7 @@ from rich.table import Table
 
 from bench.config import with_own_option
 from bench.planning import Plan, Request
-from bench.session import Result, execute, prepare_all
+from bench.session import Result, execute, prepare_all, say_stale
 from benchmarks.cache import cache_folder
 from reports.grids import needed
 from reports.notes import notes
@@ -68,7 +68,7 @@ def estimate(plan: Plan, finished: Iterable[Run]) -> Estimate:
     base_rates = _rates(_measured_bases())
     return Estimate(
         _sum(base_rates, plan.bases.values(), _base_kind),
-        _sum(run_rates, plan.runs, lambda job: (job.method, _network(job), job.device)),
+        _sum(run_rates, plan.runs, lambda job: (job.spec["method"]["name"], _network(job), job.device)),
     )
 
 
@@ -130,6 +130,7 @@ def reproduce(
     console.print(overview(requests, plan))
     _say_cost(plan, estimate(plan, runs), console)
     if dry:
+        say_stale(plan, console)
         return Result([])
     result = execute(plan, console)
     for path in write_numbered(tables, result.runs, out, formats, on=on):

@@ -26,11 +26,9 @@ from bench.events import Event, Report, Throttle
 from bench.log import log
 from bench.loggers import RunLoggers
 from bench.resume import Start, keep_step, run_checkpoints, start_run
-from bench.spec import derived_seed
+from bench.seeds import derived_seed
 from bench.stopping import stop_if_asked
-from benchmarks.augmentation import View
-from benchmarks.scenarios import load_scenario
-from benchmarks.streams import AnnotatedImages, SegmentationScenario, build_benchmark
+from benchmarks.streams import AnnotatedImages, SegmentationScenario
 from reports.metrics import mean_iou
 from reports.records import RunWriter
 from strategies.evaluation import ConfusionMeter
@@ -41,25 +39,7 @@ from strategies.registry import method_class
 from strategies.template import OnlineTemplate, Seeds
 
 if TYPE_CHECKING:
-    from bench.jobs import BaseJob, RunJob
-
-
-def benchmark_of(job: BaseJob | RunJob) -> SegmentationScenario:
-    """Return the streams of a job; raise RuntimeError where they are not those that it was planned with."""
-    evaluation, data = job.config.evaluation, job.config.data
-    scenario = load_scenario(job.scenario, job.data_root, data.train_list, data.shared_ids)
-    if scenario.split_hash != job.split_hash:
-        raise RuntimeError(f"the images or lists of {job.scenario} have changed since the run was planned")
-    return build_benchmark(
-        scenario,
-        size=data.size,
-        view=View(evaluation.short_side) if evaluation.short_side else None,
-        future_classes=evaluation.future_classes,
-        tested=evaluation.images,
-        valid_fraction=evaluation.valid_fraction,
-        valid_seed=evaluation.valid_seed,
-        ram_budget=data.ram_gb * 2**30,
-    )
+    from bench.jobs import RunJob
 
 
 def make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> None:

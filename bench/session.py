@@ -18,6 +18,7 @@ from bench.folders import claim_of, finished_at
 from bench.log import last_lines
 from bench.planning import Plan, Request, prepare, prepare_one
 from bench.slurm import submit
+from bench.stale import stale_text
 from bench.stopping import signals_heeded
 from bench.view import make_view
 from reports.records import RecordError, Run, read_run
@@ -93,6 +94,7 @@ def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
     In the main thread the first SIGINT or SIGTERM ends that at the next checkpoints, unless `heed_signals` is false.
     """
     if plan.slurm:
+        say_stale(plan, console)
         failures = submit(plan, plan.slurm, console)
         finished, damaged = _finished(plan)
         return Result(finished, {**failures, **damaged})
@@ -160,11 +162,19 @@ def say_end(result: Result, console: Console) -> int:
     return 1 if result.failures or result.obstacle else 0
 
 
+def say_stale(plan: Plan, console: Console) -> None:
+    """Say how many of the finished runs that stay would not be made so any more, and why."""
+    if plan.stale:
+        text = stale_text(plan.stale, len(plan.folders) - len(plan.runs))
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def _make(plan: Plan, console: Console, heed_signals: bool) -> pool.Ended:
     jobs = sorted(plan.jobs, key=lambda job: (job.key in plan.needs, -job.weight))  # long first, none before its need
     skipped = len(plan.folders) - len(plan.runs)
     if skipped:
         console.print(f"{skipped} of {len(plan.folders)} runs are finished already", highlight=False)
+    say_stale(plan, console)
     with make_view(console, {job.key: job.weight for job in jobs}) as view:
         if plan.kept_bases:
             view.note(f"{len(plan.kept_bases)} base model(s) from the cache")

@@ -13,6 +13,8 @@ from typing import Any
 
 from bench.code import code_digest, git_revision
 from bench.config import Config, StrategyRequest
+from bench.deciding import BASE_TRAINING, RUN, deciding_digest
+from bench.plugins import plugins_of
 from benchmarks.scenarios import Scenario
 from reports.records import SCHEMA
 from strategies.protocol import BaseRecipe
@@ -21,17 +23,16 @@ INDIFFERENT = ("workers", "ram_gb", "train_list", "shared_ids")
 """Settings below `data` that change how fast images are read, or which: of that the fingerprint tells."""
 _HASHED = 1
 """What a hash is made of; the records' schema is no part of it: written in an older one a run is the same run."""
-PACKAGES = ("continual-seg-bench", "torch", "torchvision", "avalanche-lib", "numpy", "pillow")
+_IN_FOLDERS = str.maketrans({":": "@", "/": "_"})
+"""What a strategy's label may have and the name of a folder may not, on any file system."""
+COMPUTING = ("torch", "torchvision", "numpy", "pillow")
+"""Packages whose versions may change the numbers of a base model."""
+PACKAGES = ("continual-seg-bench", "avalanche-lib", *COMPUTING)
 
 
 def digest(content: Any) -> str:
     """Return the SHA-256 of plain data, written canonically as JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def derived_seed(*words: str | int) -> int:
-    """Return a 62-bit seed for one purpose, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "big") >> 2
 
 
 def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: int, device: str) -> dict[str, Any]:
@@ -51,7 +52,8 @@ def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: in
         "protocol": dataclasses.asdict(config.base),
         "runtime": dataclasses.asdict(config.runtime),
         "device": device,
-        "torch": version("torch"),
+        "versions": {p: _version(p) for p in COMPUTING},
+        "code": deciding_digest(BASE_TRAINING),
         "seed": seed,
     }
 
@@ -71,7 +73,7 @@ def run_spec(
     del settings["strategies"]
     settings = json.loads(json.dumps(settings))
     settings["runtime"]["device"] = device
-    method = {"name": request.name, "parameters": dataclasses.asdict(parameters)}
+    method = {"name": request.title, "parameters": dataclasses.asdict(parameters)}
     base = base_inputs(scenario, config, recipe, seed, device)
     described = scenario.as_dict()
     determining = {
@@ -109,8 +111,21 @@ def run_spec(
             "fingerprint": scenario.imageset.fingerprint,
         },
         "base": None if offline else {"hash": digest(base), "inputs": base},
+        **made_by(request.name),
+    }
+
+
+def made_by(method: str) -> dict[str, Any]:
+    """Return what a run of a method would be made by here: versions, code, plug-ins; see `UnknownStrategyError`.
+
+    `code` is the digest of all of the harness, `numbers_code` that of what decides the numbers of every run; what
+    decides those of the method's alone stands in `plugins`.
+    """
+    return {
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "code": code_digest(),
+        "numbers_code": deciding_digest(RUN),
+        "plugins": plugins_of(method),
         "git": git_revision(),
     }
 
@@ -125,7 +140,8 @@ def _resolution(config: Config) -> str:
 
 def run_folder(out: Path, spec: dict[str, Any]) -> Path:
     """Return the run's directory: scenario / strategy / hash and seed."""
-    return out.joinpath(spec["scenario"], spec["strategy"], f"{spec['hash']}-seed{spec['seed']}")
+    strategy = spec["strategy"].translate(_IN_FOLDERS)
+    return out.joinpath(spec["scenario"], strategy, f"{spec['hash']}-seed{spec['seed']}")
 
 
 @cache

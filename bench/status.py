@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from rich.table import Table
 
 from bench.claims import holder, is_claimed
 from bench.folders import claim_of, walk_runs
+from bench.spec import made_by
+from bench.stale import stale_text, staleness
 from bench.submitted import Submitted, read_submitted
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
@@ -41,6 +44,8 @@ class RunState:
     """Finished ones."""
     detail: str
     """Where it runs, what it waits for, or why it failed."""
+    stale: tuple[str, ...] = ()
+    """Of one that is done: what made it, if that is not what would make it here."""
     earlier_division: bool = False
     """Whether its steps have other images than those of its scenario have now: it does not go on."""
 
@@ -64,7 +69,8 @@ def run_states(
     queue = ask_queue(records.values())
     trained = _bases_in_training() if records else {}
     states = [_state(folder, names, records.get(folder), queue, trained) for folder, names in found]
-    return [dataclasses.replace(run, earlier_division=_by_earlier_division(run.folder)) for run in states]
+    made_here = cache(made_by)
+    return [_with_record(run, made_here) for run in states]
 
 
 def _bases_in_training() -> dict[str, str]:
@@ -87,6 +93,16 @@ def _state(
     except OSError as error:
         state, detail = "failed", f"it cannot be read ({error.strerror}: {error.filename})"
     return RunState(folder, state, _steps(folder), detail)
+
+
+def _with_record(run: RunState, made_here: Callable[[str], Mapping[str, Any]]) -> RunState:
+    """Return the state with what the spec tells, if that is sound."""
+    try:
+        spec = read_spec(run.folder)
+    except RecordError:
+        return run
+    stale = tuple(staleness(spec, made_here)) if run.state == "done" else ()
+    return dataclasses.replace(run, stale=stale, earlier_division=by_earlier_division(spec))
 
 
 def _unfinished(
@@ -126,14 +142,6 @@ def _queued(record: Submitted, queue: Queue) -> tuple[State, str] | None:
     return ("running" if state.startswith("RUNNING") else "waiting"), told
 
 
-def _by_earlier_division(folder: Path) -> bool:
-    if "\ndivision:" in _text(folder / "spec.yaml"):
-        return False
-    with suppress(RecordError):
-        return by_earlier_division(read_spec(folder))
-    return False
-
-
 def _steps(folder: Path) -> int:
     with suppress(OSError):
         return max(0, (folder / "steps.csv").read_bytes().count(b"\n") - 1)
@@ -155,6 +163,9 @@ def print_states(states: Sequence[RunState], console: Console) -> None:
     console.print(_counts(states))
     if earlier := sum(run.earlier_division for run in states):
         console.print(f"{earlier} of {len(states)} runs: {EARLIER_DIVISION}", highlight=False, soft_wrap=True)
+    done = [run for run in states if run.state == "done"]
+    if stale := [run.stale for run in done if run.stale]:
+        console.print(stale_text(stale, len(done)), markup=False, highlight=False, soft_wrap=True)
     waiting = 0
     for run in states:
         waiting += run.state == "waiting"

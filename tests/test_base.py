@@ -15,7 +15,7 @@ from bench.base import BaseTraining, learning_rate, train_base
 from bench.checkpoint import Checkpoint
 from bench.config import resolve_config
 from bench.events import Event
-from bench.spec import derived_seed
+from bench.seeds import derived_seed
 from benchmarks.augmentation import Augmentation
 from strategies.losses import one_vs_rest
 from strategies.network import SegmentationNetwork, build_network

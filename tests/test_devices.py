@@ -33,8 +33,8 @@ from bench.devices import gpus_of
 from bench.distributed import Rank, Work, run_ranks
 from bench.events import Event, Report
 from bench.planning import Request, prepare, request_of
+from bench.seeds import derived_seed
 from bench.slurm import SlurmSettings, _cores_and_gpus
-from bench.spec import derived_seed
 from bench.stopping import Stopped
 from benchmarks.packing import Decoded, Reader
 from benchmarks.streams import AnnotatedImages, load_benchmark

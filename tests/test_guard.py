@@ -19,8 +19,8 @@ from bench.events import Event
 from bench.jobs import BaseJob, RunJob
 from bench.planning import Request, prepare
 from bench.resume import run_checkpoints
+from bench.seeds import derived_seed
 from bench.session import run
-from bench.spec import derived_seed
 from strategies.er import Er
 from strategies.faults import NonFiniteLossError
 from strategies.guard import LossGuard

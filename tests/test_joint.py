@@ -83,7 +83,7 @@ def offline(
         parameters=JointParameters(**parameters),
         scenario="toy-3-1-overlapped",
         units=0,
-        spec={"base": None, "scenario": "toy", "hash": "", "seed": 0, "versions": {}, "code": ""},
+        spec={"base": None, "scenario": "toy", "hash": "", "seed": 0, "versions": {}, "code": "", "plugins": []},
         folder=folder,
         anew=False,
         loggers=(),

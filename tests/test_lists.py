@@ -12,11 +12,11 @@ from PIL import Image
 from rich.console import Console
 from test_data_check import devkit, label_map, list_of, photograph
 
+from bench.benchmark import benchmark_of
 from bench.cli import _parser, main
 from bench.config import resolve_config
 from bench.jobs import RunJob
 from bench.planning import Request, prepare, prepare_one, request_of
-from bench.runner import benchmark_of
 from benchmarks.checking import Kind, check
 from benchmarks.errors import DataError
 from benchmarks.scenarios import load_scenario

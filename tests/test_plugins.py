@@ -1,11 +1,14 @@
 """A strategy of another package is listed, run and tabulated without a change here; a broken one is named."""
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from test_run import QUICK, SCENARIO
 from voc_root import make_voc_root
 
@@ -63,16 +66,35 @@ def test_check_names_the_broken_one(site: Path) -> None:
     assert "Traceback" not in checked.stdout + checked.stderr
 
 
-def test_it_runs_and_has_its_row(site: Path, tmp_path: Path) -> None:
-    root = make_voc_root(tmp_path / "voc")
+@pytest.fixture(scope="module")
+def runs(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with a run of the example and one of er."""
+    folder = tmp_path_factory.mktemp("made")
+    root = make_voc_root(folder / "voc")
     settings = [argument for setting in (*QUICK, "strategies.latest.every=2") for argument in ("--set", setting)]
     common = ["--scenario", SCENARIO, "--data-root", str(root), "--preset", "small", "--jobs", "1", *settings]
-    done = bench(site, "run", "--strategies", "latest,er", *common, "--out", str(tmp_path / "runs"))
+    done = bench(site, "run", "--strategies", "latest,er", *common, "--out", str(folder / "runs"))
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "runs" / SCENARIO / "latest").rglob("steps.csv"))) == 1
-    bench(site, "tables", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "tables"))
+    return folder / "runs"
+
+
+def test_it_runs_and_has_its_row(site: Path, runs: Path, tmp_path: Path) -> None:
+    assert len(list((runs / SCENARIO / "latest").rglob("steps.csv"))) == 1
+    bench(site, "tables", "--runs", str(runs), "--out", str(tmp_path / "tables"))
     table = (tmp_path / "tables" / f"{SCENARIO}.csv").read_text()
     assert [line.split(",")[1] for line in table.splitlines()[1:]] == ["er", "latest"]
+
+
+def test_its_runs_name_its_code_and_are_told_when_that_was_edited(site: Path, runs: Path, tmp_path: Path) -> None:
+    spec = yaml.safe_load(next((runs / SCENARIO / "latest").rglob("spec.yaml")).read_text())
+    content = (site / "latest_replay.py").read_bytes()
+    code = hashlib.sha256(f"latest_replay.py {len(content)}\n".encode() + content).hexdigest()
+    assert spec["plugins"] == [{"distribution": "bench-example-plugin", "version": "1.0", "code": code}]
+    edited = Path(shutil.copytree(site, tmp_path / "site"))
+    (edited / "latest_replay.py").write_bytes(content + b"# edited\n")
+    told = f"1 of 2 finished runs were made by bench-example-plugin 1.0 ({code[:12]}): `--overwrite stale` makes"
+    assert told not in bench(site, "status", "--runs", str(runs)).stdout
+    assert told in bench(edited, "status", "--runs", str(runs)).stdout
 
 
 def test_its_parameters_are_checked(site: Path) -> None:

@@ -514,6 +514,7 @@ def test_another_version_of_what_computes_it_is_another_job(job: RunJob) -> None
     [
         ("never", None, [2]),
         ("failed", None, [0, 1, 2]),
+        ("stale", None, [2]),
         ("always", [0, 1, 2], [0, 1, 2]),
         (False, None, [2]),
         (True, [0, 1, 2], [0, 1, 2]),
@@ -534,13 +535,17 @@ def test_which_steps_are_computed_again(
 
 
 def test_another_policy_is_refused(data_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="overwrite sometimes: allowed are never, failed, always"):
+    with pytest.raises(RequestError, match="overwrite sometimes: allowed are never, failed, stale, always"):
         plan(data_root, tmp_path, "er", overwrite="sometimes")
 
 
 @pytest.mark.parametrize(
     ("arguments", "policy"),
-    [([], "never"), (["--overwrite"], "always"), *((["--overwrite", p], p) for p in ("never", "failed", "always"))],
+    [
+        ([], "never"),
+        (["--overwrite"], "always"),
+        *((["--overwrite", p], p) for p in ("never", "failed", "stale", "always")),
+    ],
 )
 def test_the_flag_takes_a_policy_or_means_always(arguments: list[str], policy: str) -> None:
     from bench.cli import _parser

@@ -103,6 +103,7 @@ def _tagged(folder: Path) -> None:
     [
         (_changed("code", "0" * 64), "its code is 0000"),
         (_changed("versions.torch", "1.0"), "its torch is 1.0, here it would be"),
+        (_changed("plugins", []), "its plugins is [], here it would be [{'distribution': 'continual-seg-bench'"),
         (_changed("split_hash", "none"), "its split_hash is none"),
         (_changed("config.incremental.lr", 0.5), "its hash is"),
         (_changed("config.incremental.lr", -1), "incremental.lr=-1"),

@@ -61,6 +61,7 @@ def test_every_state_is_told_with_its_reason(runs: dict[str, Path], tmp_path: Pa
         "queued": ("waiting", "job 17_3 PENDING (Priority)"),
         "lost": ("failed", f"job 17_4 left the queue before the run was done; see {tmp_path}/17_4.err"),
     }
+    assert {run.folder.name for run in found if run.stale == ("older code",)} == {"done"}
     steps = {run.folder.name: run.steps for run in found}
     assert steps["fresh"] == 0
     assert steps["done"] == len((runs["done"] / "steps.csv").read_text().splitlines()) - 1
@@ -253,5 +254,7 @@ def test_a_thousand_runs_are_told(
             shutil.copytree(source, target)
     started = time.perf_counter()
     assert _exit_status("status", "--runs", str(tmp_path / "runs")) == 0
-    assert capsys.readouterr().out.splitlines()[-2].split() == ["all", "1000", "1000", "0", "0", "0"]
+    *_, total, _, stale = capsys.readouterr().out.splitlines()
+    assert total.split() == ["all", "1000", "1000", "0", "0", "0"]
+    assert stale.startswith("1000 of 1000 finished runs were made by older code")
     record_property("says", f"bench status of 1,000 runs: {time.perf_counter() - started:.2f} s")

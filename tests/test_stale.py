@@ -1,0 +1,263 @@
+"""Code and packages decide numbers: what other ones made is told, made again if asked for, and never gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from test_resume import SCENARIO, TINY, execute, plan
+
+import bench.deciding
+import bench.plugins
+from bench.base import base_checkpoint, base_model
+from bench.checkpoint import CheckpointError
+from bench.deciding import BASE_TRAINING, PACKAGES, RUN, TELLING, deciding_digest, deciding_modules, imported_modules
+from bench.planning import Plan, Request, prepare
+from bench.plugins import plugins_of
+from bench.resume import run_checkpoints
+from bench.session import say_stale
+from bench.spec import made_by
+from bench.stale import SHOWN_REASONS, stale_text
+from bench.status import print_states, run_states
+from reports.records import read_spec, write_spec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Edit = Callable[[str], None]
+
+
+@pytest.fixture
+def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit]:
+    """Adds a line to a file of a copy of the code, which is what is looked at from then on."""
+    copy = tmp_path / "copy"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def add_line(file: str) -> None:
+        with (copy / file).open("a") as source:
+            source.write("\nedited = True\n")
+        monkeypatch.setattr(bench.deciding, "TOP", copy)
+        forget()
+
+    yield add_line
+    monkeypatch.undo()
+    forget()
+
+
+def forget() -> None:
+    """Have the digests computed anew."""
+    for known in (deciding_digest, plugins_of):
+        known.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------------ the code that decides
+
+
+def test_the_base_training_is_decided_by_these() -> None:
+    found = set(deciding_modules(BASE_TRAINING))
+    for name in (
+        "augmentation",
+        "division",
+        "files",
+        "imageset",
+        "labels",
+        "names",
+        "scenarios",
+        "shapes",
+        "streams",
+        "voc",
+    ):
+        assert f"benchmarks.{name}" in found
+    assert {f"strategies.{name}" for name in ("losses", "network", "protocol", "randomness")} <= found
+    assert {"bench.base", "bench.distributed", "bench.seeds"} <= found
+    assert not {name for name in found if name.startswith(("reports", "bench.cli", "strategies.template"))}
+    assert not found & {
+        "strategies.er",
+        "strategies.memory",
+        "benchmarks.checking",
+        "benchmarks.download",
+        "bench.slurm",
+    }
+
+
+def test_a_run_is_decided_by_more() -> None:
+    more = set(deciding_modules(RUN)) - set(deciding_modules(BASE_TRAINING))
+    assert {"bench.runner", "strategies.template", "strategies.memory", "strategies.evaluation"} <= more
+    assert not {name for name in more if name.startswith("bench.cli")}
+
+
+def test_what_only_tells_is_imported_on_the_way() -> None:
+    """A name in `TELLING` that nothing imports would be out of date."""
+    imported = {name for module in deciding_modules(RUN) for name in bench.deciding._imports_of(module)}
+    assert imported >= TELLING
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = b"""
+import a, b.c as d
+from e.f import g
+if TYPE_CHECKING:
+    from h import i
+else:
+    import j
+def late():
+    try:
+        import k
+    except ImportError:
+        from l import m
+    match 1:
+        case 1:
+            import n
+"""
+    found = set(imported_modules(source))
+    assert found == {"a", "b.c", "e.f", "e.f.g", "j", "k", "l", "l.m", "n"}
+
+
+DECIDES = {
+    "strategies/losses.py": {"base", "run"},
+    "strategies/network.py": {"base", "run"},
+    "benchmarks/augmentation.py": {"base", "run"},
+    "benchmarks/voc.py": {"base", "run"},
+    "bench/seeds.py": {"base", "run"},
+    "bench/base.py": {"base", "run"},
+    "strategies/template.py": {"run"},
+    "strategies/memory.py": {"run"},
+    "bench/runner.py": {"run"},
+    "strategies/mir.py": {"mir"},
+    "strategies/lwf_mc.py": {"lwf-mc", "icarl"},
+    "bench/cli.py": set(),
+    "bench/config.py": set(),
+    "bench/log.py": set(),
+    "bench/slurm.py": set(),
+    "bench/presets/small.yaml": set(),
+    "benchmarks/checking.py": set(),
+}
+
+
+def test_an_edit_changes_the_digests_of_what_it_decides(edit: Edit) -> None:
+    def digests() -> dict[str, Any]:
+        methods = {name: plugins_of(name) for name in ("er", "mir", "lwf-mc", "icarl")}
+        return {"base": deciding_digest(BASE_TRAINING), "run": deciding_digest(RUN), **methods}
+
+    found, before = {}, digests()
+    for file in DECIDES:
+        edit(file)
+        after = digests()
+        found[file] = {name for name in before if before[name] != after[name]}
+        before = after
+    assert found == DECIDES
+
+
+# ------------------------------------------------------------------------------------------------ base models and runs
+
+
+def planned(data_root: Path, out: Path, strategies: str = "er", **changes: Any) -> Plan:
+    """A plan whose base models nobody trains."""
+    common = {"scenario": SCENARIO, "data_root": data_root, "preset": "small", "assignments": TINY, "jobs": 1}
+    return prepare(Request(**{**common, "strategies": strategies, "out": out, **changes}), Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def made_once(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with a finished run of er and one of finetune that died after its second step."""
+    out = tmp_path_factory.mktemp("made")
+    execute(plan(data_root, out, "er").runs[0])
+    execute(plan(data_root, out, "finetune").runs[0], last=1)
+    return out
+
+
+@pytest.fixture
+def finished(made_once: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(made_once, tmp_path / "out"))
+
+
+def test_a_base_model_of_other_code_is_not_taken(finished: Path, data_root: Path, edit: Edit) -> None:
+    assert not planned(data_root, finished, "er,finetune").bases
+    edit("strategies/losses.py")
+    [base] = planned(data_root, finished, "er,finetune").bases.values()
+    assert not base.made()
+
+
+def test_a_base_model_of_other_packages_is_not_taken(
+    finished: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("torch", "torchvision", "numpy", "pillow"):
+        with monkeypatch.context() as patch:
+            patch.setattr("bench.spec._version", lambda name, other=package: "9" if name == other else "1")
+            first = planned(data_root, finished, "finetune").bases
+            patch.setattr("bench.spec._version", lambda name: "1")
+            assert first.keys() != planned(data_root, finished, "finetune").bases.keys()
+
+
+def test_a_base_model_outlives_an_edit_of_a_report(finished: Path, data_root: Path, edit: Edit) -> None:
+    edit("bench/cli.py")
+    made = planned(data_root, finished, "er,finetune")
+    assert not made.bases and not made.stale
+
+
+def test_finished_runs_of_other_code_stay_and_are_told(finished: Path, data_root: Path, edit: Edit) -> None:
+    there = made_by("er")["numbers_code"][:12]
+    edit("strategies/losses.py")
+    made = planned(data_root, finished, "er,finetune")
+    assert made.stale == [[f"other code ({there})"]]
+    assert [run.method for run in made.runs] == ["finetune"]
+    console = Console(width=200)
+    with console.capture() as said:
+        say_stale(made, console)
+        print_states(run_states(finished, lambda jobs: {}), console)
+    line = f"1 of 1 finished runs were made by other code ({there}): `--overwrite stale` makes them again"
+    assert said.get().splitlines().count(line) == 2
+
+
+def test_overwrite_stale_makes_exactly_these_again(finished: Path, data_root: Path, edit: Edit) -> None:
+    assert [run.method for run in planned(data_root, finished, "er,finetune", overwrite="stale").runs] == ["finetune"]
+    there = plugins_of("er")[0]["code"][:12]
+    edit("strategies/er.py")
+    made = {run.method: run for run in planned(data_root, finished, "er,finetune", overwrite="stale").runs}
+    assert (made["er"].anew, made["finetune"].anew) == (True, False)
+    assert planned(data_root, finished, "er,finetune", overwrite="failed").stale == [
+        [f"other code of the method ({there})"]
+    ]
+
+
+def test_other_packages_make_a_run_stale(finished: Path, data_root: Path) -> None:
+    folder = planned(data_root, finished).folders[0]
+    spec = read_spec(folder)
+    for package, old in (("torch", "2.0"), ("python", "3.9"), ("continual-seg-bench", "0.0")):
+        write_spec(folder, {**spec, "versions": {**spec["versions"], package: old}})
+        expected = [["torch 2.0"]] if package == "torch" else []
+        assert planned(data_root, finished).stale == expected
+
+
+@pytest.mark.parametrize("change", [{"plugins": "x"}, {"versions": None}, {"plugins": [{}]}, {"plugins": [1]}])
+def test_a_spec_that_does_not_say_is_of_older_code(change: dict[str, Any], finished: Path, data_root: Path) -> None:
+    folder = planned(data_root, finished).folders[0]
+    write_spec(folder, {**read_spec(folder), **change})
+    assert planned(data_root, finished).stale == [["older code"]]
+
+
+def test_many_reasons_are_counted() -> None:
+    told = stale_text([[f"torch {i}"] for i in range(SHOWN_REASONS + 3)], 20)
+    assert told.startswith("8 of 20 finished runs were made by torch 0, torch 1, torch 2, torch 3 or 4 others:")
+
+
+def test_no_checkpoint_of_a_plug_in_s_other_code_is_gone_on_with(finished: Path, data_root: Path) -> None:
+    [job] = planned(data_root, finished, "finetune").runs
+    state = run_checkpoints(job).after(1)
+    state.read()
+    job.spec["plugins"] = [{**job.spec["plugins"][0], "code": "0" * 64}]
+    with pytest.raises(CheckpointError, match=r"its plug-in is .* \(code [0-9a-f]{64}\), not .* \(code 0{64}\)$"):
+        run_checkpoints(job).after(1).read()
+
+
+def test_a_base_model_s_inputs_name_what_made_it(finished: Path, data_root: Path) -> None:
+    base = read_spec(planned(data_root, finished).folders[0])["base"]
+    assert base["inputs"]["code"] == deciding_digest(BASE_TRAINING)
+    assert base["inputs"]["versions"].keys() == {"torch", "torchvision", "numpy", "pillow"}
+    assert base_model(base["hash"]).read()["inputs"]["code"] == base["inputs"]["code"]
+    assert not base_checkpoint(base["hash"]).path.exists()
