@@ -127,7 +127,7 @@ def train_base(
     if config.base.devices == 1:
         training = task.train(Rank(device), report)
     else:
-        run_ranks(task.train, config.base.devices, device.type, config.runtime.threads, report)
+        run_ranks(task.train, config.base.devices, device.type, config.runtime, report)
         training = task.started(Rank(device), pretrained=False)
         checkpoint.restore(training.load_state_dict)
     training.network.eval()

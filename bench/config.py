@@ -136,6 +136,8 @@ class RuntimeConfig:
     threads: Annotated[int, Field(ge=1, le=1024)]
     precision: Precision
     """Of the backbone: fp32, or bf16 autocast."""
+    tf32: bool
+    """Whether GPUs may compute fp32 convolutions and matrix products in TF32: 10 bits of mantissa instead of 23."""
 
 
 @validated(frozen=True, config=STRICT)

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.computing import compute_as
+from bench.config import RuntimeConfig
 from bench.events import Event, Report
 from bench.faults import explained_exit
 from bench.pool import POLL_SECONDS, warm_up
@@ -141,9 +143,10 @@ class _Process:
         return f"rank {self.rank.number} of {self.rank.size}"
 
 
-def run_ranks(work: Work, size: int, kind: str, threads: int, report: Report) -> None:
-    """Do `work` in `size` processes of `threads` threads that form a process group; pass the first one's events on.
+def run_ranks(work: Work, size: int, kind: str, runtime: RuntimeConfig, report: Report) -> None:
+    """Do `work` in `size` processes that form a process group and compute as `runtime` says.
 
+    The first one's events are passed on.
     `kind` is `cpu`, or `cuda`, where rank r has the r-th visible GPU. Where one fails the others are ended; raises
     the rank's error, its traceback as the cause, and RuntimeError for a process that ended. A stop that is asked for
     here is asked for in the ranks; raises `Stopped` when all have stopped.
@@ -154,7 +157,7 @@ def run_ranks(work: Work, size: int, kind: str, threads: int, report: Report) ->
         try:
             for number in range(size):
                 rank = Rank(torch.device(f"cuda:{number}" if kind == "cuda" else kind), number, size)
-                started.append(_start(work, rank, threads, Path(folder) / "rendezvous"))
+                started.append(_start(work, rank, runtime, Path(folder) / "rendezvous"))
             last, ending = _followed(started, report)
         finally:
             died = _let_go(started)
@@ -165,10 +168,10 @@ def run_ranks(work: Work, size: int, kind: str, threads: int, report: Report) ->
     raise ending.error from RuntimeError(f"{last.name}: {ending.text}")
 
 
-def _start(work: Work, rank: Rank, threads: int, rendezvous: Path) -> _Process:
+def _start(work: Work, rank: Rank, runtime: RuntimeConfig, rendezvous: Path) -> _Process:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(work, rank, threads, rendezvous, theirs, dict(os.environ)))
+    process = context.Process(target=_child, args=(work, rank, runtime, rendezvous, theirs, dict(os.environ)))
     process.start()
     theirs.close()
     return _Process(rank, process, ours)
@@ -215,7 +218,7 @@ def _let_go(started: list[_Process]) -> _Process | None:
 
 
 def _child(
-    work: Work, rank: Rank, threads: int, rendezvous: Path, pipe: Connection, environment: Mapping[str, str]
+    work: Work, rank: Rank, runtime: RuntimeConfig, rendezvous: Path, pipe: Connection, environment: Mapping[str, str]
 ) -> None:
     """Do a rank's work and say how it ended; stay until the launcher lets go, as a rank that left would fail others."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it to all; the launcher says what it means
@@ -226,7 +229,8 @@ def _child(
     report = pipe.send if rank.leads else lambda event: None
     ending = _Ending()
     try:
-        _join_group(rank, threads, rendezvous)
+        compute_as(runtime)
+        _join_group(rank, rendezvous)
         work(rank, report)
     except Exception as error:
         ending = _Ending(_sendable(error), traceback.format_exc())
@@ -252,8 +256,7 @@ def _sendable(error: Exception) -> Exception:
     return copy
 
 
-def _join_group(rank: Rank, threads: int, rendezvous: Path) -> None:
-    torch.set_num_threads(threads)
+def _join_group(rank: Rank, rendezvous: Path) -> None:
     if rank.device.type == "cuda":
         torch.cuda.set_device(rank.device)
     dist.init_process_group(

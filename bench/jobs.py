@@ -11,13 +11,14 @@ from typing import Any
 from bench.base import base_model, make_base
 from bench.benchmark import benchmark_of
 from bench.code import code_digest
+from bench.computing import computing
 from bench.config import Config
 from bench.events import Event, Report
 from bench.folders import claim_of, finished_at, out_of
 from bench.log import LOG_FILE, log_start, logged
 from bench.plugins import plugins_of
 from bench.resume import run_checkpoints
-from bench.runner import make_run, threads, told_of_losses
+from bench.runner import make_run, told_of_losses
 from benchmarks.cache import DISK_FULL
 from reports.atomic import SetAside, clear_scraps, write_atomic
 from reports.records import write_spec
@@ -77,7 +78,7 @@ class BaseJob(_Common):
         again = "; the same `bench run` meets the same batch again"
         with (
             logged(self.log, self.key, report, self.verbose) as report,
-            threads(self.config.runtime.threads),
+            computing(self.config.runtime),
             told_of_losses("base model, ", again),
         ):
             log_start({**self.base["inputs"]["versions"], "code": self.code})
@@ -168,7 +169,7 @@ class RunJob(_Common):
         again = f"; `bench run-one {shlex.quote(str(self.folder.resolve()))}` meets the same batch again"
         with (
             logged(self.log, self.key, report, self.verbose) as report,
-            threads(self.config.runtime.threads),
+            computing(self.config.runtime),
             told_of_losses("", again),
         ):
             log_start({**self.spec["versions"], "code": self.code, "git": self.spec["git"]})

@@ -195,6 +195,7 @@ def make_template(
         method=method(parameters, config.memory.size, np.random.default_rng(seeds.memory)),
         protocol=config.incremental,
         seeds=seeds,
+        memory_size=config.memory.size,
         augmentation=augmentation(config),
         eval_batch_size=config.evaluation.batch_size,
         workers=config.data.workers,
@@ -240,14 +241,3 @@ def told_of_losses(before: str, after: str) -> Iterator[None]:
         yield
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{before}{error}{after}") from None
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads for a block: equal numbers of threads give equal sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

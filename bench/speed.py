@@ -55,8 +55,9 @@ def update(data_root: Path | None) -> None:
     import torch
 
     from bench.base import new_network
+    from bench.computing import computing
     from bench.config import method_parameters, parse_strategies, resolve_config
-    from bench.runner import make_template, threads
+    from bench.runner import make_template
     from benchmarks import load_benchmark
     from strategies.protocol import BaseRecipe
     from strategies.registry import method_class, strategy_entry_points
@@ -87,7 +88,7 @@ def update(data_root: Path | None) -> None:
     names += [f"mir(candidates={count})" for count in (10, 25, 100)]
     kinds = {name: method(name) for name in names}
     kinds["bare loop (er)"] = lambda: _bare_er(copy.deepcopy(networks["linear"]), config, benchmark)
-    with threads(config.runtime.threads):
+    with computing(config.runtime):
         seconds = _interleaved(kinds)
     print(f"update: small network, 64 x 64, 4 + 4 images, {config.runtime.threads} thread, median of {ROUNDS}")
     for name in names:

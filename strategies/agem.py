@@ -12,7 +12,7 @@ from torch import Tensor
 from strategies.losses import cross_entropy
 from strategies.memory import Reservoir, StreamMemory
 from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
-from strategies.network import batch_statistics
+from strategies.network import batch_statistics, trained_parameters
 from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ class Agem(CrossEntropy, StreamReplay):
                 self.reference = strategy.gradient(cross_entropy(strategy.network(images), targets))
 
     def after_backward(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
-        """Project the incoming batch's gradient."""
+        """Project the incoming batch's gradient; it counts as 0 for a parameter that the batch does not reach."""
         if self.reference is not None:
-            project([p.grad for p in strategy.network.parameters() if p.grad is not None], self.reference)
+            trained = trained_parameters(strategy.network).values()
+            project([torch.zeros_like(p) if p.grad is None else p.grad for p in trained], self.reference)
             self.reference = None
 
 

@@ -54,10 +54,11 @@ class Memory:
     def __len__(self) -> int:
         return len(self.exemplars)
 
-    def draw(self, count: int) -> list[Exemplar]:
-        """Draw `count` exemplars (or all, if there are fewer) uniformly, without replacement."""
-        picks = self.rng.choice(len(self.exemplars), min(count, len(self.exemplars)), replace=False)
-        return [self.exemplars[i] for i in picks]
+    def draw(self, count: int, among: Sequence[Exemplar] | None = None) -> list[Exemplar]:
+        """Draw `count` exemplars (or all, if there are fewer) uniformly, without replacement, `among` some or all."""
+        pool = self.exemplars if among is None else among
+        picks = self.rng.choice(len(pool), min(count, len(pool)), replace=False)
+        return [pool[i] for i in picks]
 
     def bytes(self) -> int:
         """Return the size of what is kept: images and annotations as uint8."""

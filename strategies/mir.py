@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from strategies.losses import cross_entropy, image_losses
-from strategies.memory import Reservoir, StreamMemory
+from strategies.memory import Exemplar, Reservoir, StreamMemory
 from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
-from strategies.network import batch_statistics, evaluation_mode
+from strategies.network import batch_statistics, evaluation_mode, trained_parameters
 from strategies.protocol import STRICT
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class MirParameters(CrossEntropyParameters):
 
     candidates: Annotated[int, Field(ge=1)] = 50
     """Memory images, drawn at random, among which the most interfered are looked for (choice)."""
+    current_step: Literal["include", "exclude"] = "include"
+    """Whether the memory images that came in the step under way may be candidates; the published code leaves them
+    out (choice: they may)."""
 
 
 class Mir(CrossEntropy, StreamReplay):
@@ -49,7 +52,7 @@ class Mir(CrossEntropy, StreamReplay):
 
     def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
         """Join the most interfered candidates to the incoming images."""
-        drawn = self.memory.draw(self.parameters.candidates)
+        drawn = self.draw_candidates(strategy.experience.data.step)
         if not drawn:
             return
         candidates = strategy.load(drawn)
@@ -58,6 +61,13 @@ class Mir(CrossEntropy, StreamReplay):
         rise = interference(strategy, incoming, images, self.targets(strategy, labels, steps))
         chosen = rise.topk(min(len(strategy.mb_x), len(drawn))).indices
         strategy.join([part[chosen] for part in candidates])
+
+    def draw_candidates(self, step: int) -> list[Exemplar]:
+        """Draw from the memory, or from what of it came before `step`."""
+        among = self.memory.exemplars
+        if self.parameters.current_step == "exclude":
+            among = [e for e in among if e.step < step]
+        return self.memory.draw(self.parameters.candidates, among)
 
 
 def interference(strategy: OnlineTemplate, incoming: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -71,5 +81,6 @@ def interference(strategy: OnlineTemplate, incoming: Tensor, images: Tensor, lab
     with torch.no_grad(), evaluation_mode(network):
         before = image_losses(network(images), labels)
         lr = strategy.protocol.lr
-        stepped = {name: p - lr * g for (name, p), g in zip(network.named_parameters(), gradient, strict=True)}
+        trained = trained_parameters(network)
+        stepped = {name: p - lr * g for (name, p), g in zip(trained.items(), gradient, strict=True)}
         return image_losses(functional_call(network, stepped, images), labels) - before

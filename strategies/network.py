@@ -103,6 +103,11 @@ class SegmentationNetwork(nn.Module):
         self.head.grow(outputs)
 
 
+def trained_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return by name the parameters that are not frozen."""
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Put every module into eval mode for a block and give each its own mode back after it."""

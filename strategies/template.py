@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import resource
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from strategies.arrivals import ArrivingImages, Holdings, OnePass, SeenExperience
+from strategies.faults import OnlineContractError
 from strategies.guard import LossGuard, listed
 from strategies.losses import own_classes
 from strategies.memory import Exemplar
 from strategies.method import Method
-from strategies.network import SegmentationNetwork, evaluation_mode
+from strategies.network import SegmentationNetwork, evaluation_mode, trained_parameters
 from strategies.protocol import OnlineProtocol
 from strategies.randomness import generator_states, set_generator_states
 
@@ -56,13 +59,11 @@ class StepCost:
     """Allocated by torch during the step."""
 
 
-class OnlineContractError(RuntimeError):
-    """A method updated more or less than once per incoming batch, or kept incoming images outside its memory."""
-
-
 class OnlineTemplate(SupervisedTemplate):
     """Trains a method on the increments of a stream and evaluates it.
 
+    Hooks see experiences without images (`SeenExperience`); what a method reads again is counted against
+    `memory_size`, in images, and against what it reports to keep (`Holdings`).
     Mini-batches are [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B], the incoming
     images first; `indices` is negative for a memory image. The optimiser is made anew for every step.
     """
@@ -70,6 +71,7 @@ class OnlineTemplate(SupervisedTemplate):
     model: SegmentationNetwork
     mbatch: list[Tensor]
     mb_output: Any
+    dataloader: OnePass
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class OnlineTemplate(SupervisedTemplate):
         method: Method,
         protocol: OnlineProtocol,
         seeds: Seeds,
+        memory_size: int,
         augmentation: Any = None,
         eval_batch_size: int = 1,
         workers: int = 0,
@@ -94,6 +97,8 @@ class OnlineTemplate(SupervisedTemplate):
         self._step_of_output = torch.tensor([-1])
         self._met: list[StorageWeakRef] = []
         self._loaded: list[str] = []
+        self._holdings = Holdings(memory_size)
+        self._images: dict[int, ArrivingImages] = {}
         self._guard = LossGuard(network)
         self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
         super().__init__(
@@ -134,11 +139,18 @@ class OnlineTemplate(SupervisedTemplate):
     def begin(self, base: Any) -> None:
         """Offer the base step's images to the method, once, in random order."""
         order = np.random.default_rng([self.seeds.memory, 1]).permutation(len(base.data)).tolist()
+        exemplars = [self.watched(base.data.exemplar(i)) for i in order]
+        self._holdings.arrive(0, order)
         classes = len(base.classes_in_this_experience)
         self._step_of_output = torch.tensor([-1] + [0] * classes)
         self.network.to(self.device)
         with torch.no_grad():
-            self.method.fill(self, [base.data.exemplar(i) for i in order], classes)
+            self.method.fill(self, exemplars, classes)
+
+    def watched(self, exemplar: Any) -> Any:
+        """Return an exemplar of the train stream as a method gets it: reading it is counted."""
+        images = self._images.setdefault(exemplar.step, ArrivingImages(exemplar.data, self._holdings))
+        return images.watched(exemplar)
 
     def load(self, exemplars: Sequence[Exemplar]) -> list[Tensor]:
         """Return exemplars, augmented anew, as a mini-batch."""
@@ -158,16 +170,21 @@ class OnlineTemplate(SupervisedTemplate):
         self.mbatch = [torch.cat(parts) for parts in zip(self.mbatch, memory, strict=True)]
 
     def inspected(self, exemplars: Sequence[Exemplar]) -> Iterator[tuple[list[Exemplar], Tensor, Tensor]]:
-        """Yield exemplars with their images and annotations as they are, a few at a time."""
+        """Yield exemplars with their images and annotations as they are, in order, a few of one size at a time."""
         for i in range(0, len(exemplars), self.eval_mb_size):
-            chunk = list(exemplars[i : i + self.eval_mb_size])
-            images, labels = zip(*(e.load(None, self._replay_rng) for e in chunk), strict=True)
-            yield chunk, torch.stack(images).to(self.device), torch.stack(labels).to(self.device)
+            loaded = [(e, *e.load(None, self._replay_rng)) for e in exemplars[i : i + self.eval_mb_size]]
+            for _, of_one_size in itertools.groupby(loaded, key=lambda one: one[1].shape):
+                chunk, images, labels = zip(*of_one_size, strict=True)
+                yield list(chunk), torch.stack(images).to(self.device), torch.stack(labels).to(self.device)
 
     def gradient(self, loss: Tensor) -> list[Tensor]:
-        """Return the gradient of a loss by the network's parameters, counted as a backward pass."""
+        """Return the gradient of a loss by the parameters that are trained, counted as a backward pass.
+
+        It is 0 for a parameter that the loss does not depend on.
+        """
         self.cost.backward_passes += 1
-        return list(torch.autograd.grad(loss, list(self.network.parameters())))
+        trained = list(trained_parameters(self.network).values())
+        return list(torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True))
 
     def incoming(self) -> list[Exemplar]:
         """Return references to the incoming images of the mini-batch."""
@@ -191,6 +208,26 @@ class OnlineTemplate(SupervisedTemplate):
         self.optimizer = torch.optim.SGD(self.network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay)
         self.optimizer.register_step_post_hook(self._count_update)
         self.optimized_param_id: dict[str, Tensor] = {}
+
+    def train(self, experiences: Any, *args: Any, **kwargs: Any) -> Any:
+        """Train on one experience or several."""
+        return super().train([self._seen(e, self._holdings) for e in _listed(experiences)], *args, **kwargs)
+
+    def eval(self, experiences: Any, **kwargs: Any) -> Any:
+        """Evaluate on one experience or several; no image of these ever comes by."""
+        return super().eval([self._seen(e, Holdings(0)) for e in _listed(experiences)], **kwargs)
+
+    def _seen(self, experience: Any, holdings: Holdings) -> SeenExperience:
+        images = ArrivingImages(experience.data, holdings)
+        if holdings is self._holdings:
+            self._images[images.step] = images
+        return SeenExperience(experience, images)
+
+    def train_dataset_adaptation(self, **kwargs: Any) -> None:
+        """Adapt nothing: the experience's batches come from `make_train_dataloader`."""
+
+    def eval_dataset_adaptation(self, **kwargs: Any) -> None:
+        """Adapt nothing: the experience's batches come from `make_eval_dataloader`."""
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Order the step's images by (scenario, seed, step) alone: all methods meet the same batches."""
@@ -223,6 +260,9 @@ class OnlineTemplate(SupervisedTemplate):
         """Move the batch to the device; the one before it must be gone by now."""
         self._require_forgotten()
         self._loaded = []
+        if self.is_training:
+            self._holdings.end_batch(self.method.kept())
+            self._holdings.arrive(self.experience.data.step, self.mbatch[3].tolist())
         super()._unpack_minibatch()
         self._met = [StorageWeakRef(self.mbatch[0].untyped_storage())]
 
@@ -306,6 +346,7 @@ class OnlineTemplate(SupervisedTemplate):
             "outputs": self.network.outputs,
             "network": self.network.state_dict(),
             "step_of_output": self._step_of_output,
+            "holdings": self._holdings.state_dict(),
             "replay_rng": self._replay_rng.bit_generator.state,
             "generators": generator_states(self.device),
             "method": self.method.state_dict(),
@@ -318,6 +359,7 @@ class OnlineTemplate(SupervisedTemplate):
             self.network.grow(new)
         self.network.load_state_dict(state["network"])
         self._step_of_output = state["step_of_output"]
+        self._holdings.load_state_dict(state["holdings"])
         self._replay_rng.bit_generator.state = state["replay_rng"]
         self.method.load_state_dict(self, state["method"])
         set_generator_states(state["generators"], self.device)
@@ -340,6 +382,10 @@ def peak_ram_bytes() -> int:
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _listed(experiences: Any) -> list[Any]:
+    return list(experiences) if isinstance(experiences, Iterable) else [experiences]
 
 
 def new_evaluator(*metrics: Any) -> EvaluationPlugin:

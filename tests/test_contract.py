@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -33,11 +35,14 @@ from toy import (
     train,
 )
 
+from bench.checkpoint import exemplars_of, packed, unpacked
+from strategies.arrivals import Holdings
 from strategies.er import Er
+from strategies.faults import OnlineContractError
 from strategies.finetune import Finetune
 from strategies.method import Method
 from strategies.registry import strategy_entry_points
-from strategies.template import OnlineContractError, OnlineTemplate
+from strategies.template import OnlineTemplate
 
 MEMORY = 6
 SETTINGS = (f"memory.size={MEMORY}",)
@@ -277,6 +282,132 @@ def test_a_skipped_step_fails_at_its_batch() -> None:
         train(template)
 
 
+# ------------------------------------------------------------------------------------ which images may be read again
+
+
+class Hoarder(Finetune):
+    """Keeps a reference to every image that it is given, tells of none, and replays the oldest first."""
+
+    told: ClassVar[int] = 0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.hoard: list[Any] = []
+        self.read: set[Any] = set()
+
+    def kept(self) -> int:
+        return self.told
+
+    def fill(self, strategy: OnlineTemplate, exemplars: list[Any], known_classes: int) -> None:
+        self.hoard += exemplars
+
+    def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+        drawn = [self.hoard[(4 * strategy.cost.updates + i) % len(self.hoard)] for i in range(BATCH)]
+        self.read |= set(drawn)
+        strategy.join(strategy.load(drawn))
+
+    def after_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+        self.hoard += strategy.incoming()
+
+
+@pytest.mark.parametrize(("told", "at_most"), [(0, 0), (2, 2), (MEMORY, MEMORY)])
+def test_a_method_that_replays_more_images_than_it_tells_of_fails_when_it_reads_the_first_too_many(
+    told: int, at_most: int
+) -> None:
+    class Modest(Hoarder):
+        pass
+
+    Modest.told = told
+    template = make(Modest, settings=SETTINGS)
+    message = rf"image train-\d+ of step 0: after batch 0 the memory had {told} images .*, and {at_most + 1} from until"
+    with pytest.raises(OnlineContractError, match=message):
+        train(template)
+    method: Any = template.method
+    assert len(method.read) <= BATCH * math.ceil((at_most + 1) / BATCH)
+
+
+def test_a_memory_that_tells_of_more_images_than_it_may_have_fails_at_the_next_batch() -> None:
+    class Open(Hoarder):
+        def kept(self) -> int:
+            return len(self.hoard)
+
+    template = make(Open, settings=SETTINGS)
+    message = rf"the memory has {len(arrivals(0))} images; memory.size allows {MEMORY}"
+    with pytest.raises(OnlineContractError, match=message):
+        train(template)
+    assert template.cost.updates == 0
+
+
+def test_a_memory_that_changes_wholly_between_batches_is_within_its_size() -> None:
+    """Every image is replayed once, in the batch after the one that it came with: two are held at a time."""
+
+    class Latest(Hoarder):
+        told = 4
+
+        def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+            if len(self.hoard) > len(arrivals(0)):
+                strategy.join(strategy.load(self.hoard[-BATCH:]))
+
+    assert train(make(Latest, settings=["memory.size=4"])).cost.updates == BATCHES[1]
+
+
+DOORS: dict[str, tuple[Callable[[Any, int], Any], str]] = {
+    "the experience's data": (lambda s, i: s.experience.data.exemplar(i), "has not come by"),
+    "an annotated image": (lambda s, i: s.experience.data.annotated(i), "has not come by"),
+    "a sample": (lambda s, i: s.experience.data.sample(i, None, None), "has not come by"),
+    "the data of an exemplar": (lambda s, i: s.incoming()[0].data.sample(i, None, None), "has not come by"),
+    "the experience's data set": (lambda s, i: s.experience.dataset, "images are asked for"),
+    "other batches": (lambda s, i: s.experience.data.batches(4), "asked for again"),
+    "the data loader": (lambda s, i: next(iter(s.dataloader)), "passed over again"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_image_is_given_out_before_it_comes_by(door: str) -> None:
+    ask, message = DOORS[door]
+
+    class Curious(Er):
+        def before_forward(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+            if strategy.cost.updates == 0:
+                ask(strategy, min({*range(10)} - set(strategy.mbatch[3].tolist())))
+
+    with pytest.raises(OnlineContractError, match=message):
+        train(make(Curious))
+
+
+def test_an_experience_tells_its_classes_and_its_place_and_leads_to_no_other_images() -> None:
+    class Reader(Finetune):
+        def before_training_exp(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+            seen, experience = strategy.experience, benchmark().train_stream[2]
+            for name in ("current_experience", "classes_in_this_experience", "classes_seen_so_far", "future_classes"):
+                assert getattr(seen, name) == getattr(experience, name)
+            assert seen.origin_stream.name == "train"
+            assert not hasattr(seen.origin_stream, "__getitem__")
+            assert not hasattr(strategy.dataloader, "dataset")
+            kept.append(seen.data.step)
+
+    train(make(Reader), steps=[2])
+    assert kept == [2]
+
+
+def test_what_has_been_read_is_still_counted_after_a_checkpoint() -> None:
+    """Three images are read before it, these and three others after it: six in all; a seventh is one too many."""
+    holdings = Holdings(6)
+    holdings.arrive(0, range(10))
+    holdings.end_batch(6)
+    for index in range(3):
+        holdings.read(0, index)
+    restored = Holdings(6)
+    restored.load_state_dict(holdings.state_dict())
+    for index in (0, 1, 2, 3, 4, 5):
+        restored.read(0, index)
+    restored.end_batch(6)
+    restored.read(0, 5)
+    assert not restored.has_come(1, 0)
+    with pytest.raises(OnlineContractError, match=r"after batch 0 the memory had 6 images .*, and 7 from until then"):
+        restored.read(0, 6)
+
+
 # --------------------------------------------------------------------------------------- what is read of an image
 
 
@@ -385,14 +516,14 @@ def test_updates_are_sgd_with_momentum_on_the_gradient_the_method_leaves(name: s
 @pytest.mark.parametrize("name", ["finetune", "ours", "icarl", "coriseg"])
 def test_a_template_that_takes_over_a_state_goes_on_as_the_one_that_gave_it(name: str) -> None:
     first = train(make(name, settings=SETTINGS), steps=(1,))
-    given = first.state_dict()
-    state = {**given, "network": copy.deepcopy(given["network"])}
+    state = copy.deepcopy(packed(first.state_dict()))
     random = torch.get_rng_state()
     train(first, steps=(2,), fill=False)
 
     torch.manual_seed(99)
     second = make(name, settings=SETTINGS)
-    second.load_state_dict(state)
+    find = exemplars_of(benchmark())
+    second.load_state_dict(unpacked(state, lambda *place: second.watched(find(*place))))
     assert torch.equal(torch.get_rng_state(), random)
     assert second.network.outputs == 5  # the background, three classes of the base step, one of step 1
     train(second, steps=(2,), fill=False)
@@ -400,3 +531,28 @@ def test_a_template_that_takes_over_a_state_goes_on_as_the_one_that_gave_it(name
     assert first.method.kept() == second.method.kept() and first.method.memory_bytes() == second.method.memory_bytes()
     images = benchmark().test_stream[2].data[0][0][None]
     assert torch.equal(first.predicted(images), second.predicted(images))
+
+
+# ------------------------------------------------------------------------------------------ images of several sizes
+
+
+@dataclass(frozen=True)
+class Sized:
+    """An exemplar with an image of a size of its own, its first pixel the exemplar's number."""
+
+    number: int
+    side: int
+
+    def load(self, augmentation: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        assert augmentation is None
+        return torch.full((3, self.side, 8), float(self.number)), torch.full((self.side, 8), self.number)
+
+
+def test_images_are_inspected_in_order_those_of_one_size_together_up_to_the_evaluations_batch() -> None:
+    template = make("er", settings=["evaluation.batch_size=3"])
+    exemplars: Any = [Sized(n, side) for n, side in enumerate((8, 8, 8, 8, 16, 8, 8))]
+    batches = list(template.inspected(exemplars))
+    assert [[e.number for e in chunk] for chunk, _, _ in batches] == [[0, 1, 2], [3], [4], [5], [6]]
+    for chunk, images, labels in batches:
+        assert images[:, 0, 0, 0].tolist() == labels[:, 0, 0].tolist() == [e.number for e in chunk]
+        assert images.shape[2] == labels.shape[1] == chunk[0].side

@@ -181,7 +181,7 @@ def test_the_base_steps_images_are_offered_with_the_base_models_confidence_and_m
     assert {e.image_id for e, _ in offers.offers} == arrivals(0)
     for exemplar, scores in offers.offers:
         with torch.no_grad():
-            image = exemplar.data[exemplar.index][0]
+            image = benchmark().train_stream[0].data[exemplar.index][0]
             logits = template.network.eval()(image[None])[0].double().numpy()
         expected = confidences(logits, annotation(exemplar.image_id, 0), exemplar.classes)
         assert scores == pytest.approx(expected, rel=1e-3)

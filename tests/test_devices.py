@@ -28,7 +28,7 @@ from bench import stopping
 from bench.base import new_network, train_base
 from bench.checkpoint import Checkpoint
 from bench.cli import _parser, main
-from bench.config import resolve_config
+from bench.config import RuntimeConfig, resolve_config
 from bench.devices import gpus_of
 from bench.distributed import Rank, Work, run_ranks
 from bench.events import Event, Report
@@ -336,11 +336,14 @@ def fills_the_disk(rank: Rank, report: Report) -> None:
 def ignored(event: Event) -> None: ...
 
 
+ONE_THREAD = RuntimeConfig(threads=1, precision="fp32", tf32=False)
+
+
 @pytest.mark.parametrize("others", [others_wait, others_compute], ids=lambda f: f.__name__)
 def test_a_rank_that_fails_fails_all_with_its_traceback(others: Others) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"^planted$") as caught:
-        run_ranks(partial(raises, others), 3, "cpu", 1, ignored)
+        run_ranks(partial(raises, others), 3, "cpu", ONE_THREAD, ignored)
     assert re.match(r"(?s)rank 1 of 3: Traceback.*, in raises\n.*ValueError: planted\n$", str(caught.value.__cause__))
     assert not multiprocessing.active_children()
     assert time.monotonic() - started < 30
@@ -349,19 +352,19 @@ def test_a_rank_that_fails_fails_all_with_its_traceback(others: Others) -> None:
 @pytest.mark.parametrize("others", [others_wait, others_compute], ids=lambda f: f.__name__)
 def test_a_rank_that_is_killed_is_reported_at_once(others: Others, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"^rank 1 of 3: its process was killed \(SIGKILL\)"):
-        run_ranks(partial(is_killed, tmp_path, others), 3, "cpu", 1, ignored)
+        run_ranks(partial(is_killed, tmp_path, others), 3, "cpu", ONE_THREAD, ignored)
     assert time.time() - (tmp_path / "killed").stat().st_mtime < 4
     assert not multiprocessing.active_children()
 
 
 def test_a_rank_that_leaves_is_reported() -> None:
     with pytest.raises(RuntimeError, match=r"^rank 0 of 3: its process ended with exit status 3$"):
-        run_ranks(leaves, 3, "cpu", 1, ignored)
+        run_ranks(leaves, 3, "cpu", ONE_THREAD, ignored)
 
 
 def test_a_full_disk_is_the_callers_as_if_it_had_met_it() -> None:
     with pytest.raises(OSError, match="No space left on device") as caught:
-        run_ranks(fills_the_disk, 2, "cpu", 1, ignored)
+        run_ranks(fills_the_disk, 2, "cpu", ONE_THREAD, ignored)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "a file")
 
 
@@ -373,20 +376,24 @@ def gets_signals(rank: Rank, report: Report) -> None:
 
 def test_signals_that_a_terminal_or_slurm_sends_to_all_are_left_to_the_caller() -> None:
     events: list[Event] = []
-    run_ranks(gets_signals, 2, "cpu", 1, events.append)
+    run_ranks(gets_signals, 2, "cpu", ONE_THREAD, events.append)
     assert [event.phase for event in events] == ["still there"]
 
 
 def tells(rank: Rank, report: Report) -> None:
     for done in range(3):
-        report(Event(f"rank {rank.number}", "training", done, torch.get_num_threads()))
+        flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        report(Event(f"rank {rank.number}", "training", done, torch.get_num_threads(), note=f"TF32 {flags}"))
         dist.barrier()
 
 
-def test_the_first_ranks_events_arrive_and_each_rank_computes_with_the_threads_it_was_given() -> None:
+@pytest.mark.parametrize("tf32", [False, True])
+def test_the_first_ranks_events_arrive_and_each_rank_computes_with_the_threads_and_precision_it_was_given(
+    tf32: bool,
+) -> None:
     events: list[Event] = []
-    run_ranks(tells, 2, "cpu", 2, events.append)
-    assert events == [Event("rank 0", "training", done, 2) for done in range(3)]
+    run_ranks(tells, 2, "cpu", RuntimeConfig(threads=2, precision="fp32", tf32=tf32), events.append)
+    assert events == [Event("rank 0", "training", done, 2, note=f"TF32 {(tf32, tf32)}") for done in range(3)]
 
 
 def test_a_caller_that_fails_stops_the_ranks() -> None:
@@ -394,12 +401,13 @@ def test_a_caller_that_fails_stops_the_ranks() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_ranks(tells, 2, "cpu", 1, interrupted)
+        run_ranks(tells, 2, "cpu", ONE_THREAD, interrupted)
     assert not multiprocessing.active_children()
 
 
 SCRIPT = """
 import time
+from bench.config import RuntimeConfig
 from bench.distributed import run_ranks
 from bench.events import Event
 
@@ -408,7 +416,7 @@ def waits(rank, report):
     time.sleep(100)
 
 if __name__ == "__main__":
-    run_ranks(waits, 2, "cpu", 1, lambda event: print("started", flush=True))
+    run_ranks(waits, 2, "cpu", RuntimeConfig(1, "fp32", False), lambda event: print("started", flush=True))
 """
 
 

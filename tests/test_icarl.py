@@ -247,7 +247,7 @@ def class_means(network: Any, exemplars: list[Any], outputs: int) -> np.ndarray:
     """L2-normalised mean over the exemplars' pixels by label, the background's over label 0; NaN without a pixel."""
     vectors: dict[int, list[np.ndarray]] = defaultdict(list)
     for e in exemplars:
-        image = e.data[e.index][0]
+        image = benchmark().train_stream[e.step].data[e.index][0]
         for label, found in vectors_by_label(network, image, annotation(e.image_id, e.step)).items():
             vectors[label].extend(found)
     means = np.full((outputs, 64), np.nan)

@@ -264,6 +264,18 @@ def test_no_copy_of_the_network_is_made(monkeypatch: pytest.MonkeyPatch) -> None
     assert template.cost.updates == BATCHES[1]
 
 
+def test_images_of_the_current_step_are_candidates_unless_they_are_left_out() -> None:
+    drawn = {}
+    for way in ("include", "exclude"):
+        onlooker, loads = Onlooker(), Loads()
+        train(loads.watch(make("mir", [onlooker], settings=SETTINGS, current_step=way)))
+        steps = [iteration.step for iteration in onlooker.iterations]
+        drawn[way] = {(t, e.step) for t, (exemplars, _) in zip(steps, loads.batches, strict=True) for e in exemplars}
+        assert all(len(e) == 12 for e, _ in loads.batches) == (way == "include")  # all that the memory holds
+    assert drawn["include"] == {(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)}
+    assert drawn["exclude"] == {(1, 0), (2, 0), (2, 1)}
+
+
 @pytest.mark.parametrize(
     ("memory", "candidates", "joined"),
     [(3, 50, [3, 3, 2, 3, 3, 1]), (60, 2, [2, 2, 2, 2, 2, 1]), (60, 50, [4, 4, 2, 4, 4, 1])],

@@ -1,4 +1,4 @@
-"""bf16 autocast: every method runs in it, and the network's numbers stay near those of fp32."""
+"""bf16 autocast: every method runs in it, its numbers near those of fp32. TF32: on GPUs where it is asked for."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ import torch
 from test_run import QUICK, quick_run
 from voc_root import make_voc_root
 
-from strategies.network import build_network
+from bench.computing import computing
+from bench.config import RuntimeConfig
+from strategies.network import SegmentationNetwork, build_network
 
 
 def test_bf16_logits_are_float32_near_those_of_fp32() -> None:
@@ -45,3 +47,33 @@ def test_all_methods_run_in_bf16(root: Path, tmp_path: Path) -> None:
     assert len(result.runs) == 10
     assert all(np.isfinite(one.steps[-1]["miou"]) for one in result.runs)
     assert all(one.spec["config"]["runtime"]["precision"] == "bf16" for one in result.runs)
+
+
+def tf32() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_tf32_is_used_for_convolutions_and_products_where_asked_and_never_else(asked: bool) -> None:
+    before = tf32()
+    with computing(RuntimeConfig(threads=1, precision="fp32", tf32=asked)):
+        assert tf32() == (asked, asked)
+    assert tf32() == before
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_run_and_its_base_model_compute_in_the_precision_of_their_spec(
+    asked: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[bool, bool]] = set()
+    forward = SegmentationNetwork.forward
+
+    def watched(self: SegmentationNetwork, images: torch.Tensor) -> torch.Tensor:
+        seen.add(tf32())
+        return forward(self, images)
+
+    monkeypatch.setattr(SegmentationNetwork, "forward", watched)
+    settings = [*QUICK, "base.epochs=1", f"runtime.tf32={str(asked).lower()}"]
+    (one,) = quick_run(root, tmp_path, strategies="er", scenario="voc-15-5-overlapped", assignments=settings).runs
+    assert seen == {(asked, asked)}
+    assert one.spec["config"]["runtime"]["tf32"] is one.spec["base"]["inputs"]["runtime"]["tf32"] is asked
