@@ -29,6 +29,7 @@ from reports.rows import (
 
 _NAMED = 5
 """Names in a list, of more their number is told."""
+_AGAIN = "; `bench run --overwrite stale` makes the older again"
 _DIGITS = 8
 """Of a digest."""
 
@@ -97,7 +98,8 @@ def origin_notes(runs: Sequence[Run]) -> list[str]:
     """
     return [
         *filter(None, [division_note(runs), _schema_note(runs)]),
-        *_difference("code versions", runs, _code_of, f"; {code('bench run --overwrite stale')} makes the older again"),
+        *_difference("code versions", runs, _code_of, _AGAIN),
+        *_method_notes(runs),
         *_difference("sets of package versions", runs, _differing_facts(runs, _versions)),
         *_difference("machines", runs, _differing_facts(runs, _machine)),
     ]
@@ -122,7 +124,26 @@ def _difference(what: str, runs: Sequence[Run], told: Callable[[Run], str], reme
 
 
 def _code_of(run: Run) -> str:
-    digest = run.spec.get("code")
+    """The digest of the code that decides every run's numbers; of all code where that is not recorded."""
+    return _short(run.spec.get("numbers_code") or run.spec.get("code"))
+
+
+def _method_notes(runs: Sequence[Run]) -> list[str]:
+    """A method's own code is no part of the common one: it is compared among the runs of the method."""
+    by_method = _grouped(runs, lambda run: str(run.spec["method"].get("name")))
+    return [
+        note
+        for method, own in by_method.items()
+        for note in _difference(f"versions of the code of {code(method)}", own, _method_code, _AGAIN)
+    ]
+
+
+def _method_code(run: Run) -> str:
+    plugins = run.spec.get("plugins") or []
+    return ", ".join(_short(plugin.get("code")) for plugin in plugins if isinstance(plugin, dict)) or UNKNOWN
+
+
+def _short(digest: object) -> str:
     return str(digest)[:_DIGITS] if digest else UNKNOWN
 
 

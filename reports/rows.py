@@ -84,11 +84,11 @@ RowId = tuple[str, str]
 """A strategy's label and a run's hash: a row of a scenario's table, whose runs differ in the seed alone."""
 BESIDE_TRAINING = frozenset(
     [
-        *("data.workers", "data.ram_gb", "evaluation.batch_size", "evaluation.pictures"),
-        *("runtime.threads", "runtime.device"),
+        *("data.workers", "data.ram_gb", "data.train_list", "data.shared_ids"),
+        *("evaluation.batch_size", "evaluation.pictures", "runtime.threads", "runtime.device"),
     ]
 )
-"""Settings that change numbers by rounding at most: rows that differ in them may be ranked."""
+"""Settings that change numbers by rounding at most, or of which the data's fingerprint tells: no row by themselves."""
 
 
 def row_id(run: Run) -> RowId:

@@ -79,7 +79,7 @@ def test_rows_of_equal_settings_are_named_by_their_label_alone(tmp_path: Path) -
     assert settings_note(runs) == "" and notes(runs) == []
 
 
-@pytest.mark.parametrize("key", ["data.workers", "data.ram_gb", "evaluation.pictures", "runtime.threads"])
+@pytest.mark.parametrize("key", ["data.workers", "data.train_list", "evaluation.pictures", "runtime.threads"])
 def test_what_changes_no_number_makes_no_other_row(tmp_path: Path, key: str) -> None:
     section, name = key.split(".")
     runs = [write_run(tmp_path, each, {**USUAL, section: {name: n}}) for n, each in enumerate(("er", "ours"))]
@@ -200,6 +200,25 @@ def test_seeds_of_several_codes_in_one_row_are_told(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, "er", USUAL, seed, code=code * 64) for seed, code in enumerate("aab")]
     (line,) = origin_notes(runs)
     assert line.startswith("Rows of 2 code versions: `aaaaaaaa` (er seed 0 1); `bbbbbbbb` (er seed 2);")
+
+
+def test_code_that_decides_no_number_is_not_told_and_a_method_s_own_is(tmp_path: Path) -> None:
+    """Two methods have code of their own anyway; two seeds of one by different code are what is to be told."""
+
+    def made_by(everything: str, numbers: str, method: str) -> dict[str, Any]:
+        plugin = {"distribution": "continual-seg-bench", "version": "1", "code": method * 64}
+        return {"code": everything * 64, "numbers_code": numbers * 64, "plugins": [plugin]}
+
+    runs = [
+        write_run(tmp_path, "ours", USUAL, **made_by("1", "a", "f")),
+        write_run(tmp_path, "er", USUAL, 0, **made_by("2", "a", "d")),
+        write_run(tmp_path, "er", USUAL, 1, **made_by("2", "a", "e")),
+    ]
+    assert origin_notes(runs[:2]) == []
+    assert origin_notes(runs) == [
+        "Rows of 2 versions of the code of `er`: `dddddddd` (er seed 0); `eeeeeeee` (er seed 1); "
+        "`bench run --overwrite stale` makes the older again."
+    ]
 
 
 def test_machines_are_told_and_make_no_other_row(tmp_path: Path) -> None:
