@@ -89,7 +89,10 @@ def test_steps_follow_from_the_confusion_matrices(first: tuple[Result, Path]) ->
             rows = list(csv.DictReader(file))
         assert [float(row["miou"]) for row in rows] == pytest.approx(means, abs=1e-4)
         running = [np.mean(means[: t + 1]) for t in range(6)]
-        assert [float(row["imiou"]) for row in rows] == pytest.approx(running, abs=1e-4)
+        assert [float(row["avg"]) for row in rows] == pytest.approx(running, abs=1e-4)
+        increments = [np.mean(means[1 : t + 1]) for t in range(1, 6)]
+        assert rows[0]["imiou"] == ""
+        assert [float(row["imiou"]) for row in rows[1:]] == pytest.approx(increments, abs=1e-4)
 
 
 def test_every_incoming_batch_gets_one_update(first: tuple[Result, Path]) -> None:
