@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.avalanche_home import let_avalanche_do_without_home
+
 if TYPE_CHECKING:
     from bench.session import Result
 
@@ -18,6 +20,7 @@ __all__ = ["run"]
 
 # Avalanche imports a solver package of which nothing here makes use, and that says so at every start.
 warnings.filterwarnings("ignore", message="no QP solver found")
+let_avalanche_do_without_home()
 
 
 def run(
@@ -56,9 +59,12 @@ def run(
     from rich.console import Console
 
     from bench.config import with_own_option
+    from bench.homes import give_homes
     from bench.planning import Request
     from bench.session import run as run_request
+    from benchmarks.paths import user_path
 
+    give_homes()
     assignments = [f"{key}={value}" for key, value in (settings or {}).items()]
     if memory is not None:
         assignments = with_own_option(assignments, "memory.size", memory, "memory")
@@ -67,13 +73,13 @@ def run(
     request = Request(
         strategies=strategies,
         scenario=scenario,
-        data_root=Path(data_root) if data_root is not None else None,
+        data_root=user_path(data_root) if data_root is not None else None,
         seeds=list(seeds),
         preset=preset,
-        config=Path(config) if config is not None else None,
+        config=user_path(config) if config is not None else None,
         assignments=assignments,
         device=device,
-        out=Path(out),
+        out=user_path(out),
         jobs=jobs,
         overwrite=overwrite,
         evaluate_on=evaluate_on,

@@ -10,11 +10,22 @@ OVERWRITE = ("never", "failed", "stale", "always")
 """Which runs start again; see `add_run_settings`."""
 
 
+def a_path(text: str) -> Path:
+    """Return a path with `~` expanded: the shell does so in `--out ~/runs`, not in `--out=~/runs`."""
+    from benchmarks.errors import DataError
+    from benchmarks.paths import user_path
+
+    try:
+        return user_path(text)
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_data_root(parser: argparse.ArgumentParser) -> None:
     """Add `--data-root`."""
     parser.add_argument(
         "--data-root",
-        type=Path,
+        type=a_path,
         metavar="DIR",
         help="the parent of VOCdevkit or ADEChallengeData2016, or a folder of your own images "
         "(default: BENCH_DATA_ROOT, or data_root in the user's config.yaml)",
@@ -40,7 +51,7 @@ def add_train_list(parser: argparse.ArgumentParser) -> None:
 def add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:
     """Add the folder of run directories under the name of `flag`."""
     parser.add_argument(
-        flag, type=Path, default=Path("runs"), metavar="DIR", help="folder of run directories (default runs)"
+        flag, type=a_path, default=Path("runs"), metavar="DIR", help="folder of run directories (default runs)"
     )
 
 
@@ -57,7 +68,7 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
     add_lists(parser)
     add("--seeds", type=integers, default=[0], help="e.g. 0,1,2 (default 0)")
     add("--preset", help="paper (default for voc, ade, folder) or small (default for shapes, scenes)")
-    add("--config", type=Path, metavar="FILE", help="YAML with settings over the preset's")
+    add("--config", type=a_path, metavar="FILE", help="YAML with settings over the preset's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. incremental.lr=0.002")
     add("--evaluate-on", choices=["test", "valid"], help="stream (default test); valid is held out from training")
     add("--device", default="auto", help="auto, cpu or cuda")

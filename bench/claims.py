@@ -159,7 +159,7 @@ def _create(path: Path) -> None:
         pass
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from None
         path.touch()
     finally:
         scratch.unlink(missing_ok=True)
@@ -175,7 +175,7 @@ def _is_at(file: int, path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) and content.keys() >= {"machine", "host", "pid", "since"} else {}
@@ -207,6 +207,6 @@ def _slurm_job() -> str | None:
 def _machine() -> str:
     """What tells this machine since its last start from all others; containers on it share it, as they share locks."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return socket.gethostname()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -10,11 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from bench.arguments import add_data_root, add_lists, add_loggers, add_run_settings, add_train_list
+from bench.arguments import a_path, add_data_root, add_lists, add_loggers, add_run_settings, add_train_list
 from bench.cli_queue import add_cancel, add_status
 from bench.cli_reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
+from bench.homes import give_homes
+from bench.imports import forget_working_directory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,10 +43,11 @@ class _Version(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its status."""
+    forget_working_directory()  # an empty entry of PYTHONPATH
+    _mend_streams()
     options = _parser().parse_args(arguments)
     try:
-        if getattr(options, "data_root", False) is None:
-            options.data_root = _usual_data_root()
+        give_homes()
         sys.exit(options.command(options))
     except ValueError as error:
         if not _is_ours(error):
@@ -65,21 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
 
 
-def _usual_data_root() -> Path | None:
-    """The environment's data root, or that of `XDG_CONFIG_HOME/continual-seg-bench/config.yaml`."""
-    chosen = os.environ.get("BENCH_DATA_ROOT")
-    if chosen:
-        return Path(chosen)
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    file = home / "continual-seg-bench" / "config.yaml"
-    if not file.is_file():
-        return None
-    from bench.config import RequestError, read_yaml
+def _mend_streams() -> None:
+    """Have a stream that is closed take what is printed, and one of a poor encoding replace what it does not know."""
 
-    root = read_yaml(file).get("data_root")
-    if not isinstance(root, str):
-        raise RequestError(f"{file}: data_root is {root!r}, it is the path of a folder")
-    return Path(root)
+    def nowhere() -> TextIO:
+        return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the next file that is opened takes the stream's place
+        pass
+    os.close(file)
+    sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _is_ours(error: ValueError) -> bool:
@@ -151,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _add_run_one(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("folder", type=Path, metavar="RUN_DIR", help="the run's directory, in which its spec.yaml stands")
+    add("folder", type=a_path, metavar="RUN_DIR", help="the run's directory, in which its spec.yaml stands")
     add("--base-only", action="store_true", help="train the base model that it needs and no more")
     add("--verbose", action="store_true", help="print what the log says, and log every update")
     add_loggers(parser)
@@ -263,18 +265,22 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="e.g. voc-15-1-disjoint")
     add_data_root(parser)
     text = "from the classes that each image shows instead (id and class numbers a line; test list: val for train)"
-    parser.add_argument("--class-list", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--class-list", type=a_path, metavar="FILE", help=text)
     add_lists(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_scenario)
 
 
 def _scenario(options: argparse.Namespace) -> int:
+    from bench.data_roots import data_root_of
     from benchmarks.class_list import ClassList
-    from benchmarks.scenarios import SharedIds, load_scenario
+    from benchmarks.scenarios import SharedIds, load_scenario, parse_name
 
     shared: SharedIds = "allow" if options.shared_ids == "allow" else "refuse"
-    scenario = load_scenario(options.name, options.data_root, options.train_list, shared, options.class_list)
+    root = options.data_root
+    if options.class_list is None:
+        root = data_root_of(parse_name(options.name).dataset, root)
+    scenario = load_scenario(options.name, root, options.train_list, shared, options.class_list)
     described = scenario.as_dict()
     if options.json:
         print(json.dumps(described, indent=2))
@@ -312,7 +318,12 @@ def _add_data_get(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", help="voc (VOC 2012 and SBD) or ade (ADEChallengeData2016)")
     add_data_root(parser)
-    add("--sources", type=Path, metavar="FILE", help="YAML, archive name: {url, checksum}, over the published ones")
+    add(
+        "--sources",
+        type=a_path,
+        metavar="FILE",
+        help="YAML, archive name: {url, checksum}, over the published ones",
+    )
     add("--keep-archives", action="store_true", help="keep the archives in DIR/downloads once they are unpacked")
     add("--tries", type=int, default=8, metavar="N", help="tries in a row without a new byte (default 8)")
     parser.set_defaults(command=_data_get)
@@ -322,6 +333,7 @@ def _data_get(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.config import read_yaml
+    from bench.data_roots import usual_data_root
     from bench.view import reading
     from benchmarks.errors import FetchError
     from benchmarks.obtain import obtain
@@ -333,7 +345,7 @@ def _data_get(options: argparse.Namespace) -> int:
         with reading(console) as progress:
             obtain(
                 options.name,
-                options.data_root,
+                options.data_root or usual_data_root(),
                 archives=with_mirrors(mirrors, str(options.sources)),
                 keep_archives=options.keep_archives,
                 tries=options.tries,
@@ -358,13 +370,14 @@ def _data_check(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.data_check import print_report
+    from bench.data_roots import usual_data_root
     from bench.view import reading
     from benchmarks.checking import check
 
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width)
     with reading(Console(width=width, stderr=True) if options.json else console) as progress:
-        report = check(options.name, options.data_root, progress, options.train_list)
+        report = check(options.name, options.data_root or usual_data_root(), progress, options.train_list)
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
@@ -380,6 +393,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
 
 
 def _speed(options: argparse.Namespace) -> int:
+    from bench.data_roots import usual_data_root
     from bench.speed import measure
 
-    return measure(options.what, options.data_root)
+    return measure(options.what, options.data_root or (usual_data_root() if "scan" in options.what else None))

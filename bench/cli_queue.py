@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench.arguments import add_runs_folder
+from bench.arguments import a_path, add_runs_folder
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def _status(options: argparse.Namespace) -> int:
 def add_cancel(parser: argparse.ArgumentParser) -> None:
     """Add `bench cancel`."""
     text = "directories of runs, or folders of them (default: those of --runs)"
-    parser.add_argument("run", nargs="*", type=Path, metavar="RUN_DIR", help=text)
+    parser.add_argument("run", nargs="*", type=a_path, metavar="RUN_DIR", help=text)
     add_runs_folder(parser, "--runs")
     parser.set_defaults(command=_cancel)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.arguments import add_run_settings, add_runs_folder, require_formats, words
+from bench.arguments import a_path, add_run_settings, add_runs_folder, require_formats, words
 
 if TYPE_CHECKING:
     from reports.records import Run
@@ -24,7 +24,13 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     add("table", nargs="+", type=int, choices=[1, 2, 3, 4], help="numbers of the paper's tables")
     add("--on", default="voc", choices=SETS, help=f"{ON} (default voc)")
     add_run_settings(parser)
-    add("--tables", type=Path, default=Path("tables"), metavar="DIR", help="folder for the tables (default tables)")
+    add(
+        "--tables",
+        type=a_path,
+        default=Path("tables"),
+        metavar="DIR",
+        help="folder for the tables (default tables)",
+    )
     add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
     add("--dry-run", action="store_true", help="say what is finished, what is missing and what it will cost")
     parser.set_defaults(command=_reproduce)
@@ -55,7 +61,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
     add_runs_folder(parser, "--runs")
     add("--on", choices=SETS, help=f"{ON} (default: what there are runs of)")
     add("--compare", action="store_true", help="set the paper's numbers and the differences beside ours")
-    add("--out", type=Path, default=Path("tables"), help="folder to write to (default tables)")
+    add("--out", type=a_path, default=Path("tables"), help="folder to write to (default tables)")
     add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
     parser.set_defaults(command=_tables)
 
@@ -103,7 +109,7 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
     add("what", nargs="*", help=f"3 (Figure 3), {', '.join(FIGURES)}, or scenarios (default: all of each)")
     add_runs_folder(parser, "--runs")
     add("--on", choices=SETS, help="of Figure 3: voc or ade the real sets, shapes or scenes the embedded ones")
-    add("--out", type=Path, default=Path("curves"), help="folder to write to (default curves)")
+    add("--out", type=a_path, default=Path("curves"), help="folder to write to (default curves)")
     add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
     parser.set_defaults(command=_curves)
 
@@ -143,7 +149,7 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
     add("--ids", type=words, help="image ids (default: those on which the methods disagree most)")
     add("--memory", type=int, metavar="N", help="runs with a memory of N images alone (default: of any size)")
     add("--count", type=int, default=4, help="how many images without --ids (default 4)")
-    add("--out", type=Path, default=Path("pictures"), help="folder to write to (default pictures)")
+    add("--out", type=a_path, default=Path("pictures"), help="folder to write to (default pictures)")
     add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
     parser.set_defaults(command=_pictures)
 
@@ -178,7 +184,13 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_runs_folder(parser, "--runs")
     add("--title", help="the page's title (default: made of the scenarios)")
-    add("--out", type=Path, default=Path("report.html"), metavar="FILE", help="file to write (default report.html)")
+    add(
+        "--out",
+        type=a_path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="file to write (default report.html)",
+    )
     parser.set_defaults(command=_report)
 
 

@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 
 from bench.config import RequestError
+from bench.imports import TOP
 from benchmarks.cache import appearing_folder, full_disk_names
 
 PACKAGES = ("bench", "benchmarks", "reports", "strategies")
-TOP = Path(__file__).resolve().parent.parent
 """The folder of the packages."""
 _REVISION = "GIT_REVISION"
 """A file in a copy: the revision of what was copied."""
@@ -40,7 +40,7 @@ def git_revision() -> str | None:
     None where it comes from no checkout.
     """
     if (TOP / _REVISION).is_file():
-        return (TOP / _REVISION).read_text() or None
+        return (TOP / _REVISION).read_text(encoding="utf-8") or None
     if not (TOP / ".git").exists():
         return None
     try:
@@ -65,7 +65,7 @@ def copy_code(folder: Path) -> Path:
                 shutil.copyfile(path, target)
             if _digest(scratch) != code_digest():
                 raise RequestError("the code was changed while this command ran; start it again")
-            (scratch / _REVISION).write_text(git_revision() or "")
+            (scratch / _REVISION).write_text(git_revision() or "", encoding="utf-8")
     return copy
 
 

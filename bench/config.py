@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from bench.plain_yaml import AmbiguousYamlError, parse_yaml
+from benchmarks.paths import user_path
 from strategies.protocol import STRICT, NetworkName, OnlineProtocol, Precision
 from strategies.registry import (
     OWN_PACKAGE,
@@ -266,7 +267,7 @@ def _with_absolute_list(config: Config) -> Config:
     """Return the settings with a training list that jobs find whatever folder they start in."""
     if config.data.train_list is None:
         return config
-    file = str(Path(config.data.train_list).expanduser().absolute())
+    file = str(user_path(config.data.train_list).absolute())
     return dataclasses.replace(config, data=dataclasses.replace(config.data, train_list=file))
 
 
@@ -335,7 +336,7 @@ def _check_together(config: Config) -> None:
 def read_yaml(path: Any) -> Settings:
     """Return the mapping in a plain YAML file; raise `RequestError` where it is something else."""
     try:
-        settings = parse_yaml(path.read_text())
+        settings = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"cannot read the settings {path} ({error.strerror})") from None
     except UnicodeDecodeError as error:

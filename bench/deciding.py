@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from bench.code import TOP
+from bench.imports import TOP
 
 PACKAGES = ("bench", "benchmarks", "strategies")
 """Not `reports`: the counts of pixels are what a run finds out, every mean is made of them anew."""
@@ -22,6 +22,7 @@ TELLING = frozenset(
         "bench.config",  # the settings themselves stand in every key
         "bench.events",
         "bench.faults",
+        "bench.forkserver",  # what a process may import, and where its socket lies
         "bench.log",
         "bench.loggers",
         "bench.pool",  # which process computes

@@ -27,7 +27,8 @@ from bench.computing import compute_as
 from bench.config import RuntimeConfig
 from bench.events import Event, Report
 from bench.faults import explained_exit
-from bench.pool import POLL_SECONDS, warm_up
+from bench.forkserver import warm_up
+from bench.pool import POLL_SECONDS
 from bench.stopping import Stopped, ask_to_stop, stop_asked
 from benchmarks.labels import VOID
 from strategies.network import PooledBatchNorm, SegmentationNetwork, by_running_statistics

@@ -53,11 +53,18 @@ def _of_system(error: OSError) -> str | None:
 
 
 def _disk_is_full(error: OSError) -> str:
-    what = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes, os.PathLike)) else None
     where = f"{path} cannot be written" if path else "a file cannot be written"
     left = f", {_left(path)}" if path and error.errno == errno.ENOSPC else ""
-    return f"{what}: {where}{left}; make space, then the same command goes on where it stopped"
+    what, way_out = _FULL[error.errno or errno.ENOSPC]
+    return f"{what}: {where}{left}; {way_out}, then the same command goes on where it stopped"
+
+
+_FULL = {
+    errno.ENOSPC: ("the disk is full", "make space"),
+    errno.EDQUOT: ("the disk quota is used up", "make space"),
+    errno.EFBIG: ("no file may be so large", "raise the limit (ulimit -f), or use another file system"),
+}
 
 
 def _left(path: Path) -> str:

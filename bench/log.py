@@ -80,7 +80,7 @@ def log_start(versions: dict[str, Any]) -> None:
 def last_lines(path: Path, count: int) -> list[str]:
     """Return the last lines of a log; none where there is none."""
     with suppress(OSError):
-        return path.read_text(errors="replace").splitlines()[-count:]
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
     return []
 
 

@@ -86,8 +86,8 @@ class RunLoggers(ExitStack):
 def _kept_id(file: Path) -> str:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(secrets.token_hex(4))
-    return file.read_text()
+        file.write_text(secrets.token_hex(4), encoding="utf-8")
+    return file.read_text(encoding="utf-8")
 
 
 def require_account() -> None:
@@ -215,5 +215,5 @@ def _rows_until(step: int, file: Path) -> list[str]:
     """Return the lines of the steps up to `step`; one that was cut short is of a later step."""
     if not file.exists():
         return []
-    lines = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
     return [line for line in lines if line.partition(",")[0] in map(str, range(step + 1))]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from bench import pool
 from bench.arguments import OVERWRITE
 from bench.config import (
     Config,
@@ -27,12 +26,15 @@ from bench.config import (
     resolve_config,
     with_own_option,
 )
+from bench.data_roots import data_root_of
 from bench.devices import gpus_of, require_devices, resolved_device, submitted_device
 from bench.folders import finished_at, out_of, require_writable
+from bench.forkserver import warm_up
 from bench.slurm import SlurmSettings, require_launcher
 from bench.spec import run_folder, run_spec
 from bench.stale import label_of, made_otherwise
 from bench.view import reading
+from benchmarks.cache import cache_folder
 from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_training_images, training_parts
 from reports.division import EARLIER_DIVISION, by_earlier_division
@@ -134,6 +136,7 @@ class Plan:
             if job.made():
                 self.kept_bases.add(base_hash)
             else:
+                cache_folder("bases", write=True)
                 self.bases[base_hash] = job
         if base_hash in self.bases:
             self.needs[run] = self.bases[base_hash].key
@@ -163,13 +166,15 @@ def prepare(request: Request, console: Console) -> Plan:
     requests = parse_strategies(request.strategies)
     request = replace(request, loggers=parse_loggers(request.loggers))
     seeds = _seeds(request.seeds)
-    name = str(parse_name(request.scenario))
+    parsed = parse_name(request.scenario)
+    name = str(parsed)
     config = resolve_config(name, request.preset, request.config, request.assignments, request.evaluate_on)
     _check_jobs(request.jobs)
     slurm = _slurm_settings(request, name)
     if (request.jobs != 1 or config.base.devices > 1) and slurm is None:
-        pool.warm_up()
+        warm_up()
     require_writable(request.out)
+    request = replace(request, data_root=data_root_of(parsed.dataset, request.data_root))
     scenario = _checked_scenario(request, config, console)
     _note_oddities(scenario, console)
     return _plan(request, requests, seeds, config, scenario, slurm)
@@ -289,12 +294,12 @@ def _workers(jobs: int | None, config: Config, gpus: Sequence[str]) -> int:
 
 def _note_oddities(scenario: Scenario, console: Console) -> None:
     """Say which images are used, and what is allowed and recorded but not as published."""
-    for remark in scenario.remarks():
-        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+    notes = scenario.remarks()
     sizes = tuple(len(step.train) for step in scenario.steps)
     if scenario.published_sizes and sizes != scenario.published_sizes:
-        text = f"note: {scenario.name} has {sizes} training images a step, published are {scenario.published_sizes}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        notes.append(f"{scenario.name} has {sizes} training images a step, published are {scenario.published_sizes}")
+    for text in notes:
+        console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _plan(

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from bench.claims import Claims, holder
 from bench.events import Event, Report, last_line
 from bench.faults import explained, explained_exit
+from bench.forkserver import warm_up
 from bench.stopping import Stopped, ask_to_stop, stop_asked
 from benchmarks.cache import DISK_FULL, full_disk_names
 
@@ -97,25 +98,6 @@ class Ended:
     """Jobs that can go on another time, or were not started."""
     obstacle: str | None = None
     """Why nothing more was started, where it was not a person's wish."""
-
-
-def warm_up() -> None:
-    """Start the process that workers are forked from; it imports torch and Avalanche meanwhile.
-
-    It and they never see SIGINT and SIGUSR2: a terminal, and Slurm, send them to all, and this process says what
-    they mean.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.preload"])
-    from multiprocessing import forkserver, resource_tracker
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-    try:
-        resource_tracker.ensure_running()  # it blocks SIGINT for a while, and would unblock it now
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_jobs(

@@ -116,7 +116,7 @@ def _seconds_per_batch(run: Run) -> float:
 
 def _measured_bases() -> Iterable[tuple[int, str, str, float]]:
     for file in cache_folder("bases").glob("*.json"):
-        kept = json.loads(file.read_text())
+        kept = json.loads(file.read_text(encoding="utf-8"))
         yield kept.get("devices", 1), kept["network"], kept["device"], kept["seconds_per_update"]
 
 

@@ -353,7 +353,8 @@ def _executor(settings: SlurmSettings, out: Path, code: Path, open_files: int) -
         *settings.setup,
         f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
         f"export BENCH_CACHE={shlex.quote(str(cache_folder().resolve()))}",
-        # `python -m` looks for modules in the current folder first, which may be the checkout.
+        "export PYTHONSAFEPATH=1",
+        # Before 3.11 `python -m` looks for modules in the current folder first, which may be the checkout.
         f"cd {shlex.quote(str(code))}",
     ]
     parameters: dict[str, Any] = {

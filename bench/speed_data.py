@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+from bench.imports import output_of_bench
 
 if TYPE_CHECKING:
     from benchmarks.streams import AnnotatedImages
@@ -35,8 +35,8 @@ def scan(data_root: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder, _environment("BENCH_CACHE", folder):
         unique = _seconds(lambda: [np.unique(np.asarray(Image.open(path))) for path in paths])
         cold = _seconds(lambda: load_scenario("voc-15-1-disjoint", data_root))
-        command = [sys.executable, "-m", "bench", "scenario", "voc-15-1-disjoint", "--data-root", str(data_root)]
-        warm = _seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+        arguments = ["scenario", "voc-15-1-disjoint", "--data-root", str(imageset.root.resolve())]
+        warm = _seconds(lambda: output_of_bench(arguments, Path(folder)))
     print(f"scan: {len(paths)} training label maps (the scenario reads the test split's too)")
     print(f"  numpy.unique pass, one core  {unique:6.2f} s")
     print(f"  scenario from nothing        {cold:6.2f} s   {cold / unique:.2f} x numpy.unique")
@@ -141,8 +141,8 @@ def _peak_ram(root: Path, out: Path, budget: int) -> float:
     }
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     scenario = ["--scenario", f"folder-{CLASSES - 2}-2-disjoint", "--data-root", str(root)]
-    command = [sys.executable, "-m", "bench", "run", "--strategies", "er", *scenario, "--preset", "small", *sets]
-    subprocess.run([*command, "--jobs", "1", "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
+    arguments = ["run", "--strategies", "er", *scenario, "--preset", "small", *sets, "--jobs", "1", "--out", str(out)]
+    output_of_bench(arguments, root)
     [run] = find_runs(out)
     return max(row["peak_ram_bytes"] for row in run.costs)
 
@@ -151,7 +151,7 @@ def painted_folder(root: Path, count: int, size: tuple[int, int]) -> Path:
     """Write a `folder` data set of `count` JPEGs of `size` (width, height), each with one of six classes."""
     for part in ("images", "masks"):
         (root / part).mkdir(parents=True)
-    (root / "classes.txt").write_text("".join(f"class {c}\n" for c in range(1, CLASSES + 1)))
+    (root / "classes.txt").write_text("".join(f"class {c}\n" for c in range(1, CLASSES + 1)), encoding="utf-8")
     width, height = size
     for i in range(count):
         rng = np.random.default_rng(i)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from bench.imports import output_of_bench
 
 GRID = ["--strategies", "finetune,er,agem,lwf-mc,icarl,mib,coriseg,ours", "--seeds", "0,1,2"]
 RUNS = 24
@@ -36,6 +36,5 @@ def _timed(scratch: Path, name: str, jobs: int, threads: int) -> float:
 
 
 def _run(scratch: Path, out: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", "bench", "run", "--scenario", SCENARIO, "--out", str(scratch / out), *arguments]
-    environment = {**os.environ, "BENCH_CACHE": str(scratch / "cache")}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    run = ["run", "--scenario", SCENARIO, "--out", str(scratch / out), *arguments]
+    return output_of_bench(run, scratch, {"BENCH_CACHE": str(scratch / "cache")})

@@ -154,7 +154,7 @@ def _last_line(path: Path) -> str:
 
 def _text(path: Path) -> str:
     with suppress(OSError):
-        return path.read_text(errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     return ""
 
 

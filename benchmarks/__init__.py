@@ -1,17 +1,28 @@
 """Data in: an image set and a scenario name become Avalanche streams.
 
-`load_benchmark` imports torch and Avalanche when it is called; scenarios are computed without them.
+Nothing is imported before it is used: scenarios need no torch, and much of the command line needs none of this.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.errors import DataError
-from benchmarks.scenarios import Scenario, load_scenario, scenario_names
+from benchmarks.avalanche_home import let_avalanche_do_without_home
 
 if TYPE_CHECKING:
+    from benchmarks.errors import DataError
+    from benchmarks.scenarios import Scenario, load_scenario, scenario_names
     from benchmarks.streams import SegmentationScenario, load_benchmark
+
+_MODULES = {
+    "DataError": "errors",
+    "Scenario": "scenarios",
+    "SegmentationScenario": "streams",
+    "load_benchmark": "streams",
+    "load_scenario": "scenarios",
+    "scenario_names": "scenarios",
+}
 
 __all__ = [
     "DataError",
@@ -22,10 +33,10 @@ __all__ = [
     "scenario_names",
 ]
 
+let_avalanche_do_without_home()
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("load_benchmark", "SegmentationScenario"):
-        from benchmarks import streams
-
-        return getattr(streams, name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"benchmarks.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'benchmarks' has no attribute '{name}'")

@@ -7,36 +7,53 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.errors import DataError
+from benchmarks.paths import home, user_path
 
+NAME = "continual-seg-bench"
+"""Of our folder below those that programs share."""
 ABANDONED_SECONDS = 24 * 3600.0
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A file cannot be written, or not any further: no space, or no more than a quota or a file may have."""
 
 
-def cache_folder(*parts: str) -> Path:
-    """Return a folder of the cache, made if needed.
+def cache_folder(*parts: str, write: bool = False) -> Path:
+    """Return a folder of the cache, made if needed; raise `DataError` where it cannot be read, or written to.
 
     `BENCH_CACHE` names the cache; without it `XDG_CACHE_HOME/continual-seg-bench` or
     `~/.cache/continual-seg-bench` is used.
     """
-    chosen = os.environ.get("BENCH_CACHE")
-    if chosen:
-        top = Path(chosen)
-    else:
-        top = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "continual-seg-bench"
-    folder = top.joinpath(*parts)
+    folder = _top().joinpath(*parts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        os.scandir(folder).close()  # another user's, say
+        if write:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if error.errno not in DISK_FULL:
+            raise DataError(
+                f"cannot use the cache folder {folder} ({error.strerror}); BENCH_CACHE names another"
+            ) from None
+        if not folder.is_dir():
             raise
-        raise DataError(f"cannot use the cache folder {folder} ({error.strerror}); BENCH_CACHE names another") from None
     return folder
+
+
+def _top() -> Path:
+    if chosen := os.environ.get("BENCH_CACHE"):
+        return user_path(chosen)
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return user_path(chosen) / NAME
+    if (at_home := home()) is None:
+        raise DataError("there is no place for the cache, as HOME is not set and the user has no home; set BENCH_CACHE")
+    return at_home / ".cache" / NAME
 
 
 def kept_text(folder: str, name: str, make: Callable[[], str]) -> str:
@@ -44,6 +61,7 @@ def kept_text(folder: str, name: str, make: Callable[[], str]) -> str:
     path = cache_folder(folder) / name
     text = text_in(path)
     if text is None:
+        cache_folder(folder, write=True)
         text = make()
         keep(path, sealed(text.encode()))
     return text
@@ -78,14 +96,15 @@ _SEAL_LENGTH = len(_seal(b""))
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache; it appears by one rename, and the OSError of a full disk names it."""
+    """Write a file of the cache; it appears by one rename, and an OSError names it."""
     scratch = _scratch(path)
-    with full_disk_names(path):
-        try:
-            scratch.write_bytes(content)
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+    try:
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _scratch(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from benchmarks.cache import DISK_FULL
 from benchmarks.errors import FetchError
 from benchmarks.sources import Archive
 
@@ -91,9 +91,9 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise  # whoever read what is printed has gone
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise FetchError(
-                f"the disk of {folder} is full; with more space the same command goes on from here"
+                f"the disk of {folder} is full ({error.strerror}); with more space the same command goes on from here"
             ) from error
         raise FetchError(f"cannot read or write below {folder} ({error.strerror or error})") from error
 
@@ -123,11 +123,11 @@ class _Part:
         """Drop the bytes and remember which version comes now."""
         self.path.unlink(missing_ok=True)
         known = {"url": self.archive.url, "checksum": self.archive.checksum, "validator": validator}
-        self.about.write_text(json.dumps(known))
+        self.about.write_text(json.dumps(known), encoding="utf-8")
 
     def _known(self) -> dict[str, str | None]:
         try:
-            known = json.loads(self.about.read_text())
+            known = json.loads(self.about.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}  # not there, or cut while it was written
         return known if isinstance(known, dict) else {}

@@ -16,6 +16,7 @@ from benchmarks.cache import cache_folder, kept_text, text_in
 from benchmarks.errors import DataError
 from benchmarks.files import content_digest, files_by_id, joint_digest, read_ids, read_mask, stamp_of
 from benchmarks.imageset import SPLITS, ImageSet, Presence, Split
+from benchmarks.paths import user_path
 from benchmarks.photographs import read_photograph
 from benchmarks.presence import cached_presence, presence_file, presence_in
 
@@ -59,10 +60,10 @@ class FiledImageSet(ImageSet):
         """Return the image set below a data root, none of its files read; raise `DataError` without its folders."""
         if data_root is None:
             raise DataError(f"{cls.name} needs --data-root DIR (or BENCH_DATA_ROOT), the folder its files lie under")
-        root = data_root.expanduser()
+        root = user_path(data_root)
         if not root.is_dir():
             raise DataError(f"{cls.name}: the data root {root} is not a folder")
-        return cls(root, read_list, train_list.expanduser() if train_list else None)
+        return cls(root, read_list, user_path(train_list) if train_list else None)
 
     # ------------------------------------------------------------------------------------------------------- lists
 

@@ -30,6 +30,7 @@ from benchmarks.division import RULES
 from benchmarks.errors import DataError
 from benchmarks.files import read_lines
 from benchmarks.imageset import ImageSet
+from benchmarks.paths import user_path
 from benchmarks.registry import IMAGE_SETS, image_set_class
 
 SETUPS = ("disjoint", "overlapped", "sequential")
@@ -150,7 +151,7 @@ def class_groups(name: ScenarioName, class_names: Sequence[str]) -> Groups:
     `class_names` are the data set's, the background first. Raises `DataError`.
     """
     if name.steps is not None:
-        return _listed_steps(name, Path(name.steps), class_names)
+        return _listed_steps(name, user_path(name.steps), class_names)
     order = _class_order(name, class_names)
     ends = list(accumulate(step_sizes(name, len(order)), initial=0))
     return tuple(order[a:b] for a, b in pairwise(ends))
@@ -195,7 +196,7 @@ def _class_order(name: ScenarioName, class_names: Sequence[str]) -> tuple[int, .
         if not re.fullmatch(_NUMBER, seed, re.ASCII) or int(seed) >= 2**32:
             raise DataError(f"scenario '{name}': order={name.order}; it is order=random:SEED, a number from 0 on")
         return tuple(int(c) + 1 for c in np.random.RandomState(int(seed)).permutation(count))
-    file = Path(name.order)
+    file = user_path(name.order)
     lines = _lines(name, "order", file)
     words = " ".join(lines).replace(",", " ").split()
     order = _class_ids(words if all(word.isdecimal() for word in words) else lines, class_names, file)

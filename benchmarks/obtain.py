@@ -17,6 +17,7 @@ from PIL import Image
 from benchmarks.download import TRIES, Note, Progress, disk_errors, download
 from benchmarks.errors import DataError, FetchError
 from benchmarks.files import read_ids, read_mask
+from benchmarks.paths import user_path
 from benchmarks.sources import ADE, PUBLISHED, SBD, VOC, Archive
 from benchmarks.unpack import clear_scratch, place, scratch_folder, unpack
 from benchmarks.voc import SBD_FOLDERS, Voc
@@ -84,7 +85,7 @@ def obtain(
         raise DataError(f"{name} needs --data-root DIR (or BENCH_DATA_ROOT), the folder to get it into")
     if tries < 1:
         raise DataError(f"--tries {tries}: at least 1")
-    root = data_root.expanduser()
+    root = user_path(data_root)
     data_set = DATA_SETS[name]
     if data_set.lacks(root) is None:
         _clear(root, data_set)
@@ -264,7 +265,7 @@ def _write_list(path: Path, ids: Sequence[str]) -> None:
     if path.is_file():
         return
     scratch = path.with_name(f".{path.name}.unfinished")
-    scratch.write_text("".join(f"{image_id}\n" for image_id in ids))
+    scratch.write_text("".join(f"{image_id}\n" for image_id in ids), encoding="utf-8")
     scratch.replace(path)
 
 

@@ -185,6 +185,7 @@ def pack(imageset: ImageSet, size: int | None = None, progress: Progress | None 
     try:
         return _mapped(folder)
     except (OSError, ValueError):
+        cache_folder("packed", write=True)
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
     with full_disk_names(folder), appearing_folder(folder) as scratch:
         for split in SPLITS:

@@ -53,6 +53,7 @@ def _file(key: str) -> Path:
 def _kept(file: Path, make: Callable[[], Presence]) -> Presence:
     presence = presence_in(file)
     if presence is None:
+        cache_folder("presence", write=True)
         presence = make()
         _save(file, presence)
     return presence

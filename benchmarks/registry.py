@@ -10,6 +10,7 @@ from benchmarks.errors import DataError
 from benchmarks.filed import FiledImageSet
 from benchmarks.folder import Folder
 from benchmarks.imageset import ImageSet
+from benchmarks.paths import user_path
 from benchmarks.scenes import Scenes
 from benchmarks.shapes import Shapes
 from benchmarks.voc import Voc
@@ -31,9 +32,9 @@ def open_image_set(name: str, data_root: str | Path | None = None, train_list: s
 
     `train_list` is a file that names the training images in place of the data root's own.
     """
-    kind, root = image_set_class(name), Path(data_root) if data_root is not None else None
+    kind, root = image_set_class(name), user_path(data_root) if data_root is not None else None
     if train_list is None:
         return kind.open(root)
     if not issubclass(kind, FiledImageSet):
         raise DataError(f"{name} is generated: no list names its training images, --train-list is for voc, ade, folder")
-    return kind.open(root, Path(train_list))
+    return kind.open(root, user_path(train_list))

@@ -25,12 +25,15 @@ from benchmarks.names import (
     scenario_names,
     short_digest,
 )
+from benchmarks.paths import user_path
 from benchmarks.registry import open_image_set
 
 __all__ = ["Scenario", "Step", "compute_scenario", "load_scenario", "parse_name", "scenario_names"]
 
 SharedIds = Literal["refuse", "allow"]
 """What becomes of images that the training and the test list name both."""
+THIN = 0.01
+"""A step with a smaller share of the training images is told."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,22 @@ class Scenario:
         for split, classes in self.absent.items():
             if classes:
                 remarks.append(f"no {split} image shows {classes_told(classes, self.imageset.class_names)}")
+        if thin := self.thin_steps:
+            remarks.append(thin)
         return remarks
+
+    @property
+    def thin_steps(self) -> str | None:
+        """One line about steps that the last class of each image leaves hardly a training image, and the ways out."""
+        images = len(self.imageset.ids("train"))
+        sizes = {t: len(step.train) for t, step in enumerate(self.steps) if len(step.train) < THIN * images}
+        if not sizes or not _divided_by_last_class(self.asked, self.imageset):
+            return None
+        told = ", ".join(f"step {t} has {size}" for t, size in sizes.items())
+        ways_out = "rule=ade shares the images out" + (
+            ", overlapped gives each step all images of its classes" if self.asked.setup == "disjoint" else ""
+        )
+        return f"{told} of {images} training images, as most show a later class too: {ways_out}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `bench scenario --json` prints; what test images tell is None where none are known."""
@@ -209,7 +227,7 @@ def classes_told(classes: Sequence[int], class_names: Sequence[str]) -> str:
 def _listed_images(name: ScenarioName, imageset: ImageSet, steps: int) -> list[np.ndarray]:
     """Return each step's images from index files; raise `DataError` where disjoint steps share one."""
     ids = imageset.ids("train")
-    train = read_index_files(Path(str(name.index_files)), ids, steps)
+    train = read_index_files(user_path(str(name.index_files)), ids, steps)
     if name.setup != "overlapped":
         places, counts = np.unique(np.concatenate(train), return_counts=True)
         if (counts > 1).any():

@@ -36,6 +36,7 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
+from benchmarks.paths import user_path
 from reports.atomic import clear_scraps, write_atomic, write_atomic_bytes
 from reports.metrics import mean_iou
 
@@ -431,7 +432,7 @@ def read_run(path: Path) -> Run:
 
     The confusion matrices must be there but are read only when asked for.
     """
-    path = Path(path)
+    path = user_path(path)
     done = _read_text(path / "done")
     spec = _read_spec(path / "spec.yaml")
     if done != f"schema {spec['schema']}\n":
@@ -450,7 +451,7 @@ def find_runs(folder: Path) -> list[Run]:
     The list is empty if the folder is not there. Raises RecordError for a finished run that is damaged.
     """
     runs: list[Run] = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(user_path(folder)):
         if "done" in files:
             runs.append(read_run(Path(place)))
         if "done" in files or "spec.yaml" in files:

@@ -378,7 +378,7 @@ def peak_ram_bytes() -> int:
     Linux carries `ru_maxrss` over from the process that started this one; `VmHWM` is this one's own.
     """
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

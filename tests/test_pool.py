@@ -21,6 +21,7 @@ from jobs import IdleJob, Listener
 from bench import pool, stopping
 from bench.claims import Claims
 from bench.events import Report
+from bench.forkserver import warm_up
 from bench.stopping import signals_heeded, stop_if_asked
 
 
@@ -225,7 +226,7 @@ def test_a_process_that_is_killed_while_it_speaks_fails_its_job_alone(tmp_path: 
 
 
 def test_workers_start_again_after_the_process_that_they_are_forked_from_was_killed(tmp_path: Path) -> None:
-    pool.warm_up()
+    warm_up()
     children = psutil.Process().children()
     [server] = [child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
     server.kill()
@@ -253,12 +254,13 @@ TERMINAL = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
 from bench import pool
+from bench.forkserver import warm_up
 from bench.stopping import signals_heeded
 from jobs import Listener
 from test_pool import Slow
 
 def interrupt():
-    pool.warm_up()
+    warm_up()
     time.sleep(0.3)
     os.killpg(0, signal.SIGINT)
 
