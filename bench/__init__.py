@@ -51,10 +51,9 @@ def run(
     `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`; `evaluate_on` is `test` (the
     default) or `valid`, held out from the training images; `loggers` are of csv, tensorboard and wandb. With `jobs`
     above 1 runs go side by side in processes of their own, and so do the parts of a training with `base.devices`
-    above 1: the calling script then needs the usual `if __name__ == "__main__":`. A failed run stands in `.failures`.
-    The first Ctrl-C raises KeyboardInterrupt when the runs under way have written their next checkpoints. Raises
-    `bench.config.RequestError` or `benchmarks.DataError`, both `ValueError`, before any work where the request is
-    wrong.
+    above 1; none of them imports the calling script. A failed run stands in `.failures`. The first Ctrl-C raises
+    KeyboardInterrupt when the runs under way have written their next checkpoints. Raises `bench.config.RequestError` or
+    `benchmarks.DataError`, both `ValueError`, before any work where the request is wrong.
     """
     from rich.console import Console
 

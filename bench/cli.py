@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
@@ -20,6 +20,8 @@ from bench.homes import give_homes
 from bench.imports import forget_working_directory
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from rich.console import Console
 
     from bench.session import Result
@@ -214,35 +216,45 @@ def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
 
 
 def _add_strategies(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--check", action="store_true", help="import each one and name the broken ones")
+    parser.add_argument("--check", action="store_true", help="import each one and say what is wrong with it")
     parser.set_defaults(command=_strategies)
 
 
 def _strategies(options: argparse.Namespace) -> int:
     from bench.config import GRIDS
-    from strategies.registry import packages_declaring, strategy_entry_points
+    from strategies.registry import strategy_entry_points, unreadable_packages
 
     broken = 0
     points = strategy_entry_points()
     width = max(12, *map(len, points))
     for name, point in points.items():
         package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-        state = _import_problem(point.load) if options.check else ""
-        broken += bool(state and state != "ok")
-        several = packages_declaring(point.name)
-        note = f"('{point.name}' is declared by {' and by '.join(several)})" if len(several) > 1 else ""
-        print(f"{name:<{width}} {point.value:<32} {package}  {state}  {note}".rstrip())
+        state = _state(name) if options.check else ""
+        broken += state.startswith("BROKEN")
+        print(f"{name:<{width}} {point.value:<32} {package}  {state}  {_note(point)}".rstrip(), flush=options.check)
     for name, strategies in GRIDS.items():
         print(f"{name:<{width}} a grid of {len(strategies)}: {', '.join(strategies)}")
-    return 1 if broken else 0
+    for place, reason in unreadable_packages().items():
+        print(f"{place}: BROKEN: the metadata of a package there cannot be read: {reason}")
+    return 1 if broken or (options.check and unreadable_packages()) else 0
 
 
-def _import_problem(load: Callable[[], object]) -> str:
-    try:
-        load()
-    except Exception as error:
-        return f"BROKEN: {type(error).__name__}: {error}"
-    return "ok"
+def _state(name: str) -> str:
+    from bench.strategy_check import problem_of
+
+    problem = problem_of(name)
+    return f"BROKEN: {problem}" if problem else "ok"
+
+
+def _note(point: EntryPoint) -> str:
+    """Return in brackets what else has the name of a strategy."""
+    from bench.config import GRIDS
+    from strategies.registry import full_name, packages_declaring
+
+    several = packages_declaring(point.name)
+    if len(several) > 1:
+        return f"('{point.name}' is declared by {' and by '.join(several)})"
+    return f"('{point.name}' is a grid; ask for {full_name(point)})" if point.name in GRIDS else ""
 
 
 def _add_scenarios(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import difflib
 import fnmatch
 import importlib.resources
 import importlib.util
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from pydantic.dataclasses import dataclass as validated
 
 from bench.plain_yaml import AmbiguousYamlError, parse_yaml
 from benchmarks.paths import user_path
-from strategies.protocol import STRICT, NetworkName, OnlineProtocol, Precision
+from strategies.faults import in_a_line
+from strategies.protocol import STRICT, BaseRecipe, NetworkName, OnlineProtocol, Precision
 from strategies.registry import (
     OWN_PACKAGE,
     BrokenStrategyError,
@@ -60,6 +62,10 @@ Settings = dict[str, Any]
 
 class RequestError(ValueError):
     """What was asked for is wrong; the message is one line: what, where, what is allowed."""
+
+
+class MissingSettingError(RequestError):
+    """A setting without a default was not given."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -379,12 +385,17 @@ def checked(kind: type[T], settings: Mapping[str, Any], where: str = "") -> T:
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join([*filter(None, [where]), *(str(p) for p in first["loc"])])
-        if first["type"] == "missing":
-            raise RequestError(f"{key} is missing") from None
-        problem = first["msg"][0].lower() + first["msg"][1:]
-        raise RequestError(f"{key}={first['input']!r}: {problem}") from None
+        if error.errors()[0]["type"] == "missing":
+            raise MissingSettingError(_first_problem(error, where)) from None
+        raise RequestError(_first_problem(error, where)) from None
+
+
+def _first_problem(error: ValidationError, where: str = "") -> str:
+    first = error.errors()[0]
+    key = ".".join([*filter(None, [where]), *(str(p) for p in first["loc"])])
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str) -> None:
@@ -404,16 +415,37 @@ def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str) -> Non
             _check_keys(types[key], value, path)
 
 
-def method_parameters(request: StrategyRequest, config: Config) -> Any:
-    """Import the method and return its checked hyper-parameters: the preset's, then the given ones."""
-    try:
-        kind = method_class(request.name).Parameters
-    except BrokenStrategyError as error:
-        raise RequestError(str(error)) from error
+def method_parameters(request: StrategyRequest, config: Config | None = None) -> Any:
+    """Import the method and return its checked hyper-parameters: the settings', and over them the given ones.
+
+    Raises `RequestError` for what was given, `BrokenStrategyError` for what the method makes of it.
+    """
     settings = dict(request.parameters)
     for section in _sections(request.name):
-        settings = {**config.strategies.get(section, {}), **settings}
-    return checked(kind, settings, f"strategies.{request.title}")
+        settings = {**(config.strategies.get(section, {}) if config else {}), **settings}
+    kind = method_class(request.name).Parameters
+    try:
+        parameters = checked(kind, settings, f"strategies.{request.title}")
+        json.dumps(dataclasses.asdict(parameters))  # a run's record holds them
+    except RequestError:
+        raise
+    except Exception as error:
+        raise BrokenStrategyError(entry_point(request.name), f"refuses its Parameters: {in_a_line(error)}") from error
+    return parameters
+
+
+def base_recipe(request: StrategyRequest, parameters: Any) -> BaseRecipe:
+    """Return what a method asks of the base model; raise `BrokenStrategyError` where that is no recipe."""
+    method, point = method_class(request.name), entry_point(request.name)
+    try:
+        recipe = method.recipe(parameters)
+    except ValidationError as error:
+        raise BrokenStrategyError(point, f"asks for a base model that is unknown: {_first_problem(error)}") from error
+    except Exception as error:
+        raise BrokenStrategyError(point, f"does not say which base model it needs: {in_a_line(error)}") from error
+    if type(recipe) is not BaseRecipe:
+        raise BrokenStrategyError(point, f"asks for a base model by {recipe!r}, which is no BaseRecipe")
+    return recipe
 
 
 def _sections(name: str) -> list[str]:

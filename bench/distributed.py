@@ -27,7 +27,7 @@ from bench.computing import compute_as
 from bench.config import RuntimeConfig
 from bench.events import Event, Report
 from bench.faults import explained_exit
-from bench.forkserver import warm_up
+from bench.forkserver import start, warm_up
 from bench.pool import POLL_SECONDS
 from bench.stopping import Stopped, ask_to_stop, stop_asked
 from benchmarks.labels import VOID
@@ -173,7 +173,7 @@ def _start(work: Work, rank: Rank, runtime: RuntimeConfig, rendezvous: Path) -> 
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(work, rank, runtime, rendezvous, theirs, dict(os.environ)))
-    process.start()
+    start(process)
     theirs.close()
     return _Process(rank, process, ours)
 

@@ -6,10 +6,12 @@ import errno
 import os
 import re
 import signal
+import traceback
 from pathlib import Path
 
 from benchmarks.cache import DISK_FULL
-from strategies.faults import NonFiniteLossError
+from strategies.faults import NonFiniteLossError, PredictionError, in_a_line
+from strategies.registry import BrokenStrategyError
 
 LESS_MEMORY = "use fewer --jobs or a smaller data.ram_gb"
 LESS_GPU_MEMORY = "use fewer --jobs on one GPU, a smaller incremental.batch_size, base.batch_size or data.crop"
@@ -32,8 +34,16 @@ def explained(error: BaseException) -> str | None:
     return line and " ".join(line.split())
 
 
+def failure_of(error: BaseException) -> str:
+    """Return one line about a fault that is known, else the traceback; a process that was to end is told last."""
+    if line := explained(error):
+        return line
+    text = "".join(traceback.format_exception(error))
+    return f"{text}{in_a_line(error)}" if isinstance(error, SystemExit) else text
+
+
 def _line(error: BaseException) -> str | None:
-    if isinstance(error, NonFiniteLossError):
+    if isinstance(error, (NonFiniteLossError, PredictionError, BrokenStrategyError)):
         return str(error)
     if isinstance(error, OSError):
         return _of_system(error)

@@ -27,10 +27,14 @@ def environment_of_python() -> dict[str, str]:
 
 
 @contextmanager
-def importing_what_is_installed() -> Iterator[None]:
-    """Start Python in this block such that it imports nothing of the working directory; see `environment_of_python`."""
+def importing_what_is_installed(told: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Start Python in this block such that it imports nothing of the working directory; see `environment_of_python`.
+
+    `told` are variables more of its environment.
+    """
     before = dict(os.environ)
-    os.environ.update(environment_of_python())
+    set_here = {"PYTHONSAFEPATH", "PYTHONPATH", *(told or ())}
+    os.environ.update({**environment_of_python(), **(told or {})})
     here = None
     if sys.version_info < (3, 11):  # no PYTHONSAFEPATH
         here = os.open(".", os.O_PATH)
@@ -41,7 +45,7 @@ def importing_what_is_installed() -> Iterator[None]:
         if here is not None:
             os.fchdir(here)
             os.close(here)
-        for name in ("PYTHONSAFEPATH", "PYTHONPATH"):
+        for name in set_here:
             os.environ.pop(name, None)
             if name in before:
                 os.environ[name] = before[name]

@@ -52,13 +52,13 @@ def logged(path: Path, key: str, report: Report, verbose: bool) -> Iterator[Repo
     except Stopped:
         log.info("stopped, as it was asked to", extra=_REPORTED)
         raise
-    except Exception as error:
+    except KeyboardInterrupt:  # asked to by a signal
+        log.info("ended by KeyboardInterrupt", extra=_REPORTED)
+        raise
+    except BaseException as error:
         line = explained(error)
         told = f"{type(error).__name__}: {line}" if line else type(error).__name__
         log.error("ended by %s", told, exc_info=line is None, extra=_REPORTED)
-        raise
-    except BaseException as error:  # asked to by a signal
-        log.info("ended by %s", type(error).__name__, extra=_REPORTED)
         raise
     finally:
         logging.captureWarnings(False)

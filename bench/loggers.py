@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from bench.config import RequestError
 from reports.records import Spec, steps_rows
 from strategies.evaluation import ConfusionMeter
+from strategies.faults import in_a_line
 from strategies.template import new_evaluator
 
 if TYPE_CHECKING:
@@ -92,8 +93,10 @@ def _kept_id(file: Path) -> str:
 
 def require_account() -> None:
     """Have Weights & Biases find its account, or ask for it on a terminal; raise `RequestError` if there is none."""
-    import wandb
-
+    try:
+        import wandb
+    except Exception as error:
+        raise RequestError(f"--loggers wandb: the package cannot be imported: {in_a_line(error)}") from None
     try:
         if wandb.setup().settings.mode not in ("offline", "dryrun", "disabled"):
             wandb.login(verify=False)

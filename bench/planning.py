@@ -18,6 +18,7 @@ from bench.config import (
     Config,
     RequestError,
     StrategyRequest,
+    base_recipe,
     checked,
     launcher_settings,
     method_parameters,
@@ -39,6 +40,7 @@ from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, parse_name, require_training_images, training_parts
 from reports.division import EARLIER_DIVISION, by_earlier_division
 from reports.records import RecordError, read_spec
+from strategies.registry import BrokenStrategyError, method_class
 
 if TYPE_CHECKING:
     from bench.jobs import BaseJob, RunJob
@@ -172,7 +174,7 @@ def prepare(request: Request, console: Console) -> Plan:
     _check_jobs(request.jobs)
     slurm = _slurm_settings(request, name)
     if (request.jobs != 1 or config.base.devices > 1) and slurm is None:
-        warm_up()
+        warm_up(asked.name for asked in requests)
     require_writable(request.out)
     request = replace(request, data_root=data_root_of(parsed.dataset, request.data_root))
     scenario = _checked_scenario(request, config, console)
@@ -332,11 +334,13 @@ def _add_run(
 ) -> None:
     """Add a run to a plan, if it is to be made with its job and that of its base model; imports the method."""
     from bench.jobs import RunJob
-    from strategies.registry import method_class
 
-    parameters = method_parameters(asked, config)
+    try:
+        parameters = method_parameters(asked, config)
+        recipe = base_recipe(asked, parameters)
+    except BrokenStrategyError as error:
+        raise RequestError(str(error)) from error
     method = method_class(asked.name)
-    recipe = method.recipe(parameters)
     spec = run_spec(scenario, asked, parameters, recipe, config, seed, request.device, method.offline)
     folder = run_folder(request.out, spec)
     plan.folders.append(folder)

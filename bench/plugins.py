@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from bench.deciding import RUN, Files, deciding_modules, digest_of, imported_modules, module_files, own_modules
-from strategies.registry import GROUP, OWN_PACKAGE, entry_point, package_name, package_of, strategy_entry_points
+from strategies.registry import (
+    GROUP,
+    OWN_PACKAGE,
+    entry_point,
+    module_of,
+    package_name,
+    package_of,
+    strategy_entry_points,
+)
 
 
 @cache
@@ -23,7 +31,7 @@ def plugins_of(method: str) -> list[dict[str, Any]]:
     """
     point = entry_point(method)
     if point.dist and package_of(point) == OWN_PACKAGE:
-        return [_plugin(point.dist, [], [point.module])]
+        return [_plugin(point.dist, [], [module_of(point)])]
     return [_plugin(dist, _files(dist), _imports(dist)) for dist in _distributions(method)]
 
 
@@ -57,11 +65,11 @@ def _plugins() -> list[Distribution]:
 
 
 def _top_modules(dist: Distribution) -> set[str]:
-    """Return the names of a distribution's top-level modules and packages."""
-    declared = {point.module.partition(".")[0] for point in dist.entry_points.select(group=GROUP)}
+    """Return the names of a distribution's top-level modules and packages; `__main__` is whatever was started."""
+    declared = {module_of(point).partition(".")[0] for point in dist.entry_points.select(group=GROUP)}
     listed = set((dist.read_text("top_level.txt") or "").split())
     recorded = {file.parts[0].removesuffix(".py") for file in dist.files or () if file.suffix == ".py"}
-    return declared | listed | {name for name in recorded if not name.startswith((".", "__editable__"))}
+    return {name for name in declared | listed | recorded if name and not name.startswith((".", "__"))}
 
 
 def _files(dist: Distribution) -> Files:
@@ -86,6 +94,6 @@ def _imports(dist: Distribution) -> set[str]:
         if name.endswith(".py"):
             try:
                 found.update(imported_modules(file.read_bytes()))
-            except SyntaxError:  # a template perhaps; importing the method tells
+            except (SyntaxError, ValueError):  # a template perhaps; importing the method tells
                 continue
     return found

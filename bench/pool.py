@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -17,10 +18,11 @@ from typing import Any, Protocol
 
 from bench.claims import Claims, holder
 from bench.events import Event, Report, last_line
-from bench.faults import explained, explained_exit
-from bench.forkserver import warm_up
+from bench.faults import explained, explained_exit, failure_of
+from bench.forkserver import start, warm_up
 from bench.stopping import Stopped, ask_to_stop, stop_asked
 from benchmarks.cache import DISK_FULL, full_disk_names
+from strategies.faults import in_a_line
 
 POLL_SECONDS = 0.5
 """Between two looks at a job that another process has claimed, or at whether a stop was asked for."""
@@ -233,11 +235,12 @@ def _outcome(job: Job, report: Report) -> Outcome:
         job.execute(report)
     except Stopped:
         return Outcome(stopped=True)
-    except Exception as error:
-        line = explained(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a method may end its process, or raise what is no Exception
         if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return Outcome(stopped=True, obstacle=line)
-        return Outcome(line or traceback.format_exc())
+            return Outcome(stopped=True, obstacle=explained(error))
+        return Outcome(failure_of(error))
     return Outcome()
 
 
@@ -258,9 +261,9 @@ def _side_by_side(agenda: _Agenda, workers: int, gpus: Sequence[str]) -> None:
                 taken = slots.take(job.devices)
                 try:
                     running.update([_start(job, taken, slots.environment(taken))])
-                except (EOFError, OSError) as error:
+                except Exception as error:
                     slots.give_back(taken)
-                    agenda.close(job, Outcome(f"its process could not be started ({type(error).__name__}: {error})"))
+                    agenda.close(job, Outcome(f"its process could not be started ({in_a_line(error)})"))
             if stop_asked():
                 _tell_to_stop(running)
             if not running:
@@ -327,9 +330,8 @@ def _start(job: Job, slots: list[int], environment: Mapping[str, str]) -> tuple[
 
     def started() -> Any:
         warm_up()  # in case that what it is forked from has died
-        process = context.Process(target=_child, args=(job, theirs, {**os.environ, **environment}))
-        process.start()
-        return process
+        args = (pickle.dumps(job), theirs, {**os.environ, **environment})
+        return start(context.Process(target=_child, args=args))
 
     with theirs:
         for _ in range(STARTS - 1):
@@ -358,13 +360,22 @@ def _tell_to_stop(running: Mapping[Connection, _Worker]) -> None:
             worker.process.terminate()
 
 
-def _child(job: Job, to_parent: Connection, environment: Mapping[str, str]) -> None:
+def _child(pickled: bytes, to_parent: Connection, environment: Mapping[str, str]) -> None:
     """Execute a job in the environment of now: the process that workers are forked from may be older."""
     signal.signal(signal.SIGTERM, ask_to_stop)
     _die_with_parent()
     os.environ.clear()
     os.environ.update(environment)
-    to_parent.send(_outcome(job, to_parent.send))
+    to_parent.send(_outcome_of(pickled, to_parent.send))
+
+
+def _outcome_of(pickled: bytes, report: Report) -> Outcome:
+    """Execute a job that the parent has pickled; its method's code is imported with it."""
+    try:
+        job: Job = pickle.loads(pickled)
+    except BaseException as error:
+        return Outcome(f"{traceback.format_exc()}its process could not load its code: {in_a_line(error)}")
+    return _outcome(job, report)
 
 
 def _die_with_parent() -> None:

@@ -172,7 +172,7 @@ def _offline_steps(
 
 def offline_steps(parameters: Any, steps: int) -> list[int]:
     """Return the steps at which an offline method is trained and evaluated."""
-    return list(range(steps)) if parameters.every_step else [steps - 1]
+    return list(range(steps)) if getattr(parameters, "every_step", False) else [steps - 1]
 
 
 def make_template(

@@ -73,7 +73,7 @@ def run_spec(
     del settings["strategies"]
     settings = json.loads(json.dumps(settings))
     settings["runtime"]["device"] = device
-    method = {"name": request.title, "parameters": dataclasses.asdict(parameters)}
+    method = {"name": request.title, "parameters": json.loads(json.dumps(dataclasses.asdict(parameters)))}
     base = base_inputs(scenario, config, recipe, seed, device)
     described = scenario.as_dict()
     determining = {

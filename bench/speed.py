@@ -60,7 +60,7 @@ def update(data_root: Path | None) -> None:
     from bench.runner import make_template
     from benchmarks import load_benchmark
     from strategies.protocol import BaseRecipe
-    from strategies.registry import method_class, strategy_entry_points
+    from strategies.registry import OWN_PACKAGE, built_in_names, method_class
 
     config = resolve_config(SCENARIO)
     benchmark = load_benchmark(SCENARIO, size=config.data.size)
@@ -70,7 +70,7 @@ def update(data_root: Path | None) -> None:
     }
 
     def method(name: str) -> Callable[[], float]:
-        request = parse_strategies(name)[0]
+        request = parse_strategies(f"{OWN_PACKAGE}:{name}")[0]
         parameters = method_parameters(request, config)
         kind = method_class(request.name)
 
@@ -84,7 +84,7 @@ def update(data_root: Path | None) -> None:
 
         return one_step
 
-    names = [name for name in strategy_entry_points() if not method_class(name).offline]
+    names = [name.rpartition(":")[2] for name in built_in_names() if not method_class(name).offline]
     names += [f"mir(candidates={count})" for count in (10, 25, 100)]
     kinds = {name: method(name) for name in names}
     kinds["bare loop (er)"] = lambda: _bare_er(copy.deepcopy(networks["linear"]), config, benchmark)

@@ -1,4 +1,4 @@
-"""The errors that stop a training; readable without torch."""
+"""The errors that stop a training, and how any error is told; readable without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ class NonFiniteLossError(RuntimeError):
     """An update's loss, or the weights it left, are infinite or no numbers: one line with the batch and its images."""
 
 
+class PredictionError(RuntimeError):
+    """A method's scores are of another shape than the images, or decide nothing: one line with step and method."""
+
+
 class OnlineContractError(RuntimeError):
     """A method left the online protocol: it updated more or less than once per incoming batch, kept incoming images
     outside its memory, or read images that had not come by or that its memory cannot have held.
     """
+
+
+def in_a_line(error: BaseException) -> str:
+    """Return an error's kind and text in one line."""
+    if isinstance(error, SystemExit):
+        return f"it ends the process (SystemExit: {error.code})"
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
+import sys
+from contextlib import nullcontext
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distribution, distributions
 from typing import Any
+
+from strategies.faults import in_a_line
+from strategies.importing import Importing
 
 GROUP = "bench.strategies"
 OWN_PACKAGE = "continual-seg-bench"
+_NAME = re.compile(r"\w[\w.+-]*")
+"""What a method may be called: it stands in command lines, settings and names of folders."""
 
 
 class UnknownStrategyError(ValueError):
@@ -17,7 +25,12 @@ class UnknownStrategyError(ValueError):
 
 
 class BrokenStrategyError(ValueError):
-    """A package declares the strategy, but importing it fails."""
+    """A package declares the strategy, but it cannot be used: `reason` says why, in one line."""
+
+    def __init__(self, point: EntryPoint, reason: str) -> None:
+        self.reason = reason
+        package = f"{package_of(point)} {point.dist.version}" if point.dist else "unknown"
+        super().__init__(f"strategy '{point.name}' ({point.value} of {package}) {reason}")
 
 
 @cache
@@ -47,21 +60,64 @@ def package_name(dist: Distribution) -> str:
     return _normalised(dist.name)
 
 
+def built_in_names() -> list[str]:
+    """Return what the built-in methods are asked for by, whatever else is installed."""
+    return [full_name(point) for point in _declared() if package_of(point) == OWN_PACKAGE]
+
+
 def packages_declaring(name: str) -> list[str]:
     """Return the distributions that declare a method of this name, sorted."""
     return [package_of(point) for point in _declared() if point.name == name]
 
 
+def module_of(point: EntryPoint) -> str:
+    """Return the name of the module that a method is declared to be in."""
+    return point.value.partition(":")[0].strip()
+
+
 def method_class(name: str) -> type[Any]:
-    """Import and return the method's class; raise `UnknownStrategyError` or `BrokenStrategyError`."""
+    """Import and return the method's class, a `strategies.method.Method`.
+
+    Raises `UnknownStrategyError`, and `BrokenStrategyError` whatever else happens. What the import prints goes to
+    stderr, in the error its last line.
+    """
     point = entry_point(name)
+    if not _NAME.fullmatch(point.name):
+        raise BrokenStrategyError(point, "cannot be asked for: a name has letters, digits, '_', '.', '+' and '-' alone")
+    if not point.pattern.match(point.value):
+        raise BrokenStrategyError(point, "cannot be imported: its package declares no MODULE:CLASS")
+    kind = _loaded(point)
+    if fault := _fault(kind):
+        raise BrokenStrategyError(point, fault)
+    return kind  # type: ignore[no-any-return]
+
+
+def _loaded(point: EntryPoint) -> Any:
+    importing = Importing()
     try:
-        kind: type[Any] = point.load()
-    except Exception as error:
-        raise BrokenStrategyError(
-            f"strategy '{name}' ({point.value}) cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        with nullcontext() if module_of(point) in sys.modules else importing:
+            kind = point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it may end the process, or raise what is no Exception
+        said = f"; it prints: {importing.last_line}" if importing.last_line else ""
+        raise BrokenStrategyError(point, f"cannot be imported: {in_a_line(error)}{said}") from error
+    if importing.printed:
+        print(importing.printed, end="", file=sys.stderr, flush=True)
     return kind
+
+
+def _fault(kind: object) -> str | None:
+    """Return what keeps an object from being a method's class."""
+    from strategies.method import Method
+
+    if not isinstance(kind, type) or not issubclass(kind, Method):
+        return "is no class derived from strategies.method.Method"
+    if not dataclasses.is_dataclass(getattr(kind, "Parameters", None)):
+        return "has no Parameters, a dataclass of its hyper-parameters"
+    if missing := getattr(kind, "__abstractmethods__", None):
+        return f"lacks {', '.join(sorted(missing))}"
+    return None
 
 
 def entry_point(name: str) -> EntryPoint:
@@ -84,11 +140,32 @@ def entry_point(name: str) -> EntryPoint:
     raise UnknownStrategyError(f"unknown strategy '{name}'{hint} (known: {', '.join(known)})")
 
 
-@cache
+def unreadable_packages() -> dict[str, str]:
+    """Return why the metadata of packages that seem to declare methods cannot be read, by where they are."""
+    return _metadata()[1]
+
+
 def _declared() -> list[EntryPoint]:
-    """Return each method of each distribution once; of two entries of one distribution metadata has the first."""
-    points = {full_name(point): point for point in reversed(list(entry_points(group=GROUP)))}
-    return sorted(points.values(), key=full_name)
+    return _metadata()[0]
+
+
+@cache
+def _metadata() -> tuple[list[EntryPoint], dict[str, str]]:
+    """Return each method of each distribution once, and what cannot be read.
+
+    Of two distributions of one name, and of two entries of one name, the first counts.
+    """
+    points: dict[str, EntryPoint] = {}
+    unreadable: dict[str, str] = {}
+    for found in distributions():
+        try:
+            if GROUP in (found.read_text("entry_points.txt") or ""):
+                first = distribution(found.name)
+                for point in first.entry_points.select(group=GROUP):
+                    points.setdefault(full_name(point), point)
+        except Exception as error:  # of a package that nobody may have asked for
+            unreadable[str(found.locate_file(""))] = in_a_line(error)
+    return sorted(points.values(), key=full_name), unreadable
 
 
 def _normalised(package: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import resource
 import time
 import warnings
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from strategies.arrivals import ArrivingImages, Holdings, OnePass, SeenExperience
-from strategies.faults import OnlineContractError
+from strategies.faults import OnlineContractError, PredictionError
 from strategies.guard import LossGuard, listed
 from strategies.losses import own_classes
 from strategies.memory import Exemplar
@@ -242,7 +243,26 @@ class OnlineTemplate(SupervisedTemplate):
 
     def forward(self) -> Tensor:
         """Return the network's logits in training, the method's scores in evaluation."""
-        return self.network(self.mb_x) if self.is_training else self.method.predict(self)
+        return self.network(self.mb_x) if self.is_training else self._scores()
+
+    def _scores(self) -> Tensor:
+        """Return the method's scores (B, C, H, W) of the mini-batch; raise `PredictionError` where they are none.
+
+        A pixel whose largest score is NaN or minus infinity has no prediction; `argmax` would say one.
+        """
+        scores = self.method.predict(self)
+        expected = (len(self.mb_x), self.network.outputs, *self.mb_x.shape[-2:])
+        if scores.shape != expected:
+            raise self._refused(f"scores of shape {tuple(scores.shape)}, not {expected}")
+        decided = scores.amax(1) > -math.inf
+        if not decided.all():
+            lost = decided.numel() - int(decided.sum())
+            raise self._refused(f"NaN, or minus infinity alone, at {lost:,} of {decided.numel():,} pixels")
+        return scores
+
+    def _refused(self, scores: str) -> PredictionError:
+        kind, step = type(self.method), f"step {self.experience.data.step}: " if self.experience else ""
+        return PredictionError(f"{step}{kind.__module__}.{kind.__qualname__}.predict gives {scores}")
 
     def criterion(self) -> Tensor:
         """Return the method's loss; evaluation has none."""
@@ -336,7 +356,7 @@ class OnlineTemplate(SupervisedTemplate):
         """Return the labels uint8 (B, H, W) that the method predicts for images float32 (B, 3, H, W)."""
         self.mbatch = [images.to(self.device)]
         with torch.no_grad(), evaluation_mode(self.network):
-            labels = self.method.predict(self).argmax(1)
+            labels = self._scores().argmax(1)
         self.mbatch = []
         return labels.to("cpu", torch.uint8)
 

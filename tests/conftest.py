@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from voc_root import make_voc_root
 
-pytest_plugins = ["small_archives"]
+pytest_plugins = ["plugin_packages", "small_archives"]
 
 VOC_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -405,18 +405,20 @@ def test_a_caller_that_fails_stops_the_ranks() -> None:
     assert not multiprocessing.active_children()
 
 
-SCRIPT = """
+WAITING = """
 import time
-from bench.config import RuntimeConfig
-from bench.distributed import run_ranks
 from bench.events import Event
 
 def waits(rank, report):
     report(Event("rank", "", 0, 0))
     time.sleep(100)
+"""
+SCRIPT = """
+from bench.config import RuntimeConfig
+from bench.distributed import run_ranks
+from waiting import waits
 
-if __name__ == "__main__":
-    run_ranks(waits, 2, "cpu", RuntimeConfig(1, "fp32", False), lambda event: print("started", flush=True))
+run_ranks(waits, 2, "cpu", RuntimeConfig(1, "fp32", False), lambda event: print("started", flush=True))
 """
 
 
@@ -436,6 +438,7 @@ def processes_with(marker: str) -> list[str]:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_parent_leaves_no_process(how: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "waiting.py").write_text(WAITING)
     marker = f"marker-of-{tmp_path.name}-{os.getpid()}"
     package = str(Path(bench.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": package, "TMPDIR": str(tmp_path), "MARKER": marker}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import textwrap
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from plugin_packages import Install
 
 import strategies.registry
 from bench.cli import main
@@ -17,53 +16,7 @@ from bench.plugins import plugins_of
 from bench.spec import run_folder
 from bench.stale import label_of, method_of
 from reports.rows import method_of as row_method
-from strategies.registry import entry_point, method_class, packages_declaring, strategy_entry_points
-
-METHOD = """
-    from typing import ClassVar
-    from pydantic.dataclasses import dataclass
-    from strategies.er import Er
-    from strategies.protocol import STRICT
-
-    @dataclass(frozen=True, config=STRICT)
-    class Parameters:
-        every: int = 1
-
-    class Method(Er):
-        Parameters = Parameters
-"""
-Install = Callable[..., Path]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Puts the metadata of a package that declares methods onto the path, and its module where it is said to be."""
-
-    def put(package: str, points: dict[str, str], code: str = METHOD, module: str = "", site: str = "site") -> Path:
-        place = tmp_path / site
-        info = place / f"{package.replace('-', '_')}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        lines = [f"{name} = {value}" for name, value in points.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[bench.strategies]", *lines, ""]))
-        file = place / (module or f"{package.replace('-', '_')}.py")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(textwrap.dedent(code))
-        monkeypatch.syspath_prepend(str(place))
-        forget()
-        return file
-
-    yield put
-    monkeypatch.undo()
-    forget()
-
-
-def forget() -> None:
-    """Have it all looked up anew, as another process would."""
-    for known in (strategies.registry._declared, strategy_entry_points, plugins_of):
-        known.cache_clear()
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("acme", "Acme_Er", "other", "third")]:
-        del sys.modules[name]
+from strategies.registry import entry_point, method_class, packages_declaring
 
 
 def code_of(method: str) -> str:
@@ -217,3 +170,12 @@ def test_what_a_plug_in_imports_of_a_built_in_method_counts(install: Install) ->
     for name, content in files:
         digest.update(f"{name} {len(content)}\n".encode() + content)
     assert plugin["code"] == digest.hexdigest()
+
+
+def test_files_that_are_no_code_are_no_matter(install: Install, tmp_path: Path) -> None:
+    file = install("acme", {"new": "acme.method:Method"}, module="acme/method.py")
+    before = code_of("new")
+    (tmp_path / "site" / "acme-1.0.dist-info" / "top_level.txt").write_text("acme\n__main__\n")
+    assert code_of("new") == before
+    (file.parent / "template.py").write_bytes(b"import \0 {{ name }}\n")
+    assert code_of("new") != before

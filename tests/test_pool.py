@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from jobs import IdleJob, Listener
 
 from bench import pool, stopping
 from bench.claims import Claims
-from bench.events import Report
+from bench.events import Report, last_line
 from bench.forkserver import warm_up
 from bench.stopping import signals_heeded, stop_if_asked
 
@@ -186,6 +187,64 @@ def test_what_stands_in_the_way_of_one_job_fails_that_job_and_what_needs_it(work
     assert str(tmp_path / "file") in ended.failures["a"]
     assert ended.failures["c"] == f"a, which it needs, failed: {ended.failures['a']}"
     assert (tmp_path / "b").exists()
+
+
+class Ending(IdleJob):
+    """Ends the process that it is done in."""
+
+    def execute(self, report: Report) -> None:
+        sys.exit(4)
+
+
+class Odd(IdleJob):
+    """Raises what is no Exception."""
+
+    def execute(self, report: Report) -> None:
+        raise GeneratorExit("odd")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_ends_the_process_or_raises_what_is_no_exception_fails_alone(workers: int, tmp_path: Path) -> None:
+    ended = pool.run_jobs([Ending("a", tmp_path), Odd("b", tmp_path), Marking("c", tmp_path)], {}, workers, Listener())
+    assert {job: last_line(failure) for job, failure in ended.failures.items()} == {
+        "a": "it ends the process (SystemExit: 4)",
+        "b": "GeneratorExit: odd",
+    }
+    assert "test_pool.py" in (tmp_path / "a.error").read_text()
+    assert (tmp_path / "c").exists()
+
+
+class Unloadable(IdleJob):
+    """Can be pickled; what it needs cannot be imported where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return sys.exit, (5,)
+
+
+def test_a_job_that_its_process_cannot_load_or_be_sent_fails_alone(tmp_path: Path) -> None:
+    class Local(Marking):
+        """Cannot be pickled."""
+
+    jobs = [Unloadable("a", tmp_path), Local("b", tmp_path), Marking("c", tmp_path)]
+    ended = pool.run_jobs(jobs, {}, 2, Listener())
+    assert last_line(ended.failures["a"]) == "its process could not load its code: it ends the process (SystemExit: 5)"
+    assert ended.failures["b"].startswith("its process could not be started (") and "Local" in ended.failures["b"]
+    assert (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("name", ["<stdin>", "script.py"])
+def test_workers_import_nothing_of_the_script_that_starts_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as `python - <<EOF`, and a script without `if __name__ == "__main__":`."""
+    (tmp_path / "script.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()\n")
+    main = ModuleType("__main__")
+    main.__file__ = str(tmp_path / name)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    ended = pool.run_jobs([Marking("a", tmp_path), Marking("b", tmp_path)], {}, 2, Listener())
+    assert ended.failures == {} and ended.started == {"a", "b"}
+    assert sys.modules["__main__"] is main
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_killed_process_fails_its_job_alone(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def test_memory_never_holds_more_than_its_size(first: tuple[Result, Path]) -> No
 
 
 def test_numbers_do_not_depend_on_jobs(first: tuple[Result, Path], root: Path, tmp_path: Path) -> None:
+    """In a script without `if __name__ == "__main__":`, which no worker imports."""
     _, out = first
     script = f"""
 import sys
@@ -120,9 +121,8 @@ from dataclasses import dataclass
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_run import quick_run
-if __name__ == "__main__":
-    result = quick_run(Path({str(root)!r}), Path({str(tmp_path / "out")!r}), jobs=2)
-    sys.exit(len(result.failures))
+result = quick_run(Path({str(root)!r}), Path({str(tmp_path / "out")!r}), jobs=2)
+sys.exit(len(result.failures))
 """
     (tmp_path / "script.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[1])}
