@@ -1,8 +1,8 @@
 """torch's DataLoader where /dev/shm is small or absent, as it is in containers.
 
 Tensors of a worker would pass through /dev/shm, and the DataLoader waits for ever where a thread of it fails at that.
-Batches go through its pipe as arrays instead, before they are made larger for training; where the system gives no
-semaphores, there are no workers.
+Batches go through its pipe as arrays instead, before they are made larger for training; where the system has no room
+for the workers' locks, there are no workers.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing.queues import Queue
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 Join = Callable[[Sequence[Any]], list[Tensor]]
 """Makes a batch of samples."""
@@ -35,38 +34,55 @@ def ordered_batches(
     """Return a loader of one batch for each list of places among the samples: they are read and joined by a worker,
     and finished in this process.
     """
-    workers = min(workers, os.cpu_count() or 1) if semaphores() else 0
-    return DataLoader(
+    workers = min(workers, os.cpu_count() or 1)
+    return _Loader(
         samples,
         batch_sampler=places,
         num_workers=workers,
         multiprocessing_context=_START_METHOD if workers else None,
         worker_init_fn=_die_of_what_cannot_be_sent,
-        collate_fn=_Collate(join, finish, piped=workers > 0),
+        collate_fn=_Collate(join, finish),
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
 
 
-@cache
-def semaphores() -> bool:
-    """Return whether processes can have the locks without which the DataLoader has no workers."""
+class _Loader(DataLoader[Any]):
+    """A DataLoader that goes on without workers where there is no room for their locks."""
+
+    def __iter__(self) -> Any:
+        if self.num_workers and not _room_for_locks(self.num_workers):
+            self._without_workers()
+        try:
+            return super().__iter__()
+        except OSError:  # another process has taken the room since
+            if not self.num_workers:
+                raise
+            self._without_workers()
+            return super().__iter__()
+
+    def _without_workers(self) -> None:
+        self.multiprocessing_context = None
+        self.num_workers = 0
+
+
+def _room_for_locks(workers: int) -> bool:
+    """Return whether the system gives as many semaphores as the DataLoader takes: each is a page of /dev/shm."""
+    context = multiprocessing.get_context(_START_METHOD)
     try:
-        multiprocessing.get_context(_START_METHOD).Lock()
+        return bool([context.Event(), *(context.Queue() for _ in range(1 + workers))])
     except (ImportError, OSError):
         return False
-    return True
 
 
 @dataclass(frozen=True)
 class _Collate:
     join: Join
     finish: Finish
-    piped: bool
 
     def __call__(self, samples: Sequence[Any]) -> list[Tensor]:
         batch = self.join(samples)
-        return _Piped(batch, self.finish) if self.piped else self.finish(batch)
+        return _Piped(batch, self.finish) if get_worker_info() else self.finish(batch)
 
 
 class _Piped(list[Tensor]):

@@ -1,5 +1,6 @@
 """Batches that other processes make need no shared memory's folder, and nobody waits for ever for one."""
 
+import errno
 import os
 import pickle
 import signal
@@ -59,10 +60,19 @@ def test_what_comes_through_the_pipe_can_be_changed_in_place() -> None:
 def test_batches_come_where_the_folder_of_shared_memory_is_small_or_absent(shm: str) -> None:
     code = (
         "import torch; from test_loading import Numbers, large; from benchmarks.loading import ordered_batches\n"
-        "print(sum(len(images) for images, in ordered_batches(Numbers(), [[0, 1]] * 5, large, list, 2)))"
+        "three = [ordered_batches(Numbers(), [[0, 1]] * 5, large, list, 2) for _ in range(3)]  # 42 locks; 64k has 16\n"
+        "print(sum(len(images) for batches in zip(*three) for images, in batches))"
     )
     done = in_surroundings([sys.executable, "-W", "ignore", "-c", code], shm=shm, cwd=Path(__file__).parent)
-    assert (done.stdout, done.stderr) == ("10\n", "")
+    assert (done.stdout, done.stderr) == ("30\n", "")
+
+
+def test_batches_come_where_workers_cannot_be_started_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(loader: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter", full)
+    assert len(list(ordered_batches(Numbers(), PLACES, joined, doubled, 2))) == len(PLACES)
 
 
 class Unsendable(Tensor):
