@@ -22,9 +22,7 @@ def confusion_matrix(prediction: Tensor, labels: Tensor, outputs: int) -> Tensor
 class ConfusionMeter(SupervisedPlugin):
     """Accumulates the confusion matrix of one `eval` call; `matrix` is int64 (C, C) after it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.matrix = np.zeros((0, 0), dtype=np.int64)
+    matrix: np.ndarray
 
     def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Start from zero."""

@@ -44,6 +44,10 @@ def test_the_scale_is_drawn_evenly_between_its_bounds(drawn: float, size: tuple[
     assert image.shape[1:] == labels.shape == size
 
 
+def test_by_default_images_are_flipped_and_neither_scaled_nor_cropped() -> None:
+    assert Augmentation() == Augmentation(scale=(1.0, 1.0), crop=None, flip=True)
+
+
 def test_an_image_of_a_pixel_is_never_scaled_away() -> None:
     image, labels = augmented(*places(1, 9), Augmentation((0.1, 0.1), flip=False))
     assert image.shape == (3, 1, 1) and labels.shape == (1, 1)

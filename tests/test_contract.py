@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import math
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ from strategies.er import Er
 from strategies.faults import OnlineContractError
 from strategies.finetune import Finetune
 from strategies.method import Method
-from strategies.registry import strategy_entry_points
+from strategies.registry import method_class, strategy_entry_points
 from strategies.template import OnlineTemplate
 
 MEMORY = 6
@@ -74,6 +75,29 @@ every_method = pytest.mark.parametrize(
 def test_these_tests_cover_every_built_in_method() -> None:
     built_in = {n for n, point in strategy_entry_points().items() if point.value.startswith("strategies.")}
     assert built_in == {name for name, _, _ in COSTS.values()} | {"joint"}  # joint never goes online
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "agem": {"unlabelled": "ignore"},
+    "coriseg": {"unlabelled": "ignore", "distillation_weight": 1.0},
+    "er": {"unlabelled": "ignore"},
+    "finetune": {"unlabelled": "background"},
+    "icarl": {},
+    "joint": {"every_step": False},
+    "lwf-mc": {},
+    "mib": {"distillation_weight": 10.0},
+    "mir": {"unlabelled": "ignore", "candidates": 50, "current_step": "include"},
+    "ours": {
+        **{"delta": 0.8, "gamma": 0.5, "eta": 1.0, "mu": 0.9, "tau": 12.0},  # the paper's, Sec. 4.2
+        **{"memory": "cbes", "loss": "composite", "head": "cosine", "sampling": "dynamic", "e_step": "shared"},
+        "unlabelled": "ignore",
+    },
+}
+
+
+def test_the_defaults_are_those_of_the_papers_and_of_docs_methods() -> None:
+    found = {name: dataclasses.asdict(method_class(name).Parameters()) for name in DEFAULTS}
+    assert found == DEFAULTS
 
 
 # ------------------------------------------------------------------------------------------------------- the costs

@@ -83,10 +83,11 @@ def test_grown_outputs_are_parameters_that_get_a_gradient(head: HeadName) -> Non
     assert network.head.weight.grad[-1].any()
 
 
-def test_growing_keeps_the_dtype() -> None:
-    for head in (LinearHead(4, 2).double(), CosineHead(4, 2).double()):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_growing_keeps_the_dtype(dtype: torch.dtype) -> None:
+    for head in (LinearHead(4, 2).to(dtype), CosineHead(4, 2).to(dtype)):
         head.grow(1)
-        assert {p.dtype for p in head.parameters()} == {torch.float64}
+        assert {p.dtype for p in head.parameters()} == {dtype}
 
 
 # ------------------------------------------------------------------------------------------------------ heads
@@ -124,6 +125,7 @@ def test_cosine_head_has_no_bias_and_temperature_12_unless_told() -> None:
     head = build_network("small", 3, "cosine").head
     assert [name for name, _ in head.named_parameters()] == ["weight"]
     assert isinstance(head, CosineHead) and head.tau == 12.0
+    assert CosineHead(4, 2).tau == 12.0
     other = build_network("small", 3, "cosine", tau=20.0).head
     assert isinstance(other, CosineHead) and other.tau == 20.0
 
@@ -165,7 +167,7 @@ def test_logits_are_the_heads_upsampled_bilinearly() -> None:
 def test_the_small_network_has_stride_4_and_015_million_parameters() -> None:
     assert SmallBackbone()(images(2, 64, 64)).shape == (2, 64, 16, 16)
     count = sum(p.numel() for p in build_network("small", 20).parameters())
-    assert count == pytest.approx(0.15e6, rel=0.05)
+    assert count == 152_720 + 21 * (64 + 1)
 
 
 def test_the_small_network_computes_what_its_layers_written_out_compute() -> None:
@@ -346,7 +348,12 @@ def test_deeplab_is_torchvisions_at_stride_16_and_trains_on_a_single_image(monke
     assert rates == [6, 12, 18]  # DeepLab-v3's for stride 16; twice these are for stride 8
 
     seen: list[torch.Size] = []
-    network.backbone.register_forward_hook(lambda _module, _inputs, features: seen.append(features.shape))
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
+        assert (features >= 0).all()  # what torchvision's classifier gets: behind the last ReLU
+        seen.append(features.shape)
+
+    network.backbone.register_forward_hook(look)
     network.train()
     logits = network(images(1, 64, 64))
     assert logits.shape == (1, 16, 64, 64)
@@ -354,3 +361,15 @@ def test_deeplab_is_torchvisions_at_stride_16_and_trains_on_a_single_image(monke
     torch.autograd.backward(F.cross_entropy(logits, torch.zeros(1, 64, 64, dtype=torch.long)))
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert all(b.isfinite().all() for b in network.buffers())
+
+
+@pytest.mark.parametrize(("given", "weights"), [({}, None), ({"pretrained": True}, "IMAGENET1K_V1")])
+def test_deeplab_has_imagenets_weights_only_if_asked(
+    given: dict[str, bool], weights: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(weights: object, **_: object) -> None:
+        raise RuntimeError(f"asked for {getattr(weights, 'name', weights)}")
+
+    monkeypatch.setattr("torchvision.models.resnet101", asked)
+    with pytest.raises(RuntimeError, match=f"asked for {weights}$"):
+        build_network("deeplabv3-resnet101", 2, **given)

@@ -18,11 +18,24 @@ def test_bf16_logits_are_float32_near_those_of_fp32() -> None:
     network = build_network("small", 5).eval()
     images = torch.randn(4, 3, 32, 32)
     full = network(images)
+    assert network.precision == "fp32"
     network.precision = "bf16"
     rough = network(images)
     assert rough.dtype == network.features(images).dtype == torch.float32
     assert not torch.equal(rough, full)
     assert (rough - full).norm() / full.norm() < 2e-2
+
+
+def test_bf16_is_bf16_whatever_autocast_would_take_by_itself() -> None:
+    torch.manual_seed(0)
+    network, images = build_network("small", 5).eval(), torch.randn(1, 3, 32, 32)
+    network.precision = "bf16"
+    expected, usual = network(images), torch.get_autocast_dtype("cpu")
+    torch.set_autocast_dtype("cpu", torch.float16)
+    try:
+        assert torch.equal(network(images), expected)
+    finally:
+        torch.set_autocast_dtype("cpu", usual)
 
 
 def test_bf16_gradients_reach_every_parameter() -> None:
