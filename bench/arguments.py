@@ -55,6 +55,12 @@ def add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:
     )
 
 
+def add_chosen_strategies(parser: argparse.ArgumentParser) -> None:
+    """Add `--strategies` of a command that shows finished runs."""
+    text = 'those alone, as in "er,ours(sampling=uniform)" (default: all that have finished runs)'
+    parser.add_argument("--strategies", metavar="NAMES", help=text)
+
+
 def add_loggers(parser: argparse.ArgumentParser) -> None:
     """Add `--loggers`."""
     text = "csv,tensorboard,wandb: into logs/ of each run (default none)"

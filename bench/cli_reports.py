@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.arguments import a_path, add_run_settings, add_runs_folder, require_formats, words
+from bench.arguments import a_path, add_chosen_strategies, add_run_settings, add_runs_folder, require_formats, words
 
 if TYPE_CHECKING:
     from reports.records import Run
@@ -69,6 +69,8 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
 def _tables(options: argparse.Namespace) -> int:
     from benchmarks.names import parse_name
     from reports import costs, numbered, paper, statistics, tables
+    from reports.grids import MEMORY_SETTING
+    from reports.notes import notes
 
     special = {*NUMBERS, "costs", "statistics", "published"}
     numbers = [int(name) for name in options.table if name in NUMBERS]
@@ -97,7 +99,12 @@ def _tables(options: argparse.Namespace) -> int:
             written.append(paper.write_disagreements(out))
         return written
 
-    return _write(options, write, gaps=bool(options.table))
+    def told(runs: list[Run]) -> list[str]:
+        if not options.table or len(numbers) < len(options.table):
+            return notes(runs)
+        return notes(numbered.runs_shown(numbers, runs, options.on), beside=[MEMORY_SETTING])
+
+    return _write(options, write, told, gaps=bool(options.table))
 
 
 FIGURES = ("curves", "forgetting", "classes", "cost")
@@ -108,6 +115,7 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("what", nargs="*", help=f"3 (Figure 3), {', '.join(FIGURES)}, or scenarios (default: all of each)")
     add_runs_folder(parser, "--runs")
+    add_chosen_strategies(parser)
     add("--on", choices=SETS, help="of Figure 3: voc or ade the real sets, shapes or scenes the embedded ones")
     add("--out", type=a_path, default=Path("curves"), help="folder to write to (default curves)")
     add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
@@ -117,6 +125,9 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
 def _curves(options: argparse.Namespace) -> int:
     from benchmarks.names import parse_name
     from reports import curves, figures
+    from reports.grids import MEMORY_SETTING
+    from reports.lettering import fonts_notes
+    from reports.notes import notes
     from reports.style import FORMATS
 
     require_formats(options.format, FORMATS)
@@ -138,7 +149,11 @@ def _curves(options: argparse.Namespace) -> int:
             written += per_scenario[name](runs, out, formats, scenarios or None)
         return written
 
-    return _write(options, write, gaps=bool(options.what))
+    def told(runs: list[Run]) -> list[str]:
+        named = "classes" in asked or not options.what
+        return [*notes(runs, beside=[MEMORY_SETTING]), *(fonts_notes(runs) if named else ())]
+
+    return _write(options, write, told, gaps=bool(options.what))
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -146,9 +161,10 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("scenario", nargs="*", help="scenarios (default: all that have finished runs with predictions)")
     add_runs_folder(parser, "--runs")
+    add_chosen_strategies(parser)
     add("--ids", type=words, help="image ids (default: those on which the methods disagree most)")
     add("--memory", type=int, metavar="N", help="runs with a memory of N images alone (default: of any size)")
-    add("--count", type=int, default=4, help="how many images without --ids (default 4)")
+    add("--count", type=int, help="how many images without --ids (default: as many as fit a page, 4 at most)")
     add("--out", type=a_path, default=Path("pictures"), help="folder to write to (default pictures)")
     add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
     parser.set_defaults(command=_pictures)
@@ -158,25 +174,32 @@ def _pictures(options: argparse.Namespace) -> int:
     from bench.config import RequestError
     from benchmarks.names import parse_name
     from reports.grids import memory_of
+    from reports.lettering import fonts_notes
+    from reports.notes import notes
     from reports.pictures import write_pictures
     from reports.style import FORMATS
 
     require_formats(options.format, FORMATS)
-    if options.count < 1:
+    if options.count is not None and options.count < 1:
         raise RequestError(f"--count {options.count}: at least 1")
     for name in options.scenario:
         parse_name(name)
 
-    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
-        chosen = [
+    def chosen(runs: Sequence[Run]) -> list[Run]:
+        return [
             run
             for run in runs
             if (not options.scenario or run.spec["scenario"] in options.scenario)
             and options.memory in (None, memory_of(run))
         ]
-        return write_pictures(chosen, out, options.ids, options.count, formats)
 
-    return _write(options, write, gaps=False)
+    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+        return write_pictures(chosen(runs), out, options.ids, options.count, formats)
+
+    def told(runs: list[Run]) -> list[str]:
+        return [*notes(chosen(runs)), *fonts_notes(chosen(runs), pictures=True)]
+
+    return _write(options, write, told, gaps=False)
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +220,8 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace) -> int:
     from bench.config import RequestError
     from bench.folders import require_writable
+    from reports.lettering import fonts_notes
+    from reports.notes import notes
     from reports.page import write_page
     from reports.records import find_runs
 
@@ -206,16 +231,19 @@ def _report(options: argparse.Namespace) -> int:
     runs = find_runs(options.runs) if options.runs.is_dir() else []
     if runs:
         print(write_page(runs, options.out, options.title))
-        _say_notes(runs)
+        _say([*notes(runs), *fonts_notes(runs, pictures=True)])
     else:
         print(f"no finished run in {options.runs}", file=sys.stderr)
     return 0
 
 
 def _write(
-    options: argparse.Namespace, write: Callable[[list[Run], Path, Sequence[str]], list[Path]], gaps: bool
+    options: argparse.Namespace,
+    write: Callable[[list[Run], Path, Sequence[str]], list[Path]],
+    told: Callable[[list[Run]], list[str]],
+    gaps: bool,
 ) -> int:
-    """Write from the finished runs; without any, nothing or what was asked for by name with its gaps marked."""
+    """Write from the finished runs and say what is told of them; without any, nothing or, for `gaps`, marked ones."""
     from bench.folders import require_writable
     from reports.records import find_runs
 
@@ -225,14 +253,26 @@ def _write(
         print(f"no finished run in {options.runs}", file=sys.stderr)
         if not gaps:
             return 0
+    runs = _of_strategies(runs, getattr(options, "strategies", None))
     for path in write(runs, options.out, options.format):
         print(path)
-    _say_notes(runs)
+    _say(told(runs))
     return 0
 
 
-def _say_notes(runs: Sequence[Run]) -> None:
-    from reports.notes import notes
+def _of_strategies(runs: list[Run], asked: str | None) -> list[Run]:
+    """The runs of the strategies asked for, all by default; `RequestError` for one without a finished run."""
+    if asked is None:
+        return runs
+    from bench.config import RequestError, strategy_labels
 
-    for note in notes(runs):
+    labels, there = strategy_labels(asked), sorted({run.spec["strategy"] for run in runs})
+    for label in labels:
+        if runs and label not in there:
+            raise RequestError(f"--strategies {label}: no finished run; there are runs of {', '.join(there)}")
+    return [run for run in runs if run.spec["strategy"] in labels]
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)

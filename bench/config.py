@@ -183,9 +183,7 @@ class StrategyRequest:
 
 def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
     """Parse `er,ours(sampling=uniform)`, or the name of a grid; raise `RequestError` where it is wrong."""
-    given = _split_outside_brackets(text) if isinstance(text, str) else list(text)
-    parts = [strategy for part in given for strategy in GRIDS.get(part.strip(), (part,))]
-    requests = [_parse_strategy(part.strip()) for part in parts if part.strip()]
+    requests = [_parse_strategy(part) for part in _strategy_parts(text)]
     if not requests:
         raise RequestError("--strategies is empty; `bench strategies` lists what there is")
     asked = [(full_name(entry_point(r.name)), r.parameters) for r in requests]
@@ -193,6 +191,11 @@ def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
         if asked.count(one) > 1:
             raise RequestError(f"--strategies names '{request.label}' more than once")
     return requests
+
+
+def strategy_labels(text: str) -> list[str]:
+    """Return the labels of the strategies that `parse_strategies` reads, be their packages installed or not."""
+    return [StrategyRequest(*_read_strategy(part)).label for part in _strategy_parts(text)]
 
 
 def parse_loggers(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -213,17 +216,30 @@ def _split_outside_brackets(text: str) -> list[str]:
     return re.split(r",(?![^(]*\))", text)
 
 
+def _strategy_parts(text: str | Sequence[str]) -> list[str]:
+    """Each strategy's text, a grid's one by one."""
+    given = _split_outside_brackets(text) if isinstance(text, str) else list(text)
+    parts = [strategy.strip() for part in given for strategy in GRIDS.get(part.strip(), (part,))]
+    return [part for part in parts if part]
+
+
 def _parse_strategy(text: str) -> StrategyRequest:
+    name, parameters = _read_strategy(text)
+    try:
+        point = entry_point(name)
+    except UnknownStrategyError as error:
+        raise RequestError(str(error)) from None
+    return StrategyRequest(full_name(point) if ":" in name else name, parameters)
+
+
+def _read_strategy(text: str) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """A strategy's name and parameters."""
     match = re.fullmatch(r"([^()\s]+)(?:\((.*)\))?", text)
     if match is None:
         raise RequestError(f"cannot read the strategy '{text}'; it is NAME or NAME(parameter=value,...)")
-    try:
-        point = entry_point(match[1])
-    except UnknownStrategyError as error:
-        raise RequestError(str(error)) from None
     pairs = [_pair(p, f"strategy '{text}'") for p in (match[2] or "").split(",") if p.strip()]
     _require_once([key for key, _ in pairs], f"strategy '{text}'")
-    return StrategyRequest(full_name(point) if ":" in match[1] else match[1], tuple(sorted(pairs)))
+    return match[1], tuple(sorted(pairs))
 
 
 def _pair(text: str, where: str) -> tuple[str, Any]:

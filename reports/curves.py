@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator
 
 from reports.conventions import require_one_convention
 from reports.grids import MEMORY, ON, REAL, memory_of
+from reports.lettering import line_height, text_width, unbroken, words_of, wrapped
 from reports.records import Run
 from reports.rows import common_seeds, count_text, file_stem, method_of, row_order, seeds_text
 from reports.style import (
@@ -30,15 +31,21 @@ from reports.style import (
     line_styles,
     look_of,
     require_formats,
+    wrapped_name,
     write_figure,
 )
 from reports.tables import NO_RUN, frame, frames_by_memory, headline, scenarios_of, spread_of
 
 __all__ = [
+    "AXIS_WIDTH",
     "FIGURE_3",
     "FORMATS",
+    "BarPanel",
+    "bar_panels",
     "differing_note",
     "draw_rows",
+    "one_step",
+    "panel_title",
     "rows_of",
     "seeds_note",
     "write_curves",
@@ -56,6 +63,11 @@ FIGURE_3 = (
 The paper's caption has VOC at the left and ADE20K at the right and names no split: these are Tables 1 and 3's splits
 of more than one incremental step.
 """
+
+AXIS_WIDTH = 0.5
+"""Inches of a panel that its title has not: most of what is at the left of the axes, above whose middle it stands."""
+_NAMES_WIDTH = 2.2
+"""Inches that the names beside bars may take."""
 
 Rows = Mapping[RowKey, pd.DataFrame]
 """The rows of `frame` by strategy and variant, in the tables' order."""
@@ -95,7 +107,7 @@ def by_scenario(
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    with house_style():
+    with house_style(words_of(runs)):
         for scenario in scenarios_of(runs) if scenarios is None else scenarios:
             own = [run for run in runs if run.spec["scenario"] == scenario]
             require_one_convention(own)
@@ -106,8 +118,8 @@ def by_scenario(
 def _by_memory(scenario: str, runs: Sequence[Run]) -> Figure:
     by_memory = {size: rows_of(headline(steps)) for size, steps in frames_by_memory(runs).items()}
     if len(by_memory) < 2:
-        return _panels([(figure_title(scenario), _rows_of_runs(runs))], columns=1, size=(6.4, 4.2))
-    panels = [(figure_title(scenario, f"memory {size}"), rows) for size, rows in by_memory.items()]
+        return _panels([(figure_title(scenario, runs=runs), _rows_of_runs(runs))], columns=1, size=(6.4, 4.2))
+    panels = [(figure_title(scenario, f"memory {size}", runs=runs), rows) for size, rows in by_memory.items()]
     return _panels(panels, columns=min(len(panels), 3), size=(3.6, 2.8), sharey=True)
 
 
@@ -122,9 +134,11 @@ def _panels(
     panels: Sequence[tuple[str, Rows]], columns: int, size: tuple[float, float], sharey: bool = False
 ) -> Figure:
     """Draw panels of a title and rows, each `size` inches, and one legend for all of them."""
+    keys = sorted({key for _, rows in panels for key in rows}, key=lambda key: row_order(*key))
+    if all(rows for _, rows in panels) and one_step((rows for _, rows in panels), "miou"):
+        return bar_panels([BarPanel(title, rows, "miou", "mIoU (%)") for title, rows in panels], columns)
     count = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(size[0] * columns, size[1] * count), layout="constrained")
-    keys = sorted({key for _, rows in panels for key in rows}, key=lambda key: row_order(*key))
     lines = line_styles(keys)
     places = list(figure.subplots(count, columns, squeeze=False, sharey=sharey).flat)
     handles: dict[RowKey, object] = {}
@@ -132,8 +146,7 @@ def _panels(
         axes.set_xlabel("classes learned")
         axes.set_ylabel("mIoU (%)")
         handles |= draw_rows(axes, rows, "miou", lines) if rows else draw_gap(axes, NO_RUN)
-        notes = [title, seeds_note(rows, size[0]), differing_note(rows, size[0])]
-        axes.set_title("\n".join(filter(None, notes)), fontsize=9, parse_math=False)
+        panel_title(axes, [title, seeds_note(rows), differing_note(rows)], size[0] - AXIS_WIDTH)
     for axes in places[len(panels) :]:
         axes.set_axis_off()
     if handles:
@@ -143,23 +156,26 @@ def _panels(
     return figure
 
 
-def seeds_note(rows: Rows, width: float) -> str:
-    """Return the seeds that most rows have and what the others have, in lines for `width` inches; '' without a row."""
+def panel_title(axes: Axes, lines: Sequence[str], width: float) -> None:
+    """Write the lines that say something above axes of `width` inches."""
+    axes.set_title(wrapped("\n".join(filter(None, lines)), width, 9), fontsize=9, parse_math=False)
+
+
+def seeds_note(rows: Rows) -> str:
+    """Return the seeds that most rows have and what the others have; '' without a row."""
     if not rows:
         return ""
     seeds = {key: seeds_text(set(row["seed"])) for key, row in rows.items()}
     common = common_seeds(seeds.values())
     odd = {key: own for key, own in seeds.items() if own != common}
-    text = "; ".join([count_text(common), *_others(odd, common)])
     # A number stays beside its letter.
-    return textwrap.fill(text.replace(" = ", "\0=\0"), int(13 * width)).replace("\0", " ")
+    return "; ".join([count_text(common), *_others(odd, common)]).replace(" = ", unbroken(" = "))
 
 
-def differing_note(rows: Rows, width: float) -> str:
-    """Return, in lines for `width` inches, that rows were not trained alike and are no ranking; '' where they were."""
-    if len({text for row in rows.values() for text in row["settings"]}) < 2:
-        return ""
-    return textwrap.fill("settings differ (in brackets): no ranking", int(13 * width))
+def differing_note(rows: Rows) -> str:
+    """Return that rows were not trained alike and are no ranking; '' where they were."""
+    differ = len({text for row in rows.values() for text in row["settings"]}) > 1
+    return "settings differ (in brackets): no ranking" if differ else ""
 
 
 def _others(odd: Mapping[RowKey, str], common: str) -> list[str]:
@@ -220,6 +236,71 @@ def _draw_row(axes: Axes, row: pd.DataFrame, column: str, line: LineStyle, key: 
     return handle
 
 
+# ---------------------------------------------------------------- bars, where there is one step
+
+
+def one_step(panels: Iterable[Rows], column: str) -> bool:
+    """Whether a column has numbers after one step alone, the same in all rows: points upon each other, no line."""
+    return len({classes for rows in panels for row in rows.values() for classes in _measured(row, column)}) == 1
+
+
+def _measured(row: pd.DataFrame, column: str) -> set[int]:
+    return {int(classes) for classes in row.dropna(subset=[column])["classes"]}
+
+
+@dataclass(frozen=True)
+class BarPanel:
+    """What a panel of bars shows: a column of its rows, with the column's name in print."""
+
+    title: str
+    rows: Rows
+    column: str
+    label: str
+
+
+def bar_panels(panels: Sequence[BarPanel], columns: int, title: str = "") -> Figure:
+    """Draw panels of rows that were measured after one step, a named bar for each row."""
+    keys = sorted({key for panel in panels for key in panel.rows}, key=lambda key: row_order(*key))
+    names = [wrapped_name(display_name(*key), _NAMES_WIDTH, 8) for key in keys]
+    beside = max(text_width(line, 8) for name in names for line in name.split("\n"))
+    width, count = max(2.1, (6.0 - beside) / columns), math.ceil(len(panels) / columns)
+    height = 1.6 + sum(max(0.24, line_height(8) * (name.count("\n") + 1.5)) for name in names)
+    figure = Figure(figsize=(beside + width * columns + 0.3, height * count), layout="constrained")
+    places = figure.subplots(count, columns, squeeze=False, sharey=True)
+    for axes, panel in zip(places.flat, panels, strict=False):
+        _draw_bars(axes, panel.rows, panel.column, keys)
+        axes.set_xlabel(panel.label)
+        panel_title(axes, [panel.title, seeds_note(panel.rows), differing_note(panel.rows)], width - 0.2)
+    for axes in places.flat[len(panels) :]:
+        axes.set_axis_off()
+    places[0, 0].set_yticks(range(len(keys)), names, fontsize=8, parse_math=False)
+    places[0, 0].invert_yaxis()
+    above = wrapped("\n".join(filter(None, [title, _bars_note(panels)])), figure.get_figwidth() - 0.2, 10)
+    figure.suptitle(above, fontsize=10, parse_math=False)
+    return figure
+
+
+def _bars_note(panels: Sequence[BarPanel]) -> str:
+    rows = [(row, panel.column) for panel in panels for row in panel.rows.values()]
+    (classes,) = {classes for row, column in rows for classes in _measured(row, column)}
+    several = any(row["seed"].nunique() > 1 for row, _ in rows)
+    spread = "; mean over seeds, whisker: one standard deviation" if several else ""
+    return f"{classes} classes learned{spread}"
+
+
+def _draw_bars(axes: Axes, rows: Rows, column: str, keys: Sequence[RowKey]) -> None:
+    for key, row in rows.items():
+        values = row[column].dropna().to_numpy(float)
+        if len(values):
+            spread = spread_of(values)
+            whisker = None if math.isnan(spread) else spread
+            colour = look_of(method_of(key[0])).colour
+            axes.barh(keys.index(key), values.mean(), xerr=whisker, height=0.7, color=colour, capsize=2, zorder=2)
+    axes.axvline(0, color="black", linewidth=0.8, zorder=3)
+    axes.grid(axis="x", linewidth=0.5, alpha=0.5, zorder=1)
+    axes.tick_params(axis="y", length=0)
+
+
 # ---------------------------------------------------------------- Figure 3
 
 
@@ -238,9 +319,9 @@ def write_figure3(
     require_formats(formats)
     drawn = {scenario: _drawn(runs, scenario) for scenario in _scenarios(runs, on)}
     require_one_convention([run for own in drawn.values() for run in own])
-    panels = [(figure_title(scenario), _rows_of_runs(own)) for scenario, own in drawn.items()]
+    panels = [(figure_title(scenario, runs=own), _rows_of_runs(own)) for scenario, own in drawn.items()]
     out.mkdir(parents=True, exist_ok=True)
-    with house_style():
+    with house_style(words_of(run for own in drawn.values() for run in own)):
         return write_figure(_panels(panels, columns=2, size=(3.6, 2.8)), out / "figure3", formats)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from reports.atomic import write_atomic
-from reports.curves import by_scenario, differing_note, draw_rows, rows_of, seeds_note
+from reports.curves import (
+    AXIS_WIDTH,
+    BarPanel,
+    bar_panels,
+    by_scenario,
+    differing_note,
+    draw_rows,
+    one_step,
+    panel_title,
+    rows_of,
+    seeds_note,
+)
+from reports.lettering import labels_of, line_height, numbered_note, text_width, wrapped
 from reports.metrics import class_iou
 from reports.records import RecordError, Run
 from reports.rows import file_stem, method_of, row_order, seeds_text
@@ -50,7 +61,7 @@ def _gap(scenario: str, text: str = NO_RUN) -> Figure:
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.add_subplot()
     draw_gap(axes, text)
-    axes.set_title(figure_title(scenario), parse_math=False)
+    axes.set_title(wrapped(figure_title(scenario), 6.2, 10), parse_math=False)
     return figure
 
 
@@ -149,23 +160,29 @@ def _forgetting_figure(scenario: str, runs: Sequence[Run]) -> Figure:
     panels = {size: rows for size, rows in by_memory.items() if rows}
     if not panels:
         return _gap(scenario, "no group was measured after two steps" if runs else NO_RUN)
-    lines = line_styles(sorted({key for rows in panels.values() for key in rows}, key=lambda key: row_order(*key)))
+    titles = {size: f"memory {size}" if len(panels) > 1 else "" for size in panels}
+    if one_step(panels.values(), "forgetting"):
+        bars = [
+            BarPanel(titles[size], rows, column, label)
+            for size, rows in panels.items()
+            for column, label in _MEASURES.items()
+        ]
+        return bar_panels(bars, len(_MEASURES), figure_title(scenario, runs=runs))
+    styles = line_styles(sorted({key for rows in panels.values() for key in rows}, key=lambda key: row_order(*key)))
     figure = Figure(figsize=(7.2, 3.2 * len(panels)), layout="constrained")
     places = figure.subplots(len(panels), 2, squeeze=False)
     handles: dict[RowKey, object] = {}
     for (size, rows), line in zip(panels.items(), places, strict=True):
         for axes, (column, label) in zip(line, _MEASURES.items(), strict=True):
-            handles |= draw_rows(axes, rows, column, lines)
+            handles |= draw_rows(axes, rows, column, styles)
             axes.axhline(0, color="black", linewidth=0.8, zorder=1)
             axes.set_xlabel("classes learned")
             axes.set_ylabel(label)
-            memory = f"memory {size}, " if len(panels) > 1 else ""
-            notes = [memory + seeds_note(rows, 3.0), differing_note(rows, 3.0)]
-            axes.set_title("\n".join(filter(None, notes)), fontsize=9, parse_math=False)
+            panel_title(axes, [titles[size], seeds_note(rows), differing_note(rows)], 3.6 - AXIS_WIDTH)
     several = any(row["seed"].nunique() > 1 for rows in panels.values() for row in rows.values())
     title = "mean over seeds, band: one standard deviation" if several else ""
-    add_legend(figure, {display_name(*key): handles[key] for key in lines}, title)
-    figure.suptitle(figure_title(scenario), fontsize=10, parse_math=False)
+    add_legend(figure, {display_name(*key): handles[key] for key in styles}, title)
+    figure.suptitle(wrapped(figure_title(scenario, runs=runs), 7.0, 10), fontsize=10, parse_math=False)
     return figure
 
 
@@ -181,6 +198,10 @@ class _Classes:
     """Of each step."""
 
 
+_PAGE_WIDTH, _LEAST_WIDTH = 8.0, 4.2
+"""Inches: what a page holds, and what a title and the keys need."""
+_SMALLEST_CELL, _LARGEST_CELL, _NARROWEST = 0.07, 0.3, 0.55
+"""Inches: a cell's width, and a heat map's that has a method's name above it."""
 _ABSENT, _NOT_MEASURED = "#DDDDDD", "#FFFFFF"
 _COLOURS = "viridis"
 
@@ -207,28 +228,61 @@ def _heatmap(scenario: str, runs: Sequence[Run]) -> Figure:
     if not runs:
         return _gap(scenario)
     names, sizes = _one_layout(scenario, runs)
+    labels = labels_of(names, "class")
     by_path = {str(run.path): run for run in runs}
     rows = rows_of(frame(runs))
-    small = len(names) > 40
-    cell, height = (0.16, 0.085) if small else (0.15, 0.15)
-    panel = max(cell * len(sizes), 0.75) + 0.12
-    count = math.ceil(len(rows) * panel / 12)
-    columns = math.ceil(len(rows) / count)
-    size = (panel * columns + 2.2, (height * len(names) + 0.55) * count + 1.1)
-    figure = Figure(figsize=size, layout="constrained")
-    places = figure.subplots(count, columns, squeeze=False)
-    for axes, (key, row) in zip(places.flat, rows.items(), strict=False):
+    layout = _heat_layout(labels, len(sizes), [display_name(*key) for key in rows])
+    figure = Figure(figsize=(layout.width, 1.0), layout="constrained")
+    places = figure.subplots(layout.lines, layout.columns, squeeze=False)
+    for axes, row, title in zip(places.flat, rows.values(), layout.titles, strict=False):
         classes = _mean_iou_of_classes([by_path[path] for path in dict.fromkeys(row["run"])], sizes)
-        _draw_classes(axes, classes, sizes)
-        axes.set_title(wrapped_name(display_name(*key), int(16 * panel)), fontsize=7, parse_math=False)
+        _draw_classes(axes, classes, sizes, layout.cell)
+        axes.set_title(title, fontsize=7, parse_math=False)
     for axes in places.flat[len(rows) :]:
         axes.set_axis_off()
     for axes in places[:, 0]:
-        axes.set_yticks(range(len(names)), names, fontsize=5 if small else 7, parse_math=False)
-    _add_keys(figure, list(places.flat))
-    note = textwrap.fill(f"columns: steps; mean over seeds, {seeds_note(rows, size[0])}", int(12 * size[0]))
-    figure.suptitle(figure_title(scenario, note), fontsize=10, parse_math=False)
+        axes.set_yticks(range(len(names)), labels, fontsize=layout.label_size, parse_math=False)
+    _add_keys(figure, list(places.flat), layout.height)
+    notes = [f"columns: steps; mean over seeds, {seeds_note(rows)}", numbered_note(names)]
+    title = wrapped(figure_title(scenario, *notes, runs=runs), layout.width - 0.2, 9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    figure.set_figheight(layout.height + line_height(9) * (title.count("\n") + 2) + 0.6)
     return figure
+
+
+@dataclass(frozen=True)
+class _HeatLayout:
+    """Heat maps in lines, in inches: the whole width, the height of all lines, a cell's width; and their titles."""
+
+    width: float
+    height: float
+    lines: int
+    columns: int
+    cell: float
+    label_size: float
+    titles: list[str]
+
+
+def _heat_layout(labels: Sequence[str], steps: int, names: Sequence[str]) -> _HeatLayout:
+    """The fewest lines of heat maps that fit a page's width, or more where a map is taller than a page is wide."""
+    row, label_size = (0.085, 5) if len(labels) > 40 else (0.15, 7)
+    tall = row * len(labels)
+    beside = max(text_width(label, label_size) for label in labels) + 1.1
+    available = max(_PAGE_WIDTH, 0.8 * tall) - beside
+    lines = math.ceil(len(names) * max(_SMALLEST_CELL * steps, _NARROWEST) / available)
+    columns = math.ceil(len(names) / lines)
+    panel = min(available / columns, max(_LARGEST_CELL * steps, _NARROWEST, (_LEAST_WIDTH - beside) / columns))
+    titles = [wrapped_name(name, panel - 0.05, 7) for name in names]
+    above = line_height(7) * (max(title.count("\n") for title in titles) + 1)
+    return _HeatLayout(
+        width=beside + panel * columns,
+        height=lines * (tall + above + 0.3),
+        lines=lines,
+        columns=columns,
+        cell=(panel - 0.1) / steps,
+        label_size=label_size,
+        titles=titles,
+    )
 
 
 def _one_layout(scenario: str, runs: Sequence[Run]) -> tuple[list[str], list[int]]:
@@ -257,7 +311,7 @@ def _mean_iou_of_classes(runs: Sequence[Run], sizes: Sequence[int]) -> _Classes:
     return _Classes(means, measured)
 
 
-def _draw_classes(axes: Axes, classes: _Classes, sizes: Sequence[int]) -> None:
+def _draw_classes(axes: Axes, classes: _Classes, sizes: Sequence[int], cell: float) -> None:
     learned = np.arange(len(classes.iou))[:, None] < np.array(sizes)
     pixels = matplotlib.colormaps[_COLOURS](np.nan_to_num(classes.iou) / 100)
     pixels[np.isnan(classes.iou)] = to_rgba(_ABSENT)
@@ -268,15 +322,15 @@ def _draw_classes(axes: Axes, classes: _Classes, sizes: Sequence[int]) -> None:
     for size in sizes[:-1]:
         axes.axhline(size - 0.5, color="white", linewidth=1.6)
         axes.axhline(size - 0.5, color="black", linewidth=0.5)
-    axes.set_xticks(range(len(sizes)))
+    axes.set_xticks(range(0, len(sizes), math.ceil(text_width(f"{len(sizes)} ", 7) / cell)))
     axes.set_yticks([])
     axes.tick_params(axis="both", length=2, labelsize=7)
     axes.spines[:].set_visible(False)
 
 
-def _add_keys(figure: Figure, places: Sequence[Axes]) -> None:
+def _add_keys(figure: Figure, places: Sequence[Axes], height: float) -> None:
     scale = ScalarMappable(Normalize(0, 100), matplotlib.colormaps[_COLOURS])
-    bar = figure.colorbar(scale, ax=places, shrink=min(1.0, 3.0 / figure.get_figheight()), pad=0.01)
+    bar = figure.colorbar(scale, ax=places, shrink=min(1.0, 3.0 / height), aspect=20, pad=0.01)
     bar.ax.tick_params(labelsize=7)
     bar.set_label("IoU (%)", fontsize=8)
     handles = [
@@ -313,13 +367,13 @@ def _cost_figure(scenario: str, runs: Sequence[Run]) -> Figure:
     panels = {size: rows for size, steps in by_memory.items() if (rows := summary(steps))["seconds_per_batch"].any()}
     if not panels:
         return _gap(scenario, "no run has a cost per incoming batch" if runs else NO_RUN)
-    figure = Figure(figsize=(6.4, 4.4 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.4 if len(panels) == 1 else 3.3 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)  # it measures text
     places = dict(zip(panels, figure.subplots(len(panels), squeeze=False)[:, 0], strict=True))
     for size, axes in places.items():
-        title = figure_title(scenario, f"memory {size}") if len(by_memory) > 1 else figure_title(scenario)
+        title = figure_title(scenario, f"memory {size}" if len(by_memory) > 1 else "", runs=runs)
         drawn = rows_of(by_memory[size])
-        _draw_costs(axes, panels[size], title, [seeds_note(drawn, 6.4), differing_note(drawn, 6.4)])
+        _draw_costs(axes, panels[size], title, [seeds_note(drawn), differing_note(drawn)])
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # nothing moves any more
     for size, axes in places.items():
@@ -344,8 +398,8 @@ def _draw_costs(axes: Axes, rows: pd.DataFrame, title: str, notes: Sequence[str]
     axes.set_ylabel("mIoU after the last step (%)")
     bars = "bar: one standard deviation" if (costly["n"] > 1).any() else ""
     seeds, *others = notes
-    lines = filter(None, [title, ", ".join(filter(None, [bars, seeds])), *others, _left_out(rows, costly)])
-    axes.set_title("\n".join(lines), fontsize=9, parse_math=False)
+    lines = [title, ", ".join(filter(None, [bars, seeds])), *others, _left_out(rows, costly)]
+    panel_title(axes, lines, 6.4 - AXIS_WIDTH)
 
 
 def _draw_point(axes: Axes, row: dict[Any, Any]) -> None:
@@ -379,7 +433,7 @@ def _label_points(axes: Axes, rows: pd.DataFrame) -> None:
     taken = [_box_of_point(axes, row) for row in points]
     for row in points:
         place = (row["seconds_per_batch"], row["miou_mean"])
-        name = wrapped_name(display_name(row["strategy"], row["variant"]), 25)
+        name = wrapped_name(display_name(row["strategy"], row["variant"]), 1.6, 8)
         text = axes.annotate(
             *(name, place),
             xytext=(0, 0),

@@ -48,10 +48,13 @@ def code(text: object) -> str:
     return "`" + str(text).replace("`", "'") + "`"
 
 
-def notes(runs: Sequence[Run]) -> list[str]:
-    """Return all that must be known of runs of any scenarios before their numbers are compared, as plain text."""
+def notes(runs: Sequence[Run], beside: Collection[str] = ()) -> list[str]:
+    """Return all that must be known of runs of any scenarios before their numbers are compared, as plain text.
+
+    Runs may differ in the settings `beside`: what shows them tells these apart.
+    """
     by_scenario = _grouped(runs, lambda run: str(run.spec["scenario"]))
-    settings = {scenario: settings_note(own) for scenario, own in sorted(by_scenario.items())}
+    settings = {scenario: settings_note(own, beside) for scenario, own in sorted(by_scenario.items())}
     told = [f"{scenario}: {sentence}" for scenario, sentence in settings.items() if sentence]
     return [sentence.replace("`", "") for sentence in (*told, *origin_notes(runs))]
 

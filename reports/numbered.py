@@ -90,6 +90,16 @@ def _set_of(table: int, runs: Sequence[Run]) -> str:
     return "voc"
 
 
+def runs_shown(tables: Sequence[int], runs: Sequence[Run], on: str | None = None) -> list[Run]:
+    """Return the runs whose numbers `write_numbered` puts into these tables."""
+    wanted = {need for table in tables for need in needed(table, on or _set_of(table, runs))}
+    return [run for run in runs if _need_of(run) in wanted]
+
+
+def _need_of(run: Run) -> NeededRun:
+    return NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
+
+
 def _texts(chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: bool) -> Iterable[tuple[str, str]]:
     """Each file's name and content."""
     if compare and chosen.embedded:
@@ -153,9 +163,8 @@ def _filled(chosen: Grid, runs: Sequence[Run]) -> list[list[_Number]]:
     """The numbers of every row, from left to right."""
     by_need: dict[NeededRun, list[Run]] = {need: [] for need in needed(chosen.table, chosen.dataset)}
     for run in sorted(runs, key=run_order):
-        need = NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
-        if need in by_need:
-            by_need[need].append(run)
+        if _need_of(run) in by_need:
+            by_need[_need_of(run)].append(run)
     require_one_convention([run for own in by_need.values() for run in own])
     for need, own in by_need.items():
         _require_one_setting(need, own)

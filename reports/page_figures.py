@@ -65,8 +65,8 @@ DRAWINGS = (
     Drawing(
         "pictures",
         "Pictures",
-        f"The {_IMAGES} images on which the methods disagree most after the last step: above, the image and the truth; "
-        "below, each method's predictions after every step. bench pictures draws others.",
+        f"The {_IMAGES} images on which the methods disagree most after the last step: the image, the truth and each "
+        "method's predictions after every step. bench pictures draws others.",
         lambda runs, out, kind: write_pictures(runs, out, count=_IMAGES, formats=[kind]),
         kind="png",
     ),

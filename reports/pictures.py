@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,20 @@ from PIL import Image
 
 from reports.conventions import require_one_convention
 from reports.curves import rows_of
+from reports.lettering import labels_of, line_height, numbered_note, text_width, words_of, wrapped
 from reports.palettes import VOID, Palette, in_learning_order, palette_of
+from reports.picture_layout import GAP, LINE, SIZE, Label, Layout, Place, Placed, page_layout, shortest_layout
 from reports.records import RecordError, Run
 from reports.rows import file_stem
-from reports.style import display_name, figure_title, house_style, require_formats, wrapped_name, write_figure
+from reports.style import display_name, figure_title, house_style, require_formats, write_figure
 from reports.tables import frame, scenarios_of
 
 Labels = npt.NDArray[np.uint8]
 
-_WIDTH = 8.0
-_GAP = 0.05
-_LINE = 0.16
-"""Inches: the figure's width where its pictures are not too small or too large for it, a gap, a line of type."""
-_SMALLEST, _LARGEST = 0.8, 1.8
-"""Inches: a picture's width."""
+_LEAST_WIDTH = 3.4
+"""Inches that a title needs."""
+_USUAL = 4
+"""Images where neither their ids nor their number are given."""
 _PIXELS = 300
 """The longer side of a picture as it is stored in the figure."""
 _NAMED = 5
@@ -41,24 +41,26 @@ def write_pictures(
     runs: Sequence[Run],
     out: Path,
     ids: Sequence[str] | None = None,
-    count: int = 4,
+    count: int | None = None,
     formats: Sequence[str] = ("png", "pdf"),
 ) -> list[Path]:
     """Write each scenario's `<scenario>-pictures.*` into the folder `out` and return the files, in order.
 
-    As in the paper's Figure 4 an image is a block: above, the image and the truth at every step (classes not yet known
-    are background, or void by the conventions); below, each method's predictions after every step, blank where it
-    recorded none. Colours are the data set's own, the classes that occur are named below. A row of the tables shows
-    its lowest seed with predictions.
+    As in the paper's Figure 4 an image is a block: the image, the truth at every step (classes not yet known are
+    background, or void by the conventions), and each method's predictions after every step, blank where it recorded
+    none. The steps are side by side, or the methods where that shows larger pictures on a page of 7.5 x 10 inches; a
+    figure is longer only if the images asked for do not fit one. Colours are the data set's own, the classes that
+    occur are named below. A row of the tables shows its lowest seed with predictions.
 
     The images are `ids` where a scenario has them, or else the `count` on which the methods disagree most after the
-    last step: the largest mean over pairs of methods of the share of non-void pixels that they label differently, ties
-    and a single method by id. Drawn are only images that all of a scenario's methods recorded. Equal runs give equal
-    files. Raises ValueError for an unknown format or a `count` below 1; RecordError if no run holds predictions, if no
-    scenario has an id, if a scenario's runs differ in their conventions, or if a picture is damaged.
+    last step, by default as many as fit a page, four at most: the largest mean over pairs of methods of the share of
+    non-void pixels that they label differently, ties and a single method by id. Drawn are only images that all of a
+    scenario's methods recorded. Equal runs give equal files. Raises ValueError for an unknown format or a `count` below
+    1; RecordError if no run holds predictions, if no scenario has an id, if a scenario's runs differ in their
+    conventions, or if a picture is damaged.
     """
     require_formats(formats)
-    if count < 1:
+    if count is not None and count < 1:
         raise ValueError(f"count {count}: allowed are numbers from 1")
     found = [shown for scenario in scenarios_of(runs) if (shown := _shown(scenario, runs))]
     if not found:
@@ -66,11 +68,11 @@ def write_pictures(
     _require_known(ids or (), found)
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    with house_style():
+    words = {word for shown in found for word in (*words_of(shown.runs.values()), *shown.ids)}
+    with house_style(words):
         for shown in found:
-            chosen = _most_disputed(shown)[:count] if ids is None else [name for name in ids if name in shown.ids]
-            if chosen:
-                figure = _figure(shown, chosen)
+            if page := _page_of(shown, ids, count):
+                figure = _figure(page, _colours(shown))
                 written += write_figure(figure, out / f"{file_stem(shown.scenario)}-pictures", formats)
     return written
 
@@ -195,7 +197,7 @@ class _Block:
         return float(height / width)
 
 
-def _block(shown: _Shown, name: str) -> _Block:
+def _block(shown: _Shown, name: str, label: str) -> _Block:
     run = next(iter(shown.runs.values()))
     truth = _truth(shown, name)
     image = _pixels(run.path / "predictions" / "images" / f"{name}.png", ("RGB",))
@@ -204,7 +206,7 @@ def _block(shown: _Shown, name: str) -> _Block:
         steps = range(len(shown.known))
         there = [(each.path / "predictions" / f"step-{step}" / f"{name}.png").is_file() for step in steps]
         rows[row] = [_prediction(shown, each, step, name, truth.shape) if there[step] else None for step in steps]
-    return _Block(name, image, rows)
+    return _Block(label, image, rows)
 
 
 def _known_truth(shown: _Shown, truth: Labels, known: int) -> Labels:
@@ -212,67 +214,124 @@ def _known_truth(shown: _Shown, truth: Labels, known: int) -> Labels:
     return np.where((truth >= known) & (truth != VOID), np.uint8(unknown), truth)
 
 
-def _figure(shown: _Shown, names: Sequence[str]) -> Figure:
-    """The blocks one below the other and the legend, laid out in inches."""
-    blocks = [_block(shown, name) for name in names]
+def _colours(shown: _Shown) -> Palette:
     classes = [step_class for step in shown.spec["steps"] for step_class in step["classes"]]
-    colours = in_learning_order(palette_of(shown.scenario.split("-", 1)[0]), classes)
-    columns = len(shown.known) + 1
-    cell = min(max((_WIDTH - 2 * _GAP) / columns - _GAP, _SMALLEST), _LARGEST)
-    width = columns * (cell + _GAP) + _GAP
-    title = textwrap.wrap(_title(shown), int(13 * width)) + figure_title(shown.scenario).split("\n")[1:]
-    legend = _Legend.of(blocks, shown.spec["class_names"], width)
-    heights = [_LINE * 1.5 + len(block.rows) * (cell * block.aspect + _GAP) for block in blocks]
-    height = (len(title) + 1) * _LINE + sum(heights) + legend.height + 2 * _LINE
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    return in_learning_order(palette_of(shown.scenario.split("-", 1)[0]), classes)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What a figure holds, and where its pictures stand."""
+
+    title: str
+    blocks: Sequence[_Block]
+    legend: _Legend
+    layout: Layout
+
+    @property
+    def width(self) -> float:
+        return max(self.layout.width, _LEAST_WIDTH)
+
+
+def _page_of(shown: _Shown, ids: Sequence[str] | None, count: int | None) -> _Page | None:
+    """The images asked for, without `ids` and `count` as many as fit a page; None without an image."""
+    if ids is not None:
+        chosen = [name for name in ids if name in shown.ids]
+        return _page(shown, chosen, longer=True) if chosen else None
+    chosen = _most_disputed(shown)[: count or _USUAL]
+    while count is None and len(chosen) > 1:
+        if page := _page(shown, chosen, longer=False):
+            return page
+        chosen.pop()
+    return _page(shown, chosen, longer=True)
+
+
+def _page(shown: _Shown, names: Sequence[str], longer: bool) -> _Page | None:
+    """The figure of these images; None where they do not fit a page and the figure may not be `longer`."""
+    classes = shown.spec["class_names"]
+    blocks = [_block(shown, name, label) for name, label in zip(names, labels_of(names, "image", 1), strict=True)]
+    title = _title(shown, numbered_note([*classes, *names]))
+    legend = _Legend.of(blocks, labels_of(classes, "class"))
+    pictures = (list(blocks[0].rows), len(shown.known), [block.aspect for block in blocks])
+    layout = page_layout(*pictures, around=lambda width: _above(title, width) + _below(legend, width))
+    if layout is None and longer:
+        layout = shortest_layout(*pictures)
+    return _Page(title, blocks, legend, layout) if layout else None
+
+
+def _above(title: str, width: float) -> float:
+    return line_height(9) * (_wrapped_title(title, width).count("\n") + 1) + 0.15
+
+
+def _below(legend: _Legend, width: float) -> float:
+    return legend.height(max(width, _LEAST_WIDTH)) + 0.2
+
+
+def _wrapped_title(title: str, width: float) -> str:
+    return wrapped(title, max(width, _LEAST_WIDTH) - 0.2, 9)
+
+
+def _title(shown: _Shown, note: str) -> str:
+    """The scenario, the seed that most rows show and what others do, and what must be known of the runs."""
+    seeds = {name: f"seed {run.spec['seed']}" for name, run in shown.runs.items()}
+    usual = Counter(seeds.values()).most_common(1)[0][0]
+    others = [f"{name}: {seed}" for name, seed in seeds.items() if seed != usual]
+    scenario, *notes = figure_title(shown.scenario, note, runs=shown.runs.values()).split("\n")
+    return "\n".join([f"{scenario}, {'; '.join([usual, *others])}", *notes])
+
+
+def _figure(page: _Page, colours: Palette) -> Figure:
+    """The title, the blocks and the legend, laid out in inches."""
+    above, layout = _above(page.title, page.width), page.layout
+    height = above + layout.height + _below(page.legend, page.width)
+    figure = Figure(figsize=(page.width, height))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, page.width), ylim=(height, 0))
     axes.set_axis_off()
-    axes.text(width / 2, 0.5 * _LINE, "\n".join(title), ha="center", va="top", fontsize=9, parse_math=False)
-    top = (len(title) + 1) * _LINE
-    for block, own in zip(blocks, heights, strict=True):
-        _draw_block(axes, block, colours, top, cell)
-        top += own
-    legend.draw(axes, colours, top + _LINE)
+    title = _wrapped_title(page.title, page.width)
+    axes.text(page.width / 2, 0.08, title, ha="center", va="top", fontsize=9, parse_math=False)
+    margin = (page.width - layout.width) / 2
+    for block, ((left, top), placed) in zip(page.blocks, layout.blocks, strict=True):
+        _draw_block(axes, block, placed, colours, (margin + left, above + top), layout.cell)
+    page.legend.draw(axes, colours, above + layout.height + 0.12, page.width)
     return figure
 
 
-def _title(shown: _Shown) -> str:
-    seeds = {name: run.spec["seed"] for name, run in shown.runs.items()}
-    if len(set(seeds.values())) == 1:
-        return f"{shown.scenario}, seed {next(iter(seeds.values()))}"
-    return f"{shown.scenario}, seeds {', '.join(f'{seed} ({name})' for name, seed in seeds.items())}"
+def _draw_block(axes: Axes, block: _Block, placed: Placed, colours: Palette, corner: Place, width: float) -> None:
+    """Draw the image, the pictures of each row, and what is written beside them."""
 
+    def draw(pixels: npt.NDArray[np.uint8], place: Place) -> None:
+        left, top = corner[0] + place[0], corner[1] + place[1]
+        extent = (left, left + width, top + width * block.aspect, top)
+        axes.imshow(pixels, extent=extent, interpolation="none", aspect="auto")
 
-def _draw_block(axes: Axes, block: _Block, colours: Palette, top: float, cell: float) -> None:
-    """Draw the header, the image beside the truth, and a row per method with its name at the left."""
-    height = cell * block.aspect
-    lefts = [_GAP + column * (cell + _GAP) for column in range(1 + len(block.rows["truth"]))]
-    _write(axes, _shortened(block.name, cell), lefts[0] + cell / 2, top + _LINE)
-    for step, left in enumerate(lefts[1:]):
-        _write(axes, f"truth, step {step}" if step == 0 else f"step {step}", left + cell / 2, top + _LINE)
-    top += 1.5 * _LINE
-    _draw(axes, _reduced(block.image, Image.Resampling.LANCZOS), lefts[0], top, cell, height)
-    for name, row in block.rows.items():
-        if name != "truth":
-            text, size = wrapped_name(name, int(cell * 14)), 8 if len(name) < cell * 28 else 5
-            axes.text(lefts[0] + cell, top + height / 2, text, ha="right", va="center", fontsize=size, parse_math=False)
-        for labels, left in zip(row, lefts[1:], strict=True):
+    draw(_reduced(block.image, Image.Resampling.LANCZOS), placed.image)
+    for number, row in enumerate(block.rows.values()):
+        for step, labels in enumerate(row):
             if labels is not None:
-                _draw(axes, colours[_reduced(labels, Image.Resampling.NEAREST)], left, top, cell, height)
-        top += height + _GAP
+                draw(colours[_reduced(labels, Image.Resampling.NEAREST)], placed.pictures[number, step])
+    for label in (replace(placed.name, text=_shortened(block.name, placed.room)), *placed.labels):
+        _write(axes, label, corner)
 
 
-def _write(axes: Axes, text: str, middle: float, bottom: float) -> None:
-    axes.text(middle, bottom, text, ha="center", va="bottom", fontsize=7, parse_math=False)
+def _write(axes: Axes, label: Label, corner: Place) -> None:
+    axes.text(
+        *(corner[0] + label.place[0], corner[1] + label.place[1], label.text),
+        ha=label.across,
+        va=label.down,
+        rotation=label.rotation,
+        fontsize=SIZE,
+        linespacing=1.1,
+        parse_math=False,
+    )
 
 
 def _shortened(name: str, width: float) -> str:
-    return name if len(name) <= width * 17 else f"{name[: int(width * 17) - 1]}…"
-
-
-def _draw(axes: Axes, pixels: npt.NDArray[np.uint8], left: float, top: float, width: float, height: float) -> None:
-    extent = (left, left + width, top + height, top)
-    axes.imshow(pixels, extent=extent, interpolation="none", aspect="auto")
+    """A name whose middle is left out where it is wider than so many inches."""
+    short, kept = name, len(name)
+    while text_width(short, SIZE) > width and kept > 2:
+        kept -= 1
+        short = f"{name[: kept - kept // 2]}…{name[len(name) - kept // 2 :]}"
+    return short
 
 
 def _reduced(pixels: npt.NDArray[np.uint8], resampling: Image.Resampling) -> npt.NDArray[np.uint8]:
@@ -286,30 +345,39 @@ def _reduced(pixels: npt.NDArray[np.uint8], resampling: Image.Resampling) -> npt
 
 @dataclass(frozen=True)
 class _Legend:
-    """The classes that occur, by label, in columns."""
+    """The classes that occur, by label, in columns over so many inches."""
 
     names: dict[int, str]
-    columns: int
-    width: float
 
     @classmethod
-    def of(cls, blocks: Sequence[_Block], class_names: Sequence[object], width: float) -> _Legend:
+    def of(cls, blocks: Sequence[_Block], class_names: Sequence[str]) -> _Legend:
         maps = [labels for block in blocks for row in block.rows.values() for labels in row if labels is not None]
         labels = sorted({int(label) for each in maps for label in np.unique(each)})
-        names = {label: "void" if label == VOID else str(class_names[label]) for label in labels}
-        longest = 0.3 + 0.065 * max(map(len, names.values()))
-        return cls(names, max(1, int((width - 2 * _GAP) / longest)), width)
+        return cls({label: "void" if label == VOID else class_names[label] for label in labels})
 
-    @property
-    def height(self) -> float:
-        return -(-len(self.names) // self.columns) * _LINE
+    def height(self, width: float) -> float:
+        return sum(self._heights(width))
 
-    def draw(self, axes: Axes, colours: Palette, top: float) -> None:
-        for place, (label, name) in enumerate(self.names.items()):
-            row, column = divmod(place, self.columns)
-            left, above = _GAP + column * (self.width - 2 * _GAP) / self.columns, top + row * _LINE
+    def draw(self, axes: Axes, colours: Palette, top: float, width: float) -> None:
+        columns, tops = self._columns(width), np.cumsum([top, *self._heights(width)])
+        for place, (label, name) in enumerate(zip(self.names, self._wrapped(width), strict=True)):
+            row, column = divmod(place, columns)
+            left, middle = GAP + column * (width - 2 * GAP) / columns, tops[row] + LINE / 2
             box = Rectangle(
-                *((left, above + 0.02), 0.18, 0.11), facecolor=colours[label] / 255, edgecolor="black", linewidth=0.4
+                *((left, middle - 0.055), 0.18, 0.11), facecolor=colours[label] / 255, edgecolor="black", linewidth=0.4
             )
             axes.add_patch(box)
-            axes.text(left + 0.23, above + 0.075, name, va="center", fontsize=7, parse_math=False)
+            axes.text(left + 0.23, tops[row], name, va="top", fontsize=SIZE, linespacing=1.1, parse_math=False)
+
+    def _wrapped(self, width: float) -> list[str]:
+        return [wrapped(name, width - 2 * GAP - 0.3, SIZE) for name in self.names.values()]
+
+    def _columns(self, width: float) -> int:
+        longest = max(text_width(line, SIZE) for name in self._wrapped(width) for line in name.split("\n"))
+        return max(1, min(len(self.names), int((width - 2 * GAP) / (longest + 0.35))))
+
+    def _heights(self, width: float) -> list[float]:
+        """Of the rows."""
+        names, columns = self._wrapped(width), self._columns(width)
+        rows = [names[first : first + columns] for first in range(0, len(names), columns)]
+        return [(max(name.count("\n") for name in row) + 1) * LINE + 0.02 for row in rows]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
-import re
-import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.atomic import write_atomic_bytes
+from reports.division import EARLIER_DIVISION, by_earlier_division
+from reports.records import Run
 from reports.rows import REFERENCES, embedded_note, method_of, row_name
 
 if TYPE_CHECKING:
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "pdf", "svg")
+DPI = 200
+"""Of layout and of PNG: hinted type is not as wide at another resolution."""
 NOT_LEARNED = "#B4B4B4"
 """The colour of hatching: a class that is not yet learned."""
+
+_KEY_WIDTH = 5.0
+"""What a name in a legend has beside it, in its size of type: the line, and the gaps to it and the next column."""
 
 LineStyle = str | tuple[int, tuple[int, ...]]
 RowKey = tuple[str, str]
@@ -73,7 +79,8 @@ _SETTINGS: dict[str, Any] = {
     "axes.titlesize": 10,
     "hatch.color": NOT_LEARNED,
     "hatch.linewidth": 0.6,
-    "savefig.dpi": 200,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
 }
 
 
@@ -118,26 +125,17 @@ def emphasis(strategy: str) -> tuple[float, int]:
 # ---------------------------------------------------------------- parts of a figure
 
 
-def figure_title(scenario: str, *lines: str) -> str:
-    """Return a title: the scenario, the note that its data set is an embedded one, and the lines that say something."""
-    return "\n".join(filter(None, [scenario, embedded_note(scenario).replace("`", ""), *lines]))
+def figure_title(scenario: str, *lines: str, runs: Iterable[Run] = ()) -> str:
+    """Return a title: the scenario, the notes on its data set and on the division of its runs, and what `lines` say."""
+    earlier = EARLIER_DIVISION if any(by_earlier_division(run.spec) for run in runs) else ""
+    return "\n".join(filter(None, [scenario, embedded_note(scenario).replace("`", ""), earlier, *lines]))
 
 
-def wrapped_name(name: str, characters: int) -> str:
-    """Return a row's name in lines of about so many characters, broken where settings begin.
+def wrapped_name(name: str, width: float, size: float) -> str:
+    """Return a row's name in lines of at most `width` inches in type of `size` points, broken where settings begin."""
+    from reports.lettering import wrapped
 
-    A setting that is longer than a line is broken behind its points and its equals sign too.
-    """
-    lines = [""]
-    for part in name.replace("(", " (").replace(",", ", ").replace("[", " [").split():
-        pieces = [part] if len(part) <= characters else re.findall(r"[^.=]+[.=]?", part)
-        for place, piece in enumerate(pieces):
-            gap = " " if lines[-1] and place == 0 else ""
-            if lines[-1] and len(lines[-1]) + len(gap) + len(piece) > characters:
-                lines.append("")
-                gap = ""
-            lines[-1] += gap + piece
-    return "\n".join(lines)
+    return wrapped(" ".join(name.replace("(", " (").replace(",", ", ").replace("[", " [").split()), width, size)
 
 
 def draw_gap(axes: Axes, text: str) -> dict[RowKey, object]:
@@ -153,18 +151,21 @@ def add_legend(figure: Figure, handles: Mapping[str, Any], title: str = "") -> N
 
     `handles` are the artists by name. The figure grows by the room that the legend takes.
     """
-    width, longest = figure.get_figwidth(), max(map(len, handles))
-    size = 9 if longest < 10 * width else 7
-    columns = max(1, min(5, int(14.4 * width) // (longest + 7)))
-    names = [textwrap.fill(name, int(110 / size * width), break_on_hyphens=False) for name in handles]
-    lines = max(name.count("\n") + 1 for name in names) * math.ceil(len(names) / columns) + bool(title)
-    figure.set_figheight(figure.get_figheight() + 0.022 * size * lines)
+    from reports.lettering import line_height, text_width, wrapped
+
+    width, key = figure.get_figwidth() - 0.3, _KEY_WIDTH * 9 / 72
+    names = [wrapped(name, width / 2 - key, 9) for name in handles]
+    widest = max(text_width(line, 9) for name in names for line in name.split("\n"))
+    columns = min(len(names), 5, max(1, int(width / (widest + key))))
+    rows = math.ceil(len(names) / columns)
+    lines = [sum(name.count("\n") + 1 for name in names[at : at + rows]) for at in range(0, len(names), rows)]
+    figure.set_figheight(figure.get_figheight() + 1.25 * line_height(9) * (max(lines) + bool(title)))
     legend = figure.legend(
         *(list(handles.values()), names),
         loc="outside lower center",
         ncols=columns,
         frameon=False,
-        fontsize=size,
+        fontsize=9,
         title=title,
         title_fontsize=9,
     )
@@ -182,12 +183,25 @@ def require_formats(formats: Iterable[str]) -> None:
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draw with this package's settings alone: the user's own matplotlibrc must not change the files."""
+def house_style(texts: Iterable[str] = ()) -> Iterator[None]:
+    """Draw with this package's settings alone: the user's own matplotlibrc must not change the files.
+
+    Characters of `texts` that the house's font has not come from others of this machine.
+    """
     import matplotlib.style
 
-    with matplotlib.style.context(["default", _SETTINGS]):
-        yield
+    from reports.lettering import HOUSE, fonts_for
+
+    others = fonts_for(texts)[1:]
+    fonts = {"font.family": [HOUSE, *others, "sans-serif"]} if others else {}
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it tells where a font has no such weight
+    try:
+        with matplotlib.style.context(["default", {**_SETTINGS, **fonts}]):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def write_figure(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.cli import main
 from reports.costs import write_costs
 from reports.curves import write_curves
 from reports.division import EARLIER_DIVISION, by_earlier_division
+from reports.figures import write_class_heatmap, write_cost_accuracy, write_forgetting
 from reports.numbered import write_numbered
 from reports.page import write_page
 from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs
@@ -110,6 +112,15 @@ def test_tables_and_the_page_name_the_earlier_division_where_it_is_the_only_one(
     [numbered] = write_numbered([3], runs, tmp_path / "out", ["markdown"])
     for path in (table, numbered, page):
         assert EARLIER_DIVISION in path.read_text()
+
+
+def test_every_figure_says_so_too(tmp_path: Path) -> None:
+    write_run(tmp_path, "3-1", "er", "old")
+    runs = find_runs(tmp_path)
+    for write in (write_curves, write_forgetting, write_class_heatmap, write_cost_accuracy):
+        path = write(runs, tmp_path / "out", ["svg"])[0]
+        words = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text()))
+        assert words.count(EARLIER_DIVISION) == 1, path
 
 
 def test_tables_of_todays_division_say_nothing_of_another(tmp_path: Path) -> None:

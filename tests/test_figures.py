@@ -385,7 +385,7 @@ def test_an_unknown_format_is_refused(tmp_path, name):
 
 def test_runs_of_two_memories_have_panels_of_their_own(tmp_path):
     for memory in (20, 100):
-        write_run(tmp_path, TWO_STEPS, memory=memory)
+        write_run(tmp_path, [[60, 60], [40] * 3, [50] * 4], memory=memory)
     for write in (write_curves, write_forgetting):
         words = texts(write(find_runs(tmp_path), tmp_path / "out", ["svg"])[0]).splitlines()
         assert words.count("ER") == 1

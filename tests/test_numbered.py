@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 from finished_runs.make import RUNS, TABLES, cost, matrix, spec_of, write_tables
 
+from bench.cli import main
 from reports.conventions import require_one_convention
 from reports.grids import NeededRun, needed
 from reports.markup import Cell, Table, latex, markdown, ranks
 from reports.markup import html as html_of
-from reports.numbered import write_numbered
+from reports.numbered import runs_shown, write_numbered
 from reports.records import RecordError, Run, RunWriter, find_runs, read_run
 
 SCENARIO = "voc-19-1-disjoint"
+TABLE_2 = "voc-15-1-disjoint"
 
 
 @pytest.fixture(scope="module")
@@ -364,3 +366,24 @@ def test_needed_runs_are_what_fills_a_table(tmp_path):
     runs = [write_run(tmp_path / "runs", need.strategy, scenario=need.scenario) for need in needed(1, "voc")]
     assert "--" not in texts(runs, tmp_path)["table-1.csv"]
     assert all(not math.isnan(float(row["mean"])) for row in tidy(runs, tmp_path))
+
+
+def test_the_command_says_nothing_of_what_the_tables_compare_on_purpose(
+    finished: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table 2 is of three sizes of memory; a table of the whole scenario does mix them."""
+    sizes = {run.spec["config"]["memory"]["size"] for run in runs_shown([2], finished)}
+    assert sizes == {20, 50, 100} and {run.spec["scenario"] for run in runs_shown([2], finished)} == {TABLE_2}
+    for tables in (["1", "2", "3", "4"], [TABLE_2]):
+        with pytest.raises(SystemExit):
+            main(["tables", *tables, "--runs", str(RUNS), "--out", str(tmp_path), "--format", "csv"])
+        told = capsys.readouterr().err
+        assert ("memory.size=20" in told) is (tables == [TABLE_2])
+
+
+def test_the_command_still_tells_of_other_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for strategy, rate in (("er", 0.1), ("mib", 0.01)):
+        write_run(tmp_path, strategy, hash=strategy, config={"memory": {"size": 100}, "incremental": {"lr": rate}})
+    with pytest.raises(SystemExit):
+        main(["tables", "1", "--runs", str(tmp_path), "--out", str(tmp_path / "out"), "--format", "csv"])
+    assert "incremental.lr=0.01 (mib); incremental.lr=0.1 (er)" in capsys.readouterr().err
