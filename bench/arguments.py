@@ -35,6 +35,7 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
 def add_lists(parser: argparse.ArgumentParser) -> None:
     """Add what is said of the lists of images below a data root."""
     add_train_list(parser)
+    add_max_megapixels(parser)
     parser.add_argument(
         "--shared-ids",
         choices=["refuse", "allow"],
@@ -46,6 +47,22 @@ def add_train_list(parser: argparse.ArgumentParser) -> None:
     """Add `--train-list`."""
     text = "ids of the training images, in place of the data root's own list; also --set data.train_list=FILE"
     parser.add_argument("--train-list", metavar="FILE", help=text)
+
+
+def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
+    """Add `--max-megapixels`."""
+    text = "read images of up to N million pixels (default 179); also --set data.max_megapixels=N"
+    parser.add_argument("--max-megapixels", type=_megapixels, metavar="N", help=text)
+
+
+def _megapixels(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0, at most 1000000")
+    return number
 
 
 def add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def benchmark_of(job: BaseJob | RunJob) -> SegmentationScenario:
     """Return the streams of a job; raise RuntimeError where they are not those that it was planned with."""
     evaluation, data = job.config.evaluation, job.config.data
-    scenario = load_scenario(job.scenario, job.data_root, data.train_list, data.shared_ids)
+    scenario = load_scenario(
+        job.scenario, job.data_root, data.train_list, data.shared_ids, max_megapixels=data.max_megapixels
+    )
     if scenario.split_hash != job.split_hash:
         raise RuntimeError(f"the images or lists of {job.scenario} have changed since the run was planned")
     return build_benchmark(

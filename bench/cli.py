@@ -13,7 +13,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from bench.arguments import a_path, add_data_root, add_lists, add_loggers, add_run_settings, add_train_list
+from bench.arguments import (
+    a_path,
+    add_data_root,
+    add_lists,
+    add_loggers,
+    add_max_megapixels,
+    add_run_settings,
+    add_train_list,
+)
 from bench.cli_queue import add_cancel, add_status
 from bench.cli_reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
 from bench.homes import give_homes
@@ -96,7 +104,9 @@ def _is_ours(error: ValueError) -> bool:
 
 
 def _refused(message: str) -> int:
-    print(f"bench: {' '.join(message.split())}", file=sys.stderr)
+    from benchmarks.errors import printable
+
+    print(f"bench: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 
@@ -286,13 +296,15 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
 def _scenario(options: argparse.Namespace) -> int:
     from bench.data_roots import data_root_of
     from benchmarks.class_list import ClassList
+    from benchmarks.decoding import MAX_MEGAPIXELS
     from benchmarks.scenarios import SharedIds, load_scenario, parse_name
 
     shared: SharedIds = "allow" if options.shared_ids == "allow" else "refuse"
     root = options.data_root
     if options.class_list is None:
         root = data_root_of(parse_name(options.name).dataset, root)
-    scenario = load_scenario(options.name, root, options.train_list, shared, options.class_list)
+    most = options.max_megapixels or MAX_MEGAPIXELS
+    scenario = load_scenario(options.name, root, options.train_list, shared, options.class_list, most)
     described = scenario.as_dict()
     if options.json:
         print(json.dumps(described, indent=2))
@@ -374,6 +386,7 @@ def _add_data_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="voc, ade or folder")
     add_data_root(parser)
     add_train_list(parser)
+    add_max_megapixels(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_data_check)
 
@@ -385,11 +398,13 @@ def _data_check(options: argparse.Namespace) -> int:
     from bench.data_roots import usual_data_root
     from bench.view import reading
     from benchmarks.checking import check
+    from benchmarks.decoding import MAX_MEGAPIXELS
 
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width)
     with reading(Console(width=width, stderr=True) if options.json else console) as progress:
-        report = check(options.name, options.data_root or usual_data_root(), progress, options.train_list)
+        root, most = options.data_root or usual_data_root(), options.max_megapixels or MAX_MEGAPIXELS
+        report = check(options.name, root, progress, options.train_list, most)
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
     else:

@@ -114,6 +114,8 @@ class DataConfig:
     """A file that names the training images in place of the data root's own list."""
     shared_ids: Literal["refuse", "allow"]
     """Whether images that the training and the test list name both are refused."""
+    max_megapixels: Annotated[float, Field(gt=0, le=1_000_000)]
+    """Larger images, in millions of pixels, are refused: a damaged file may claim any size."""
 
 
 @validated(frozen=True, config=STRICT)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.checking import ClassFrequency, Report, StepSizes
+from benchmarks.errors import printable
 from benchmarks.imageset import SPLITS
 
 EXAMPLES = 5
@@ -60,7 +61,7 @@ def _print_counts(report: Report, console: Console) -> None:
     if report.list_remark:
         _say(console, f"note: {report.list_remark}")
     for folder, names in report.unlisted.items():
-        examples = ", ".join(names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
+        examples = printable(", ".join(names[:EXAMPLES])) + (", ..." if len(names) > EXAMPLES else "")
         _say(console, f"note: no list names {_counted(len(names), 'file')} of {folder}: {examples}")
 
 

@@ -82,6 +82,7 @@ def request_of(options: argparse.Namespace, strategies: str | Sequence[str], sce
         ("base.devices", options.devices, "--devices"),
         ("data.train_list", file, "--train-list"),
         ("data.shared_ids", options.shared_ids, "--shared-ids"),
+        ("data.max_megapixels", options.max_megapixels, "--max-megapixels"),
     )
     assignments = options.set
     for key, value, option in short:
@@ -262,7 +263,9 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -
 def _checked_scenario(request: Request, config: Config, console: Console) -> Scenario:
     """Load the scenario and read its images once."""
     data = config.data
-    scenario = load_scenario(request.scenario, request.data_root, data.train_list, data.shared_ids)
+    scenario = load_scenario(
+        request.scenario, request.data_root, data.train_list, data.shared_ids, max_megapixels=data.max_megapixels
+    )
     require_training_images(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
     with reading(console) as progress:
         size = data.size or scenario.imageset.uniform_side

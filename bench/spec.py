@@ -19,8 +19,12 @@ from benchmarks.scenarios import Scenario
 from reports.records import SCHEMA
 from strategies.protocol import BaseRecipe
 
-INDIFFERENT = ("workers", "ram_gb", "train_list", "shared_ids")
-"""Settings below `data` that change how fast images are read, or which: of that the fingerprint tells."""
+_BLANK = ("workers", "ram_gb", "train_list", "shared_ids")
+INDIFFERENT = (*_BLANK, "max_megapixels")
+"""Settings below `data` that change how fast images are read, or which: of that the fingerprint tells.
+
+In a run's hash the first stand without their value, the others not at all: older runs have none of these.
+"""
 _HASHED = 1
 """What a hash is made of; the records' schema is no part of it: written in an older one a run is the same run."""
 _IN_FOLDERS = str.maketrans({":": "@", "/": "_"})
@@ -37,16 +41,13 @@ def digest(content: Any) -> str:
 
 def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: int, device: str) -> dict[str, Any]:
     """Return exactly what determines a base model: never the strategy, nor the later steps."""
-    data = dataclasses.asdict(config.data)
-    for key in INDIFFERENT:
-        del data[key]
     return {
         "data": scenario.imageset.fingerprint,
         "classes": list(scenario.steps[0].classes),
         "train_sha256": scenario.train_sha256(0),
         "valid_fraction": config.evaluation.valid_fraction,
         "valid_seed": config.evaluation.valid_seed if config.evaluation.valid_fraction else None,
-        "preparation": data,
+        "preparation": _deciding(dataclasses.asdict(config.data)),
         "network": dataclasses.asdict(config.network),
         "recipe": dataclasses.asdict(recipe),
         "protocol": dataclasses.asdict(config.base),
@@ -82,7 +83,7 @@ def run_spec(
         "data": scenario.imageset.fingerprint,
         "method": method,
         "recipe": dataclasses.asdict(recipe),
-        "config": {**settings, "data": {**settings["data"], **dict.fromkeys(INDIFFERENT)}},
+        "config": {**settings, "data": {**dict.fromkeys(_BLANK), **_deciding(settings["data"])}},
     }
     return {
         "schema": SCHEMA,
@@ -113,6 +114,10 @@ def run_spec(
         "base": None if offline else {"hash": digest(base), "inputs": base},
         **made_by(request.name),
     }
+
+
+def _deciding(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in INDIFFERENT}
 
 
 def made_by(method: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ CLASSES = 6
 
 def scan(data_root: Path | None) -> None:
     """Print the time of `bench scenario` from nothing and with the cache, against one `numpy.unique` pass."""
+    from benchmarks.files import read_mask
     from benchmarks.registry import open_image_set
     from benchmarks.scenarios import load_scenario
     from benchmarks.voc import Voc
@@ -33,7 +34,7 @@ def scan(data_root: Path | None) -> None:
     for path in paths:
         path.read_bytes()  # every measurement finds the files in the system's cache
     with tempfile.TemporaryDirectory() as folder, _environment("BENCH_CACHE", folder):
-        unique = _seconds(lambda: [np.unique(np.asarray(Image.open(path))) for path in paths])
+        unique = _seconds(lambda: [np.unique(read_mask(path)) for path in paths])
         cold = _seconds(lambda: load_scenario("voc-15-1-disjoint", data_root))
         arguments = ["scenario", "voc-15-1-disjoint", "--data-root", str(imageset.root.resolve())]
         warm = _seconds(lambda: output_of_bench(arguments, Path(folder)))

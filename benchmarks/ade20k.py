@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from benchmarks.errors import DataError
 from benchmarks.filed import FiledImageSet
+from benchmarks.files import and_why
 from benchmarks.imageset import Split
 
 FOLDERS: dict[Split, str] = {"train": "training", "test": "validation"}
@@ -73,8 +74,8 @@ class Ade20k(FiledImageSet):
         for folder in (self._folder("annotations", split) for split in FOLDERS):
             if not folder.is_dir():
                 raise DataError(
-                    f"ade: no folder {folder}; --data-root is the parent of ADEChallengeData2016; ADE20K is got "
-                    f"with: bench data get ade --data-root {self.root}"
+                    f"ade: no folder {folder}{and_why(folder)}; --data-root is the parent of ADEChallengeData2016; "
+                    f"ADE20K is got with: bench data get ade --data-root {self.root}"
                 )
 
     def _folder(self, kind: str, split: Split) -> Path:
@@ -87,7 +88,7 @@ class Ade20k(FiledImageSet):
     def ids_without_list(self, split: Split) -> tuple[str, ...]:
         """Return the names of all label maps of a split, sorted, as all code bases list them."""
         folder = self._folder("annotations", split)
-        ids = tuple(sorted(self._files(folder, (".png",))))
+        ids = self.ids_in(folder, ".png")
         if not ids:
             raise DataError(f"ade: no label map in {folder}")
         return ids

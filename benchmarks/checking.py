@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.division import RULES, overlapped
-from benchmarks.errors import DataError
+from benchmarks.errors import DataError, FileNameError
 from benchmarks.faults import WARNINGS, Fault, ImageFiles, Kind, SeenImage, fault_of, reason_of, see_all
 from benchmarks.filed import FiledImageSet
-from benchmarks.files import list_entries, read_bytes
+from benchmarks.files import list_entries
 from benchmarks.folder import MOST_CLASSES, Folder, class_name_faults
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.labels import VOID
@@ -116,12 +117,17 @@ def _as_dicts(told: Sequence[Fault]) -> list[dict[str, str]]:
 
 
 def check(
-    name: str, data_root: Path | None, progress: Progress | None = None, train_list: Path | None = None
+    name: str,
+    data_root: Path | None,
+    progress: Progress | None = None,
+    train_list: Path | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Report:
     """Look at every list, photograph and label map of an image set; what the cache holds is compared, never taken.
 
-    `train_list` is a file that names the training images in place of the data root's own. Raises `DataError` where
-    nothing can be looked at: for an unknown or generated image set, or a data root without the image set's folders.
+    `train_list` is a file that names the training images in place of the data root's own; images of more than
+    `max_megapixels` are faults. Raises `DataError` where nothing can be looked at: for an unknown or generated image
+    set, or a data root without the image set's folders.
     """
     lists = _ListReader()
     imageset = _located(name, data_root, lists, train_list)
@@ -133,7 +139,7 @@ def check(
     every = list(dict.fromkeys(image for split in SPLITS for image in images[split]))
     absent = _absent_folders(every)
     told += [Fault(Kind.MISSING_FOLDER, f, f"the lists name {count} files in it") for f, count in absent.items()]
-    seen = dict(see_all(name, every, len(names) - 1 if names else MOST_CLASSES, progress))
+    seen = dict(see_all(name, every, len(names) - 1 if names else MOST_CLASSES, progress, max_megapixels))
     told += [fault for image in seen.values() for fault in image.faults(absent)]
     told += [*_stale_cache(imageset, seen.values()), *_palettes(seen.values())]
     pixels = {split: _pixels([seen[image] for image in images[split]]) for split in SPLITS}
@@ -192,8 +198,8 @@ class _ListReader:
 
     def _entries(self, path: Path) -> list[str]:
         try:
-            entries = list_entries(read_bytes(path).decode())
-        except (DataError, UnicodeDecodeError) as error:
+            entries = list_entries(path)
+        except DataError as error:
             self.faults.append(fault_of(path, error, _LIST_KINDS))
             return []
         if not entries:
@@ -222,7 +228,11 @@ def _ids(imageset: FiledImageSet, split: Split, faults: list[Fault]) -> tuple[st
     try:
         return imageset.ids_without_list(split)
     except DataError as error:
-        faults.append(Fault(Kind.EMPTY_SPLIT, imageset.root, str(error)))
+        fault = Fault(
+            Kind.FILE_NAME if isinstance(error, FileNameError) else Kind.EMPTY_SPLIT, imageset.root, str(error)
+        )
+        if fault not in faults:
+            faults.append(fault)
         return ()
 
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 import numpy as np
 
 from benchmarks.errors import DataError
-from benchmarks.files import read_bytes
+from benchmarks.files import is_there, read_text
 from benchmarks.imageset import ImageSet, Presence, Split
 from benchmarks.registry import image_set_class
 
@@ -101,7 +101,7 @@ def open_class_list(dataset: str, train: Path) -> ClassList:
         class_orders = kind.class_orders
 
     test = train.with_name(train.name.replace("train", "val"))
-    return Listed(train, test if test != train and test.is_file() else None)
+    return Listed(train, test if test != train and is_there(test) else None)
 
 
 def read_rows(file: Path, class_count: int) -> Rows:
@@ -126,10 +126,6 @@ def read_rows(file: Path, class_count: int) -> Rows:
 
 def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the words of each line that has any, with its number from 1."""
-    try:
-        text = read_bytes(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not text ({error.reason})") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         if words := line.split():
             yield number, words

@@ -13,10 +13,11 @@ from enum import Enum
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from benchmarks.errors import DataError, UnclearError
-from benchmarks.files import WIDE_VOID, decode_mask, inexact, read_bytes
+from benchmarks.decoding import opened
+from benchmarks.errors import DataError, FileError, UnclearError, printable
+from benchmarks.files import WIDE_VOID, dangling, decode_mask, inexact, read_bytes
 from benchmarks.labels import VOID
 from benchmarks.packing import Progress
 from benchmarks.photographs import (
@@ -41,6 +42,7 @@ class Kind(Enum):
     ID_TWICE = "id more than once in a list"
     ID_IN_BOTH = "id in both lists"
     EMPTY_SPLIT = "split without an image"
+    FILE_NAME = "file name that is not UTF-8"
     CLASS_NAMES = "fault of the class names"
     MISSING_FOLDER = "missing folder"
     MISSING_IMAGE = "missing image, photograph and label map"
@@ -84,7 +86,7 @@ class Fault:
 
     def __str__(self) -> str:
         line = f"{self.path}: {self.detail}" if self.detail else str(self.path)
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        return printable(line)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class SeenImage:
         files = [self.photograph, self.label_map]
         faults = [seen.fault for seen in files if seen.fault and seen.path.parent not in absent]
         if len(faults) == 2 and all(seen.missing for seen in files):
-            return [Fault(Kind.MISSING_IMAGE, self.photograph.path, f"nor is there {self.label_map.path}")]
+            detail = "; ".join(filter(None, (faults[0].detail, f"nor is there {self.label_map.path}")))
+            return [Fault(Kind.MISSING_IMAGE, self.photograph.path, detail)]
         if self.photograph.wide:
             faults.append(Fault(Kind.WIDE, self.photograph.path))
         return [*faults, *self._size_faults()]
@@ -166,12 +169,12 @@ class SeenImage:
 
 
 def see_all(
-    name: str, images: Sequence[ImageFiles], most: int, progress: Progress | None
+    name: str, images: Sequence[ImageFiles], most: int, progress: Progress | None, max_megapixels: float
 ) -> Iterator[tuple[ImageFiles, SeenImage]]:
     """Look at every image on all cores: decoding releases the interpreter lock."""
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        for done, seen in enumerate(pool.map(lambda image: _see(image, most), images)):
+        for done, seen in enumerate(pool.map(lambda image: _see(image, most, max_megapixels), images)):
             yield images[done], seen
             if progress:
                 progress(f"{name}: reading the images", done + 1, len(images))
@@ -179,11 +182,12 @@ def see_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _see(image: ImageFiles, most: int) -> SeenImage:
-    return SeenImage(_see_photograph(image.photographs), _see_label_map(image.label_maps, most))
+def _see(image: ImageFiles, most: int, max_megapixels: float) -> SeenImage:
+    photograph = _see_photograph(image.photographs, max_megapixels)
+    return SeenImage(photograph, _see_label_map(image.label_maps, most, max_megapixels))
 
 
-def _see_photograph(paths: Sequence[Path]) -> SeenPhotograph:
+def _see_photograph(paths: Sequence[Path], max_megapixels: float) -> SeenPhotograph:
     path, *others = paths
     if others:
         return SeenPhotograph(path, _of_several(Kind.SEVERAL_PHOTOGRAPHS, path, others))
@@ -191,27 +195,28 @@ def _see_photograph(paths: Sequence[Path]) -> SeenPhotograph:
     try:
         content = read_bytes(path)
         digest = hashlib.sha256(content).digest()
-        seen = decode_photograph(content, path)
+        seen = decode_photograph(content, path, max_megapixels)
     except UnclearError as error:
         return SeenPhotograph(path, Fault(Kind.UNCLEAR_PHOTOGRAPH, path, str(error).removeprefix(f"{path} ")), digest)
-    except Exception as error:  # Pillow raises whatever a damaged file leads it to
+    except DataError as error:
         return SeenPhotograph(path, fault_of(path, error, _PHOTOGRAPH_KINDS), digest)
     return SeenPhotograph(path, None, digest, seen.size, seen.orientation, seen.wide)
 
 
-def _see_label_map(paths: Sequence[Path], most: int) -> SeenLabelMap:
+def _see_label_map(paths: Sequence[Path], most: int, max_megapixels: float) -> SeenLabelMap:
     """Look at a label map whose labels are 0..`most` and 255."""
     path, *others = paths
     if others:
         return SeenLabelMap(path, _of_several(Kind.SEVERAL_LABEL_MAPS, path, others))
-    digest = None
+    digest, content = None, b""
     try:
         content = read_bytes(path)
         digest = hashlib.sha256(content).digest()
-        label_map, palette = decode_mask(content, path)
-        pixels = np.array(Image.fromarray(label_map).histogram())
-    except Exception as error:  # Pillow and SciPy raise whatever a damaged file leads them to
-        return SeenLabelMap(path, _refused_content(path, most) or fault_of(path, error, _LABEL_MAP_KINDS), digest)
+        label_map, palette = decode_mask(content, path, max_megapixels)
+    except DataError as error:
+        refused = _refused_content(content, path, most, max_megapixels)
+        return SeenLabelMap(path, refused or fault_of(path, error, _LABEL_MAP_KINDS), digest)
+    pixels = np.array(Image.fromarray(label_map).histogram())
     labels = np.flatnonzero(pixels).tolist()
     if foreign := _foreign(labels, most):
         return SeenLabelMap(path, _foreign_labels(path, foreign, most), digest, label_map.shape)
@@ -223,9 +228,9 @@ def _of_several(kind: Kind, path: Path, others: Sequence[Path]) -> Fault:
     return Fault(kind, path, f"an image has one file of each kind, here also {', '.join(map(str, others))}")
 
 
-def _refused_content(path: Path, most: int) -> Fault | None:
+def _refused_content(content: bytes, path: Path, most: int, max_megapixels: float) -> Fault | None:
     """Return what is wrong with a refused label map if it is not damage: its format, colours, labels beyond 8 bit."""
-    with suppress(Exception), Image.open(path) as image:
+    with suppress(DataError), opened(content, path, max_megapixels) as image:
         if reason := inexact(image):
             return Fault(Kind.INEXACT, path, reason)
         if image.mode.startswith("I"):
@@ -244,28 +249,15 @@ def _foreign_labels(path: Path, foreign: Sequence[int], most: int) -> Fault:
     return Fault(Kind.FOREIGN_LABELS, path, f"{labels}; allowed are 0..{most} and {VOID}")
 
 
-def fault_of(path: Path, error: Exception, kinds: tuple[Kind, Kind, Kind]) -> Fault:
+def fault_of(path: Path, error: DataError, kinds: tuple[Kind, Kind, Kind]) -> Fault:
     """Return the fault of a file that is missing, that the system refuses to read, or whose content is damaged."""
     missing, unreadable, damaged = kinds
-    cause = _cause(error)
-    number = cause.errno if isinstance(cause, OSError) else None
+    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if number in _ABSENT:
-        return Fault(missing, path)
+        return Fault(missing, path, dangling(path))
     return Fault(damaged if number is None else unreadable, path, reason_of(path, error))
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return what a `DataError`, which names the file as well, was raised for."""
-    return (error.__context__ or error) if isinstance(error, DataError) else error
-
-
-def reason_of(path: Path, error: BaseException) -> str:
+def reason_of(path: Path, error: DataError) -> str:
     """Return why a file could not be read or decoded, without its name."""
-    cause = _cause(error)
-    if isinstance(cause, UnicodeDecodeError):
-        return f"not text ({cause.reason})"
-    if isinstance(cause, UnidentifiedImageError):
-        return "not an image" if path.stat().st_size else "an empty file"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return " ".join(str(cause).split()) or type(cause).__name__
+    return error.reason if isinstance(error, FileError) else str(error).removeprefix(f"{path} ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,8 +15,9 @@ from typing import ClassVar
 import numpy as np
 
 from benchmarks.cache import cache_folder, kept_text, text_in
-from benchmarks.errors import DataError
-from benchmarks.files import content_digest, files_by_id, joint_digest, read_ids, read_mask, stamp_of
+from benchmarks.decoding import MAX_MEGAPIXELS
+from benchmarks.errors import DataError, FileNameError, printable
+from benchmarks.files import and_why, content_digest, files_by_id, joint_digest, read_ids, read_mask, stamp_of
 from benchmarks.imageset import SPLITS, ImageSet, Presence, Split
 from benchmarks.paths import user_path
 from benchmarks.photographs import read_photograph
@@ -33,18 +36,22 @@ class FiledImageSet(ImageSet):
     """Returns the ids in a list file; by default it raises `DataError` at the first fault."""
     train_list: Path | None = None
     """The list of the training images where it is not the data root's own."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """Larger images are refused."""
 
     published_counts: ClassVar[Mapping[Split, int]] = {}
     """Images per split as published."""
-    photograph_extensions: ClassVar[tuple[str, ...] | None] = (".jpg", ".jpeg")
-    """Of the files that are photographs, in any case; None for all."""
+    photograph_extensions: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg")
+    """Of the files that are photographs, in any case."""
     without_list: ClassVar[str] = ""
     """Which images train where no list says it, if that has to be told."""
 
     @classmethod
-    def open(cls, data_root: Path | None, train_list: Path | None = None) -> ImageSet:
+    def open(
+        cls, data_root: Path | None, train_list: Path | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    ) -> ImageSet:
         """Return the image set below a data root; raise `DataError` where it does not lie there."""
-        imageset = cls.located(data_root, train_list=train_list)
+        imageset = cls.located(data_root, train_list=train_list, max_megapixels=max_megapixels)
         if rival := imageset.rival_list:
             used = imageset.list_file("train")
             raise DataError(f"{cls.name}: {used} and {rival} list different training images; --train-list names one")
@@ -56,14 +63,19 @@ class FiledImageSet(ImageSet):
         data_root: Path | None,
         read_list: Callable[[Path], tuple[str, ...]] = read_ids,
         train_list: Path | None = None,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> FiledImageSet:
         """Return the image set below a data root, none of its files read; raise `DataError` without its folders."""
         if data_root is None:
             raise DataError(f"{cls.name} needs --data-root DIR (or BENCH_DATA_ROOT), the folder its files lie under")
-        root = user_path(data_root)
+        root, train_list = user_path(data_root), user_path(train_list) if train_list else None
         if not root.is_dir():
-            raise DataError(f"{cls.name}: the data root {root} is not a folder")
-        return cls(root, read_list, user_path(train_list) if train_list else None)
+            raise DataError(f"{cls.name}: the data root {root} is not a folder{and_why(root)}")
+        if not os.access(root, os.X_OK):
+            raise DataError(f"{cls.name}: the data root {root} cannot be looked into ({os.strerror(errno.EACCES)})")
+        for path in filter(None, (root, train_list)):
+            _require_utf8(path.resolve())
+        return cls(root, read_list, train_list, max_megapixels)
 
     # ------------------------------------------------------------------------------------------------------- lists
 
@@ -112,7 +124,7 @@ class FiledImageSet(ImageSet):
         unlisted = self._unlisted()
         if not unlisted:
             return ""
-        names = ", ".join(unlisted[:EXAMPLES]) + (", ..." if len(unlisted) > EXAMPLES else "")
+        names = printable(", ".join(unlisted[:EXAMPLES])) + (", ..." if len(unlisted) > EXAMPLES else "")
         count = f"{len(unlisted)} label map{'s' if len(unlisted) > 1 else ''}"
         return f"no list names {count} in {self.label_map_folders('train')[0][0]}: {names}"
 
@@ -136,7 +148,7 @@ class FiledImageSet(ImageSet):
         """Return the files that have an image's id, or where its one file should lie."""
         folder = self.photograph_folder(split)
         names = self._files(folder, self.photograph_extensions).get(image_id)
-        return [folder / name for name in names or [image_id + (self.photograph_extensions or (".*",))[0]]]
+        return [folder / name for name in names or [image_id + (self.photograph_extensions[0] or ".*")]]
 
     def label_maps(self, split: Split, image_id: str) -> list[Path]:
         """Return the label maps that have an image's id, or where its one label map should lie."""
@@ -145,14 +157,21 @@ class FiledImageSet(ImageSet):
                 return [folder / name for name in names]
         return [folder / f"{image_id}{extension}"]
 
-    def _files(self, folder: Path, extensions: tuple[str, ...] | None) -> dict[str, list[str]]:
+    def ids_in(self, folder: Path, extension: str) -> tuple[str, ...]:
+        """Return the sorted ids of a folder's files; raise `FileNameError` where a name is not UTF-8."""
+        files = self._files(folder, (extension,))
+        for names in files.values():
+            _require_utf8(folder / names[0])
+        return tuple(sorted(files))
+
+    def _files(self, folder: Path, extensions: tuple[str, ...]) -> dict[str, list[str]]:
         """Return the names of a folder's files by id, as they were when they were first asked for."""
-        if folder not in self._listings:
-            self._listings[folder] = files_by_id(folder, extensions)
-        return self._listings[folder]
+        if (folder, extensions) not in self._listings:
+            self._listings[folder, extensions] = files_by_id(folder, extensions)
+        return self._listings[folder, extensions]
 
     @cached_property
-    def _listings(self) -> dict[Path, dict[str, list[str]]]:
+    def _listings(self) -> dict[tuple[Path, tuple[str, ...]], dict[str, list[str]]]:
         return {}
 
     def image_path(self, split: Split, image_id: str) -> Path:
@@ -181,19 +200,20 @@ class FiledImageSet(ImageSet):
         """Return an image (uint8 H x W x 3) and its label map (uint8 H x W)."""
         image_id = self.ids(split)[index]
         mask_path = self.mask_path(split, image_id)
-        label_map = read_mask(mask_path)
-        return read_photograph(self.image_path(split, image_id)).over(mask_path, label_map.shape), label_map
+        label_map = read_mask(mask_path, self.max_megapixels)
+        photograph = read_photograph(self.image_path(split, image_id), self.max_megapixels)
+        return photograph.over(mask_path, label_map.shape), label_map
 
     # ----------------------------------------------------------------------------------------- what the cache holds
 
     def presence(self, split: Split) -> Presence:
         """Return the labels of every image of a split."""
-        return cached_presence(self.name, self.mask_paths(split))
+        return cached_presence(self.name, self.mask_paths(split), self.max_megapixels)
 
     def stamp(self) -> str:
         """Return a key of the files' names, sizes, times and inodes."""
         paths = [path for split in SPLITS for path in (*self.image_paths(split), *self.mask_paths(split))]
-        return stamp_of(paths, f"{self.name}: no file at {{}}; the data root is {self.root}")
+        return stamp_of(paths, lambda path: f"{self.name}: no file at {path}; the data root is {self.root}")
 
     def images_digest(self) -> str:
         """Return the SHA-256 of the photographs' content."""
@@ -204,7 +224,7 @@ class FiledImageSet(ImageSet):
         return [path for split in SPLITS for path in self.image_paths(split)]
 
     def _images_key(self, paths: Sequence[Path]) -> str:
-        stamp = stamp_of(paths, f"{self.name}: no photograph at {{}}; the data root is {self.root}")
+        stamp = stamp_of(paths, lambda path: f"{self.name}: no photograph at {path}; the data root is {self.root}")
         return f"{self.name}-{stamp[:20]}"
 
     def stale(self, digests: Mapping[Path, bytes]) -> list[Path]:
@@ -224,3 +244,11 @@ class FiledImageSet(ImageSet):
             for file, (digest, paths) in kept.items()
             if digest and digests.keys() >= set(paths) and digest != joint_digest(digests[path] for path in paths)
         ]
+
+
+def _require_utf8(path: Path) -> None:
+    """Raise `FileNameError` for a path that no text can name: records and tables are UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise FileNameError(f"the name of {printable(str(path))} is not UTF-8; rename it") from None

@@ -1,52 +1,79 @@
-"""Reading label maps and lists from files, with errors that name the file."""
+"""Finding and reading label maps and lists, with errors that name the file."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.errors import DataError
+from benchmarks.decoding import MAX_MEGAPIXELS, opened
+from benchmarks.errors import DataError, FileError
 from benchmarks.labels import VOID
 
 WIDE_VOID = 65535
 """Void in a label map of 16 bit."""
+NO_EXTENSION = ""
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's content; raise `DataError` where it cannot be read."""
+    """Return a file's content; raise `FileError` where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror})") from error
+        raise unreadable(path, error) from error
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Return a label map as uint8 H x W; raise `DataError` where it is damaged or holds no labels."""
-    return decode_mask(read_bytes(path), path)[0]
+def unreadable(path: Path, error: OSError) -> FileError:
+    """Return the error of a file or folder that the system does not let be read."""
+    return FileError.of("cannot read", path, dangling(path) or error.strerror or type(error).__name__)
 
 
-def decode_mask(content: bytes, path: Path) -> tuple[np.ndarray, bytes]:
+def dangling(path: Path) -> str:
+    """Return what a path is that is a link to nothing, as git-annex and DVC leave them; nothing for all else."""
+    with suppress(OSError):
+        if path.is_symlink() and not path.exists():
+            return f"a link to {path.readlink()}, which is not there: git annex get, or dvc pull, fetches it"
+    return ""
+
+
+def and_why(path: Path) -> str:
+    """Return the same in brackets, to be put behind its name."""
+    return f" ({reason})" if (reason := dangling(path)) else ""
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file is there, or a link to one that is not: reading that says where it leads."""
+    return path.is_file() or path.is_symlink()
+
+
+def read_mask(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """Return a label map as uint8 H x W; raise `DataError` where it is damaged, too large or holds no labels."""
+    return decode_mask(read_bytes(path), path, max_megapixels)[0]
+
+
+def decode_mask(content: bytes, path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[np.ndarray, bytes]:
     """Return the label map (uint8 H x W) that a file's content holds, and its palette: R, G, B by label, or nothing."""
-    if path.suffix == ".mat":
+    if _is_of_matlab(path):
         return _sbd_segmentation(content, path), b""
-    with _opened(content, path) as image:
+    with _label_map(content, path, max_megapixels) as image:
         labels = _indices(image, path)
         return labels, bytes(image.getpalette() or ()) if image.mode == "P" else b""
 
 
-def labels_in(content: bytes, path: Path) -> np.ndarray:
+def labels_in(content: bytes, path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """Return bool (256,): which labels stand in the label map that a file's content holds."""
-    if path.suffix == ".mat":
+    if _is_of_matlab(path):
         return np.bincount(_sbd_segmentation(content, path).ravel(), minlength=256) > 0
-    with _opened(content, path) as image:
+    with _label_map(content, path, max_megapixels) as image:
         if image.mode in _EIGHT_BIT:
             return np.asarray(image.histogram()) > 0
         return np.bincount(_indices(image, path).ravel(), minlength=256) > 0
@@ -64,10 +91,7 @@ def inexact(image: Image.Image) -> str:
 
 def read_ids(path: Path) -> tuple[str, ...]:
     """Return the image ids in a list file; raise `DataError` where it is unreadable, empty or not a list of ids."""
-    try:
-        ids = tuple(list_entries(read_bytes(path).decode()))
-    except UnicodeDecodeError as error:
-        raise DataError(f"the list {path} is not text ({error.reason})") from None
+    ids = tuple(list_entries(path))
     if not ids:
         raise DataError(f"the list {path} is empty")
     for image_id in ids:
@@ -79,42 +103,68 @@ def read_ids(path: Path) -> tuple[str, ...]:
     return ids
 
 
-def list_entries(text: str) -> list[str]:
-    """Return the entries of a list; a line with the files of an image, as DeepLab's lists have them, names its id.
+def list_entries(path: Path) -> list[str]:
+    """Return the entries of a list, one a line; raise `FileError` where it is unreadable or one of another kind."""
+    lines = read_lines(path)
+    first_words = {found[1] for line in lines if (found := _ID_AND_PRESENCE.fullmatch(line))}
+    if lines and len(first_words) == len(lines) and any(line.endswith(" -1") for line in lines):
+        reason = "ID and -1, 0 or 1 a line: it tells of one class, as those in VOC's ImageSets/Main"
+        raise FileError.of("cannot use the list", path, reason)
+    return [id_in(line) for line in lines]
 
-    Such a line is `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`.
+
+_ID_AND_PRESENCE = re.compile(r"(\S+) (?:-1| ?0| ?1)")
+
+
+def id_in(line: str) -> str:
+    """Return the id that a line of a list names: all of it, or what the two files that it names have in common.
+
+    Such a line is, in DeepLab's lists, `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`. An id may hold blanks.
     """
-    return [entry for line in text.splitlines() for entry in _line_entries(line.split())]
+    for blank in re.finditer(r"\s+", line):
+        photograph, label_map = Path(line[: blank.start()]), Path(line[blank.end() :])
+        if photograph.suffix and label_map.suffix and photograph.stem == label_map.stem:
+            return photograph.stem
+    return line
 
 
-def _line_entries(words: Sequence[str]) -> Sequence[str]:
-    if len(words) == 2 and all(Path(word).suffix for word in words) and Path(words[0]).stem == Path(words[1]).stem:
-        return [Path(words[0]).stem]
-    return words
+def files_by_id(folder: Path, extensions: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of a folder's files with one of the extensions by id; none where there is no folder.
 
-
-def files_by_id(folder: Path, extensions: Sequence[str] | None = None) -> dict[str, list[str]]:
-    """Return the names of a folder's files by id, hidden ones left out; none where there is no folder.
-
-    `extensions` are those that count, in lower case, whatever the files' case; by default all.
+    Extensions count in any case, here they are in lower case; `NO_EXTENSION` is that of a name without one. Hidden
+    files are none: macOS lays `._ID.png` beside `ID.png`. Ids are in Unicode's form NFC, whichever the names are in.
     """
     found: dict[str, list[str]] = {}
-    for name in sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else ():
-        image_id, dot, extension = name.rpartition(".")
-        if image_id and (extensions is None or f".{extension.lower()}" in extensions):
-            found.setdefault(image_id, []).append(name)
-        elif not dot and extensions is None:
-            found.setdefault(name, []).append(name)
+    for name in sorted(_entries(folder)) if folder.is_dir() else ():
+        if not name.startswith(".") and Path(name).suffix.lower() in extensions:
+            found.setdefault(normalised(Path(name).stem), []).append(name)
     return found
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return a text file's lines without surrounding blanks, less the empty ones; raise `DataError`."""
+def normalised(text: str) -> str:
+    """Return a text in Unicode's form NFC: é is one character, while macOS's file systems write two."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _entries(folder: Path) -> dict[str, os.DirEntry[str]]:
+    """Return what lies in a folder by name; raise `FileError` where it cannot be read."""
     try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+        return {entry.name: entry for entry in os.scandir(folder)}
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return a text file's lines without surrounding blanks, less the empty ones; see `read_text`."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content in NFC, less the mark with which some editors begin it; raise `FileError`."""
+    try:
+        return normalised(read_bytes(path).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text ({error.reason})") from None
-    return [line.strip() for line in lines if line.strip()]
+        raise FileError.of("cannot read", path, f"it is not text in UTF-8: {error.reason}") from None
 
 
 def content_digest(paths: Sequence[Path]) -> str:
@@ -128,25 +178,33 @@ def joint_digest(digests: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def stamp_of(paths: Sequence[Path], missing: str) -> str:
+def stamp_of(paths: Sequence[Path], missing: Callable[[Path], str]) -> str:
     """Return the SHA-256 of the files' paths, sizes, times (of content and of the entry) and inodes.
 
     So a file that is written anew with its old size and date is noticed; one that was moved or linked costs a reading.
-    `missing` is the `DataError`'s text for a file or folder that is not there; `{}` becomes its path.
+    `missing` gives the `DataError`'s text for a file or folder that is not there.
     """
     folders: dict[Path, dict[str, os.DirEntry[str]]] = {}
     for folder in dict.fromkeys(p.parent for p in paths):
         if not folder.is_dir():
-            raise DataError(missing.format(folder))
-        folders[folder] = {entry.name: entry for entry in os.scandir(folder)}
+            raise DataError(missing(folder))
+        folders[folder] = _entries(folder)
     key = hashlib.sha256()
     for path in paths:
         entry = folders[path.parent].get(path.name)
         if entry is None:
-            raise DataError(missing.format(path))
-        status = entry.stat()
-        key.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0{status.st_ino}\n".encode())
+            raise DataError(missing(path))
+        try:
+            status = entry.stat()
+        except OSError as error:
+            raise unreadable(path, error) from error
+        times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
+        key.update(os.fsencode(f"{path}\0{status.st_size}\0{times}\0{status.st_ino}\n"))
     return key.hexdigest()
+
+
+def _is_of_matlab(path: Path) -> bool:
+    return path.suffix.lower() == ".mat"
 
 
 def _sbd_segmentation(content: bytes, path: Path) -> np.ndarray:
@@ -155,7 +213,8 @@ def _sbd_segmentation(content: bytes, path: Path) -> np.ndarray:
     try:
         return np.asarray(loadmat(io.BytesIO(content))["GTcls"]["Segmentation"][0, 0], dtype=np.uint8)
     except Exception as error:  # loadmat raises whatever a damaged file leads it to
-        raise DataError(f"cannot decode {path} ({' '.join(str(error).split())}); it is SBD's GTcls") from error
+        reason = "an empty file" if not content else f"not SBD's GTcls: {' '.join(str(error).split())}"
+        raise FileError.of("cannot decode", path, reason) from error
 
 
 _EIGHT_BIT = ("P", "L")
@@ -178,20 +237,9 @@ def _indices(image: Image.Image, path: Path) -> np.ndarray:
 
 
 @contextmanager
-def _opened(content: bytes, path: Path) -> Iterator[Image.Image]:
+def _label_map(content: bytes, path: Path, max_megapixels: float) -> Iterator[Image.Image]:
     """Open a label map; raise `DataError` where its format does not keep labels, or what is done with it fails."""
-    with decoding(path), Image.open(io.BytesIO(content)) as image:
+    with opened(content, path, max_megapixels) as image:
         if reason := inexact(image):
             raise DataError(f"{path} {reason}")
         yield image
-
-
-@contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Raise `DataError`, naming the file, for what Pillow raises."""
-    try:
-        yield
-    except DataError:
-        raise
-    except (OSError, SyntaxError, ValueError, KeyError) as error:
-        raise DataError(f"cannot decode {path} ({error})") from error

@@ -18,10 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.errors import DataError
 from benchmarks.filed import FiledImageSet
-from benchmarks.files import read_lines
+from benchmarks.files import and_why, is_there, read_lines
 from benchmarks.imageset import ImageSet, Split
+from benchmarks.photographs import EXTENSIONS
 
 LISTS: Mapping[Split, str] = {"train": "train.txt", "test": "val.txt"}
 TEST_SHARE = 0.2
@@ -33,18 +35,21 @@ class Folder(FiledImageSet):
     """Images, label maps and class names that lie below a data root."""
 
     name: ClassVar[str] = "folder"
-    photograph_extensions: ClassVar[tuple[str, ...] | None] = None
+    photograph_extensions: ClassVar[tuple[str, ...]] = EXTENSIONS
     without_list: ClassVar[str] = "there is no list: a fifth of the label maps test, by the SHA-256 of their ids"
 
     def __post_init__(self) -> None:
-        for part in ("images", "masks"):
-            if not (self.root / part).is_dir():
-                raise DataError(f"folder: no folder {self.root / part}; --data-root has images/, masks/, classes.txt")
+        for folder in (self.root / "images", self.root / "masks"):
+            if not folder.is_dir():
+                told = f"folder: no folder {folder}{and_why(folder)}"
+                raise DataError(f"{told}; --data-root has images/, masks/, classes.txt")
 
     @classmethod
-    def open(cls, data_root: Path | None, train_list: Path | None = None) -> ImageSet:
+    def open(
+        cls, data_root: Path | None, train_list: Path | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    ) -> ImageSet:
         """Return the image set below a data root; raise `DataError` where a list or the class names are at fault."""
-        imageset = super().open(data_root, train_list)
+        imageset = super().open(data_root, train_list, max_megapixels)
         assert isinstance(imageset, Folder)
         absent = imageset.absent_list
         if absent:
@@ -58,7 +63,7 @@ class Folder(FiledImageSet):
         """The list that is not there although the other one is; none is needed in place of a given one."""
         if self.train_list:
             return None
-        absent = [self.root / name for name in LISTS.values() if not (self.root / name).is_file()]
+        absent = [self.root / name for name in LISTS.values() if not is_there(self.root / name)]
         return absent[0] if len(absent) == 1 else None
 
     @property
@@ -82,12 +87,12 @@ class Folder(FiledImageSet):
     def own_list_file(self, split: Split) -> Path | None:
         """Return `train.txt` or `val.txt` where they are there."""
         file = self.root / LISTS[split]
-        return file if file.is_file() else None
+        return file if is_there(file) else None
 
     def ids_without_list(self, split: Split) -> tuple[str, ...]:
         """Return the ids of all label maps that fall to a split, sorted."""
         masks = self.root / "masks"
-        ids = tuple(i for i in sorted(self._files(masks, (".png",))) if _split_of(i) == split)
+        ids = tuple(i for i in self.ids_in(masks, ".png") if _split_of(i) == split)
         if not ids:
             raise DataError(f"folder: no {split} image in {masks}; train.txt and val.txt can name them")
         return ids

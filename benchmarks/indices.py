@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.errors import DataError
-from benchmarks.files import read_lines
+from benchmarks.files import id_in, read_lines
 
 _STEP_FILE = re.compile(r"(?:(?:train|step|task)[-_ ]?)?(?P<step>[0-9]+)\.(?:npy|txt)")
 
@@ -65,7 +65,7 @@ def _from_array(file: Path, count: int) -> np.ndarray:
 
 
 def _from_ids(file: Path, place: dict[str, int]) -> np.ndarray:
-    ids = [Path(line.split()[0]).stem for line in read_lines(file)]
+    ids = [entry if (entry := id_in(line)) in place else Path(entry).stem for line in read_lines(file)]
     for image_id in ids:
         if image_id not in place:
             raise DataError(f"{file} lists {image_id}, which the training list does not have")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.download import TRIES, Note, Progress, disk_errors, download
 from benchmarks.errors import DataError, FetchError
-from benchmarks.files import read_ids, read_mask
+from benchmarks.files import files_by_id, read_ids, read_mask
 from benchmarks.paths import user_path
 from benchmarks.sources import ADE, PUBLISHED, SBD, VOC, Archive
 from benchmarks.unpack import clear_scratch, place, scratch_folder, unpack
@@ -296,9 +296,7 @@ def _listed(devkit: Path, name: str) -> tuple[str, ...]:
 
 def _stems(folder: Path, suffix: str) -> set[str]:
     """Return the names, less the suffix, of a folder's files of one kind; none where there is no folder."""
-    if not folder.is_dir():
-        return set()
-    return {path.stem for path in folder.glob(f"*{suffix}")}
+    return set(files_by_id(folder, (suffix,)))
 
 
 def _get_ade(job: _Job) -> None:

@@ -5,7 +5,6 @@ What can be read in more than one way is refused by name: nothing is guessed fro
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,26 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from benchmarks.decoding import MAX_MEGAPIXELS, opened
 from benchmarks.errors import DataError, UnclearError
-from benchmarks.files import decoding, read_bytes
+from benchmarks.files import NO_EXTENSION, read_bytes
 
 Size = tuple[int, ...]
 """Height and width."""
 
+EXTENSIONS = (
+    NO_EXTENSION,
+    ".apng", ".avif", ".avifs", ".blp", ".bmp", ".bw", ".cur", ".dcx", ".dds", ".dib", ".emf", ".eps", ".fit", ".fits",
+    ".flc", ".fli", ".ftc", ".ftu", ".gbr", ".gif", ".icb", ".icns", ".ico", ".iim", ".im", ".j2c", ".j2k", ".jfif",
+    ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".msp", ".pbm", ".pcd", ".pcx", ".pfm", ".pgm",
+    ".png", ".pnm", ".ppm", ".ps", ".psd", ".pxr", ".qoi", ".ras", ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff",
+    ".vda", ".vst", ".webp", ".wmf", ".xbm", ".xpm",
+    ".heic", ".heif", ".hif", ".jxl",
+)  # fmt: skip
+"""By which a file counts as a photograph: Pillow's, and those of photographs that it does not read, to be told so.
+
+Files of other names lie beside them: a labeller's `.json`, captions, `Thumbs.db`.
+"""
 AS_STORED = 1
 """The EXIF orientation that turns nothing."""
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -72,14 +85,18 @@ class Photograph:
         return np.ascontiguousarray(turned(self.pixels, fitting[0]))
 
 
-def read_photograph(path: Path) -> Photograph:
-    """Return a photograph; raise `DataError` where it is damaged, `UnclearError` where its values may mean several."""
-    return decode_photograph(read_bytes(path), path)
+def read_photograph(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+    """Return a photograph.
+
+    Raises `DataError` where it is damaged or of more than `max_megapixels`, `UnclearError` where its values may mean
+    several.
+    """
+    return decode_photograph(read_bytes(path), path, max_megapixels)
 
 
-def decode_photograph(content: bytes, path: Path) -> Photograph:
+def decode_photograph(content: bytes, path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
     """Return the photograph that a file's content holds; see `read_photograph`."""
-    with decoding(path), Image.open(io.BytesIO(content)) as image:
+    with opened(content, path, max_megapixels) as image:
         orientation = _orientation(image)
         image.load()
         pixels, wide = _eight_bit(image, path)

@@ -16,20 +16,21 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.cache import cache_folder, keep, sealed, unsealed
+from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.files import joint_digest, labels_in, read_bytes, stamp_of
 from benchmarks.imageset import Presence
 
 CHUNK = 64
 
 
-def cached_presence(name: str, paths: Sequence[Path]) -> Presence:
+def cached_presence(name: str, paths: Sequence[Path], max_megapixels: float = MAX_MEGAPIXELS) -> Presence:
     """Return the labels of each label map in `paths`, scanned only where something has changed."""
-    return _kept(presence_file(name, paths), lambda: scan(paths))
+    return _kept(presence_file(name, paths), lambda: scan(paths, max_megapixels))
 
 
 def presence_file(name: str, paths: Sequence[Path]) -> Path:
     """Return where the presence of these label maps is kept; raise `DataError` where one is missing."""
-    stamp = stamp_of(paths, f"{name}: no label map at {{}}")
+    stamp = stamp_of(paths, lambda path: f"{name}: no label map at {path}")
     return _file(f"{name}-{stamp[:20]}")
 
 
@@ -59,19 +60,19 @@ def _kept(file: Path, make: Callable[[], Presence]) -> Presence:
     return presence
 
 
-def scan(paths: Sequence[Path]) -> Presence:
+def scan(paths: Sequence[Path], max_megapixels: float = MAX_MEGAPIXELS) -> Presence:
     """Read every label map once; decoding and hashing release the interpreter lock, so threads help."""
     chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = [row for chunk in pool.map(_scan_chunk, chunks) for row in chunk]
+        found = [row for chunk in pool.map(lambda chunk: _scan_chunk(chunk, max_megapixels), chunks) for row in chunk]
     return Presence(np.stack([labels for labels, _ in found]), joint_digest(digest for _, digest in found))
 
 
-def _scan_chunk(paths: Sequence[Path]) -> list[tuple[np.ndarray, bytes]]:
+def _scan_chunk(paths: Sequence[Path], max_megapixels: float) -> list[tuple[np.ndarray, bytes]]:
     rows = []
     for path in paths:
         content = read_bytes(path)
-        rows.append((labels_in(content, path), hashlib.sha256(content).digest()))
+        rows.append((labels_in(content, path, max_megapixels), hashlib.sha256(content).digest()))
     return rows
 
 

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from benchmarks.ade20k import Ade20k
+from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.errors import DataError
 from benchmarks.filed import FiledImageSet
 from benchmarks.folder import Folder
@@ -27,14 +28,20 @@ def image_set_class(name: str) -> type[ImageSet]:
     return IMAGE_SETS[name]
 
 
-def open_image_set(name: str, data_root: str | Path | None = None, train_list: str | Path | None = None) -> ImageSet:
+def open_image_set(
+    name: str,
+    data_root: str | Path | None = None,
+    train_list: str | Path | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> ImageSet:
     """Return an image set; one that is not embedded needs the folder its files lie under.
 
-    `train_list` is a file that names the training images in place of the data root's own.
+    `train_list` is a file that names the training images in place of the data root's own; images of more than
+    `max_megapixels` are refused when they are read.
     """
     kind, root = image_set_class(name), user_path(data_root) if data_root is not None else None
-    if train_list is None:
-        return kind.open(root)
-    if not issubclass(kind, FiledImageSet):
+    if issubclass(kind, FiledImageSet):
+        return kind.open(root, user_path(train_list) if train_list is not None else None, max_megapixels)
+    if train_list is not None:
         raise DataError(f"{name} is generated: no list names its training images, --train-list is for voc, ade, folder")
-    return kind.open(root, user_path(train_list))
+    return kind.open(root)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.class_list import open_class_list
+from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.division import RULES, division_text, overlapped, tested_images
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS, ImageSet, Split
@@ -164,11 +165,13 @@ def load_scenario(
     train_list: str | Path | None = None,
     shared_ids: SharedIds = "refuse",
     class_list: Path | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Scenario:
     """Compute a scenario from its name; needs the label maps alone, not the photographs.
 
     `train_list` is a file that names the training images in place of the data root's own. Raises `DataError` for
-    images in the training and in the test list, unless `shared_ids` allows them.
+    images in the training and in the test list, unless `shared_ids` allows them, and for images of more than
+    `max_megapixels`.
     From a class list (see `benchmarks.class_list`) it needs no files of images, and nothing can be trained on it.
     """
     parsed = parse_name(name)
@@ -176,7 +179,7 @@ def load_scenario(
         if train_list is not None:
             raise DataError(f"--class-list {class_list} names the training images: --train-list cannot be given too")
         return compute_scenario(parsed, open_class_list(parsed.dataset, class_list))
-    imageset = open_image_set(parsed.dataset, data_root, train_list)
+    imageset = open_image_set(parsed.dataset, data_root, train_list, max_megapixels)
     if shared_ids == "refuse":
         _require_separate_splits(imageset)
     return compute_scenario(parsed, imageset)

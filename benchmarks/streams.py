@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.augmentation import Augmentation, View, normalised
+from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.division import tested_images
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS, Split
@@ -212,6 +213,7 @@ def load_benchmark(
     ram_budget: float = RAM_BUDGET,
     train_list: str | Path | None = None,
     shared_ids: SharedIds = "refuse",
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> SegmentationScenario:
     """Return the Avalanche benchmark of a scenario such as `shapes-15-1-disjoint`.
 
@@ -219,11 +221,11 @@ def load_benchmark(
     test streams `view` scales and crops the images, `future_classes` tells whether pixels of classes not yet known
     count as background or void, and `tested` whether step t has the images with a class known by then or all of
     them (METHODS, Protocol). `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream
-    instead. Decoded images are kept in memory where they fit in `ram_budget` bytes. `train_list` and `shared_ids` are
-    those of `load_scenario`. Raises `DataError`.
+    instead. Decoded images are kept in memory where they fit in `ram_budget` bytes. `train_list`, `shared_ids`
+    and `max_megapixels` are those of `load_scenario`. Raises `DataError`.
     """
     return build_benchmark(
-        load_scenario(name, data_root, train_list, shared_ids),
+        load_scenario(name, data_root, train_list, shared_ids, max_megapixels=max_megapixels),
         size=size,
         view=view,
         future_classes=future_classes,

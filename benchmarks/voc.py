@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from benchmarks.errors import DataError
 from benchmarks.filed import FiledImageSet
+from benchmarks.files import and_why, is_there
 from benchmarks.imageset import Split
 
 SBD_FOLDERS = ("sbd", "SBD", "benchmark_RELEASE/dataset", ".")
@@ -52,8 +53,8 @@ class Voc(FiledImageSet):
     def __post_init__(self) -> None:
         if not self._devkit.is_dir():
             raise DataError(
-                f"voc: no folder {self._devkit}; --data-root is the parent of VOCdevkit; VOC 2012 and SBD are got "
-                f"with: bench data get voc --data-root {self.root}"
+                f"voc: no folder {self._devkit}{and_why(self._devkit)}; --data-root is the parent of VOCdevkit; "
+                f"VOC 2012 and SBD are got with: bench data get voc --data-root {self.root}"
             )
         if not self._has_augmented and self._sbd is None:
             raise DataError(
@@ -100,7 +101,7 @@ class Voc(FiledImageSet):
         own = [lists / "Segmentation", lists / "SegmentationAug", self._devkit, self._devkit.parent, self.root]
         found = [folder / name for folder in own for name in TRAIN_LISTS]
         beside = [self.root.resolve().parent / name for name in TRAIN_LISTS]
-        return [file for file in found if file.is_file()] or [file for file in beside if file.is_file()]
+        return [file for file in found if is_there(file)] or [file for file in beside if is_there(file)]
 
     def _list(self, name: str) -> Path:
         return self._devkit / "ImageSets" / "Segmentation" / f"{name}.txt"
@@ -115,7 +116,7 @@ class Voc(FiledImageSet):
 
     def _annotated_ids(self) -> set[str]:
         folder, extension = self.label_map_folders("train")[-1]
-        ids = set(self._files(folder, (extension,)))
+        ids = set(self.ids_in(folder, extension))
         return ids if self._has_augmented else ids | set(self.read_list(self._list("train")))
 
     def photograph_folder(self, split: Split) -> Path:

@@ -84,7 +84,7 @@ RowId = tuple[str, str]
 """A strategy's label and a run's hash: a row of a scenario's table, whose runs differ in the seed alone."""
 BESIDE_TRAINING = frozenset(
     [
-        *("data.workers", "data.ram_gb", "data.train_list", "data.shared_ids"),
+        *("data.workers", "data.ram_gb", "data.train_list", "data.shared_ids", "data.max_megapixels"),
         *("evaluation.batch_size", "evaluation.pictures", "runtime.threads", "runtime.device"),
     ]
 )
