@@ -71,5 +71,5 @@ def copy_code(folder: Path) -> Path:
 
 def _sources(top: Path) -> Iterator[Path]:
     for package in PACKAGES:
-        files = (path for path in (top / package).rglob("*") if path.is_file() and path.suffix != ".pyc")
+        files = (path for path in (top / package).rglob("[!.]*") if path.is_file() and path.suffix != ".pyc")
         yield from sorted(files, key=lambda path: path.relative_to(top).as_posix())

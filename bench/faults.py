@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from benchmarks.cache import DISK_FULL
+from benchmarks.errors import DataError
 from strategies.faults import NonFiniteLossError, PredictionError, in_a_line
 from strategies.registry import BrokenStrategyError
 
@@ -45,6 +46,8 @@ def failure_of(error: BaseException) -> str:
 def _line(error: BaseException) -> str | None:
     if isinstance(error, (NonFiniteLossError, PredictionError, BrokenStrategyError)):
         return str(error)
+    if isinstance(error, DataError):
+        return _of_data(str(error))
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError):
@@ -84,6 +87,11 @@ def _left(path: Path) -> str:
     if disk.f_files and not disk.f_favail:
         return f"no inode is free in {folder}"
     return f"{disk.f_bavail * disk.f_frsize // 2**20:,} MiB are free in {folder}"
+
+
+def _of_data(text: str) -> str:
+    """Return the one line that an error of the data is, without the traceback of a loader's worker."""
+    return _last_line(text).partition(": ")[2] if text.startswith("Caught ") else text
 
 
 def _memory_is_full(what: str) -> str:

@@ -115,7 +115,7 @@ def _seconds_per_batch(run: Run) -> float:
 
 
 def _measured_bases() -> Iterable[tuple[int, str, str, float]]:
-    for file in cache_folder("bases").glob("*.json"):
+    for file in cache_folder("bases").glob("[!.]*.json"):
         kept = json.loads(file.read_text(encoding="utf-8"))
         yield kept.get("devices", 1), kept["network"], kept["device"], kept["seconds_per_update"]
 

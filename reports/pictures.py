@@ -121,7 +121,7 @@ def _ids(run: Run) -> set[str]:
     """The images of which a run has the truth and the prediction after the last step."""
     kinds = ("images", "truth", f"step-{len(run.spec['steps']) - 1}")
     return set.intersection(
-        *({path.stem for path in (run.path / "predictions" / kind).glob("*.png")} for kind in kinds)
+        *({path.stem for path in (run.path / "predictions" / kind).glob("[!.]*.png")} for kind in kinds)
     )
 
 
@@ -141,7 +141,9 @@ def _pixels(path: Path, modes: Sequence[str]) -> npt.NDArray[np.uint8]:
             return np.asarray(image)
     except FileNotFoundError:
         raise RecordError(f"{path}: missing") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except RecordError:
+        raise
+    except Exception as error:  # decoders raise nearly anything
         raise RecordError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
 
 

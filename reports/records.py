@@ -361,7 +361,8 @@ class RunWriter:
         matrices = [_csv_text(counts.tolist()) for counts in self._confusions]
         digest = hashlib.sha256("\n".join([*matrices, _costs_text(self._costs)]).encode())
         for counts in self._confusions:
-            for picture in sorted((self.path / "predictions" / f"step-{_step_of(self._spec, counts)}").glob("*.png")):
+            folder = self.path / "predictions" / f"step-{_step_of(self._spec, counts)}"
+            for picture in sorted(folder.glob("[!.]*.png")):
                 digest.update(picture.name.encode() + picture.read_bytes())
         return digest.hexdigest()
 

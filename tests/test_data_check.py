@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +78,24 @@ def oriented(path: Path, orientation: int) -> None:
     image = Image.open(path)
     image.load()
     image.save(path, exif=exif)
+
+
+def enormous(path: Path) -> None:
+    """An image of 400 megapixels by its header, as Pillow writes it."""
+    Image.new("L", (1, 1)).save(path, "PNG")
+    content = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 20000, 20000) + content[24:29]
+    path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+
+
+def to_nowhere(path: Path) -> None:
+    """As git-annex leaves a file whose content was not fetched."""
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/1")
+
+
+def not_utf8(path: Path) -> None:
+    path.rename(path.with_name(os.fsdecode(b"caf\xe9.png")))
 
 
 def into_folder(path: Path) -> None:
@@ -256,6 +276,13 @@ DAMAGES: list[tuple[Kind, Damage]] = [
         (Kind.COLOURS, lambda root, mode=mode: Image.open(label_map(root, 7)).convert(mode).save(label_map(root, 7)))
         for mode in ("RGB", "RGBA", "LA")
     ],
+    (Kind.DAMAGED_LABEL_MAP, lambda root: enormous(label_map(root, 7))),
+    (Kind.DAMAGED_PHOTOGRAPH, lambda root: enormous(photograph(root, 7))),
+    (Kind.MISSING_LIST, lambda root: to_nowhere(list_of(root, "val"))),
+    (Kind.MISSING_PHOTOGRAPH, lambda root: to_nowhere(photograph(root, 7))),
+    (Kind.MISSING_LABEL_MAP, lambda root: to_nowhere(label_map(root, 7))),
+    (Kind.UNREADABLE_LIST, lambda root: list_of(root, "val").write_text("2007_000120 -1\n2007_000121  1\n")),
+    (Kind.FILE_NAME, lambda root: (list_of(root, "trainaug").unlink(), not_utf8(label_map(root, 7)))),
     (Kind.RIVAL_LISTS, lambda root: (root / "train_aug.txt").write_text("2007_000001\n")),
     (Kind.SEVERAL_PHOTOGRAPHS, lambda root: shutil.copy(photograph(root, 7), photograph(root, 7).with_suffix(".JPEG"))),
     (Kind.SEVERAL_LABEL_MAPS, lambda root: shutil.copy(label_map(root, 7), label_map(root, 7).with_suffix(".PNG"))),

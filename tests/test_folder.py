@@ -1,5 +1,9 @@
 """`folder`: a user's own images, in any format, with palette, 8 and 16 bit masks; and what is refused."""
 
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +12,7 @@ from PIL import Image
 
 from bench.cli import main
 from benchmarks import load_benchmark, load_scenario
+from benchmarks.checking import Kind, check
 from benchmarks.errors import DataError
 from benchmarks.files import read_mask
 from benchmarks.folder import Folder
@@ -97,7 +102,7 @@ def test_without_lists_a_fifth_of_the_images_test_and_stay_test_images(tmp_path:
         (lambda root: (root / "classes.txt").unlink(), "classes.txt"),
         (lambda root: (root / "classes.txt").write_text(""), "names 0 classes; 2 to 254 are allowed"),
         (lambda root: (root / "classes.txt").write_text("a\nb\na\n"), "'a' more than once"),
-        (lambda root: (root / "classes.txt").write_bytes(b"\xff\xfe\x00"), "is not text"),
+        (lambda root: (root / "classes.txt").write_bytes(b"\xff\xfe\x00"), "is not text in UTF-8"),
         (lambda root: (root / "images").rename(root / "photos"), "no folder"),
         (lambda root: (root / "val.txt").unlink(), "give both lists or neither"),
         (lambda root: (root / "val.txt").write_text("im000\nim000\n"), "names im000 more than once"),
@@ -119,6 +124,121 @@ def test_damage_is_named(root: Path, damage, said: str) -> None:
         load_benchmark("folder-6-5-disjoint", root)
     assert "\n" not in str(error.value)
     assert str(root) in str(error.value) or "im001" in str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------- files of any name
+
+
+SIDE_FILES = {
+    "images": ("._im001.jpg", "im001.json", "im002.txt", "Thumbs.db", ".DS_Store"),
+    "masks": ("._im001.png", "._im002.PNG", "im001.json", "Thumbs.db", ".DS_Store"),
+}
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_side_files_are_passed_over_and_change_nothing(tmp_path: Path, lists: bool) -> None:
+    root = make_folder(tmp_path / "mine", lists=lists)
+    before = load_benchmark("folder-6-5-disjoint", root)
+    for part, names in SIDE_FILES.items():
+        for name in names:
+            (root / part / name).write_bytes(b"\0\5\26\7Mac OS X")
+    after = load_benchmark("folder-6-5-disjoint", root)
+    assert [e.data.ids for e in after.train_stream] == [e.data.ids for e in before.train_stream]
+    assert not check("folder", root).faults
+
+
+def renamed(root: Path, name: Callable[[str], str]) -> None:
+    """Rename photographs and label maps, and what the lists call them."""
+    for path in root.glob("*/im*.*"):
+        path.rename(path.with_name(name(path.stem) + path.suffix))
+    for path in (root / "train.txt", root / "val.txt"):
+        path.write_text("".join(f"{name(line)}\n" for line in path.read_text().splitlines()))
+
+
+def test_ids_may_hold_blanks_with_lists_and_without(root: Path) -> None:
+    renamed(root, lambda name: f"my photo {name}")
+    listed = Folder(root).ids("train"), Folder(root).ids("test")
+    assert listed[0][0] == "my photo im011" and [len(ids) for ids in listed] == [55, 11]
+    load_benchmark("folder-6-5-disjoint", root)
+    assert not check("folder", root).faults
+    pairs = "".join(f"images/{i}.jpg masks/{i}.png\n" for i in listed[0])
+    (root / "train.txt").write_text(pairs)
+    assert Folder(root).ids("train") == listed[0]
+    for name in ("train.txt", "val.txt"):
+        (root / name).unlink()
+    assert {*Folder(root).ids("train"), *Folder(root).ids("test")} == {*listed[0], *listed[1]}
+
+
+def test_a_mark_at_the_beginning_of_a_list_is_none_of_its_first_id(root: Path) -> None:
+    before = Folder(root).ids("train")
+    (root / "train.txt").write_bytes(b"\xef\xbb\xbf" + (root / "train.txt").read_bytes())
+    assert Folder(root).ids("train") == before
+    assert not check("folder", root).faults
+
+
+@pytest.mark.parametrize(("listed", "named"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_are_found_whichever_form_of_unicode_they_are_in(root: Path, listed: str, named: str) -> None:
+    renamed(root, lambda name: name.replace("im", "é"))
+    for path in root.glob("*/*"):
+        path.rename(path.with_name(unicodedata.normalize(named, path.name)))
+    for path in (root / "train.txt", root / "val.txt"):
+        path.write_text(unicodedata.normalize(listed, path.read_text()))
+    assert Folder(root).ids("train")[0] == "\xe9011"
+    load_benchmark("folder-6-5-disjoint", root)
+    assert not check("folder", root).faults
+
+
+def test_a_list_of_one_class_is_told_from_a_list_of_ids(root: Path) -> None:
+    ids = Folder(root).ids("train")
+    (root / "train.txt").write_text("".join(f"{i} {(-1, ' 0', ' 1')[n % 3]}\n" for n, i in enumerate(ids)))
+    with pytest.raises(DataError, match=r"cannot use the list .*train\.txt \(ID and -1, 0 or 1 a line.*ImageSets/Main"):
+        Folder(root).ids("train")
+    (root / "train.txt").write_text("scene -1\nscene 0\nscene 1\n")
+    assert Folder(root).ids("train") == ("scene -1", "scene 0", "scene 1")
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_a_name_that_is_not_utf_8_is_an_image_of_no_list_and_else_refused(tmp_path: Path, lists: bool) -> None:
+    root = make_folder(tmp_path / "mine", lists=lists)
+    shutil.copy(root / "masks" / "im001.png", root / "masks" / os.fsdecode(b"caf\xe9.png"))
+    if lists:
+        assert load_scenario("folder-6-5-disjoint", root).remarks()[1].endswith("masks: caf\\udce9")
+        return
+    with pytest.raises(DataError, match=r"the name of .*/masks/caf\\udce9\.png is not UTF-8; rename it"):
+        load_scenario("folder-6-5-disjoint", root)
+    assert [fault.kind for fault in check("folder", root).faults] == [Kind.FILE_NAME]
+
+
+def test_a_data_root_whose_name_is_not_utf_8_or_holds_braces(root: Path) -> None:
+    root = root.rename(root.with_name("a {0} {b}"))
+    (root / "masks" / "im001.png").rename(root / "im001.png")
+    with pytest.raises(DataError, match=r"no label map at .*/a \{0\} \{b\}/masks/im001\.png"):
+        load_scenario("folder-6-5-disjoint", root)
+    root = root.rename(root.with_name(os.fsdecode(b"caf\xe9")))
+    with pytest.raises(DataError, match=r"the name of .*caf\\udce9 is not UTF-8"):
+        load_scenario("folder-6-5-disjoint", root)
+
+
+@pytest.mark.parametrize("name", ["images/im001.*", "masks/im001.png", "train.txt", "classes.txt", "masks"])
+def test_a_link_to_nothing_is_told_as_one(root: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    [path] = root.glob(name)
+    path.rename(root / "elsewhere")
+    path.symlink_to("../.git/annex/objects/1")
+    scenario = ["--scenario", "folder-6-5-disjoint", "--data-root", str(root), "--out", str(root / "runs")]
+    with pytest.raises(SystemExit) as exit_:
+        main(["run", "--strategies", "er", *scenario, "--jobs", "1"])
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bench: ")]
+    assert exit_.value.code == 2
+    assert f"{path} (a link to ../.git/annex/objects/1, which is not there: git annex get, or dvc pull" in line
+
+
+def test_a_list_that_is_a_link_to_nothing_is_not_passed_over_as_missing(root: Path) -> None:
+    (root / "train.txt").unlink()
+    (root / "val.txt").unlink()
+    (root / "train.txt").symlink_to("nowhere")
+    (root / "val.txt").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"cannot read .*\.txt \(a link to nowhere"):
+        load_scenario("folder-6-5-disjoint", root)
 
 
 def colours(path: Path) -> None:

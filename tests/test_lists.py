@@ -17,6 +17,7 @@ from bench.cli import _parser, main
 from bench.config import resolve_config
 from bench.jobs import RunJob
 from bench.planning import Request, prepare, prepare_one, request_of
+from bench.spec import digest
 from benchmarks.checking import Kind, check
 from benchmarks.errors import DataError
 from benchmarks.scenarios import load_scenario
@@ -87,7 +88,7 @@ def test_a_list_of_pairs_of_files_names_their_ids(tiny_voc: Path) -> None:
     assert list(load_scenario(SCENARIO, tiny_voc).imageset.ids("train")) == ids
     assert not check("voc", tiny_voc).faults
     list_of(tiny_voc, "trainaug").write_text("\n".join([*lines, "/JPEGImages/a.jpg /SegmentationClassAug/b.png"]))
-    with pytest.raises(DataError, match=r"holds '/JPEGImages/a\.jpg'"):
+    with pytest.raises(DataError, match=r"holds '/JPEGImages/a\.jpg /SegmentationClassAug/b\.png'"):
         load_scenario(SCENARIO, tiny_voc)
 
 
@@ -151,7 +152,7 @@ def test_a_given_list_and_shared_ids_reach_the_jobs_and_stand_in_the_spec(
     chosen = tmp_path / "lists, all" / "mine.txt"
     share(tiny_voc, 1)
     moved(tiny_voc, chosen, 121)
-    chosen.write_text(" ".join(chosen.read_text().split()[1:]))
+    chosen.write_text("\n".join(chosen.read_text().split()[1:]))
     monkeypatch.chdir(chosen.parent)
     settings = [f"{key}={value}" for key, value in SMALL.items()]
     asked = Request("er", SCENARIO, data_root=tiny_voc, preset="small", out=tmp_path / "runs", jobs=1)
@@ -180,6 +181,42 @@ def test_the_command_line_has_both(tmp_path: Path) -> None:
     request = request_of(parsed, "er", SCENARIO)
     data = resolve_config(SCENARIO, assignments=request.assignments).data
     assert (data.train_list, data.shared_ids) == (str(Path("lists, all.txt").absolute()), "allow")
+
+
+def test_larger_images_are_read_where_it_is_asked_for_and_no_hash_tells_of_it(tiny_voc: Path, tmp_path: Path) -> None:
+    asked = Request("er", SCENARIO, data_root=tiny_voc, preset="small", out=tmp_path / "runs", jobs=1)
+    settings = [f"{key}={value}" for key, value in SMALL.items()]
+
+    def planned(megapixels: float) -> RunJob:
+        request = replace(asked, assignments=[*settings, f"data.max_megapixels={megapixels}"])
+        [job] = prepare(request, Console(quiet=True)).runs
+        return job
+
+    with pytest.raises(DataError, match=r"cannot decode .* \(0 megapixels; --max-megapixels 1 "):
+        planned(0.001)
+    one, other = planned(1), planned(500)
+    assert [job.spec["config"]["data"]["max_megapixels"] for job in (one, other)] == [1, 500]
+    assert one.folder == other.folder
+    assert one.spec["base"]["hash"] == other.spec["base"]["hash"]
+    assert one.spec["split_hash"] == other.spec["split_hash"]
+    config = dict(one.spec["config"], data={k: v for k, v in one.spec["config"]["data"].items() if "mega" not in k})
+    config["data"] |= dict.fromkeys(("workers", "ram_gb", "train_list", "shared_ids"))
+    determining = {
+        **{"schema": 1, "split_hash": one.spec["split_hash"], "data": one.spec["data"]["fingerprint"]},
+        **{"method": one.spec["method"], "recipe": one.spec["base"]["inputs"]["recipe"], "config": config},
+    }
+    assert one.spec["hash"] == digest(determining)[:12], "runs made before there was the setting are other ones"
+
+
+@pytest.mark.parametrize("command", [["scenario", SCENARIO], ["data", "check", "voc"]])
+def test_the_limit_can_be_given_to_what_reads_images(
+    data_root: Path, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))  # what was read is not read again
+    for given, status in (("0.0004", 2 if command[0] == "scenario" else 1), ("1", 0), ("0", 2), ("nan", 2)):
+        with pytest.raises(SystemExit) as exit_:
+            main([*command, "--data-root", str(data_root), "--max-megapixels", given])
+        assert exit_.value.code == status
 
 
 # ------------------------------------------------------------------------------------------------------- extensions
