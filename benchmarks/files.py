@@ -136,8 +136,9 @@ def files_by_id(folder: Path, extensions: Sequence[str]) -> dict[str, list[str]]
     """
     found: dict[str, list[str]] = {}
     for name in sorted(_entries(folder)) if folder.is_dir() else ():
-        if not name.startswith(".") and Path(name).suffix.lower() in extensions:
-            found.setdefault(normalised(Path(name).stem), []).append(name)
+        stem, dot, extension = name.rpartition(".")
+        if not name.startswith(".") and (f".{extension.lower()}" if dot else NO_EXTENSION) in extensions:
+            found.setdefault(normalised(stem if dot else name), []).append(name)
     return found
 
 

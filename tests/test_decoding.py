@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from damaged_images import FORMATS, damaged, outcomes
 from PIL import Image
+from PIL import __version__ as PILLOW
 from torch._utils import ExceptionWrapper
 
 from bench.faults import explained
@@ -18,13 +19,17 @@ from benchmarks.photographs import EXTENSIONS, read_photograph
 
 ESCAPED = {"AVIF": (11, 37), "BLP": (41, 118), "DDS": (7, 25), "PSD": (132,)}
 """Damages for which Pillow 13 raises RuntimeError, an error of its own, NotImplementedError, OverflowError."""
-DAMAGES = range(12)
+DAMAGES = range(30)
 
 
 @pytest.mark.filterwarnings("ignore")  # of metadata that is passed over
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_damaged_file_of_any_format_is_an_image_or_one_line(name: str) -> None:
-    content, path = FORMATS[name](), Path(f"a {name}")
+    path = Path(f"a {name}")
+    try:
+        content = FORMATS[name]()
+    except (KeyError, OSError) as error:
+        pytest.skip(f"Pillow {PILLOW} writes no {name} here: {error}")
     assert outcomes(content, path)[0] == ("read" if name != "SPIDER" else "UnclearError")
     for i in (*DAMAGES, *ESCAPED.get(name, ())):
         outcomes(damaged(content, f"{name} {i}"), path, max_megapixels=2)
