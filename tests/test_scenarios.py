@@ -252,9 +252,9 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     scan = presence_module.scan
 
-    def counted(paths: list[Path]) -> object:
+    def counted(paths: list[Path], max_megapixels: float) -> object:
         counts.append(len(paths))
-        return scan(paths)
+        return scan(paths, max_megapixels)
 
     monkeypatch.setattr(presence_module, "scan", counted)
     return counts
