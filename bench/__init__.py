@@ -48,7 +48,8 @@ def run(
     Unfinished runs go on from their last checkpoint; `overwrite="failed"` starts these again, `"stale"` finished ones
     that other code, packages or plug-ins made, `"always"` (or True) all.
     `train_list` names the training images in place of the data root's own list.
-    `settings` are dotted keys as `--set` takes them, e.g. `{"incremental.lr": 0.002}`; `evaluate_on` is `test` (the
+    `settings` are the dotted keys of `--set` with Python's values, e.g. `{"incremental.lr": 0.002, "data.crop": None}`:
+    a tuple is a list, a text is taken as it is; `evaluate_on` is `test` (the
     default) or `valid`, held out from the training images; `loggers` are of csv, tensorboard and wandb. With `jobs`
     above 1 runs go side by side in processes of their own, and so do the parts of a training with `base.devices`
     above 1; none of them imports the calling script. A failed run stands in `.failures`. The first Ctrl-C raises
@@ -57,14 +58,14 @@ def run(
     """
     from rich.console import Console
 
-    from bench.config import with_own_option
+    from bench.config import python_assignments, with_own_option
     from bench.homes import give_homes
     from bench.planning import Request
     from bench.session import run as run_request
     from benchmarks.paths import user_path
 
     give_homes()
-    assignments = [f"{key}={value}" for key, value in (settings or {}).items()]
+    assignments = python_assignments(settings or {})
     if memory is not None:
         assignments = with_own_option(assignments, "memory.size", memory, "memory")
     if train_list is not None:

@@ -8,20 +8,34 @@ import fnmatch
 import importlib.resources
 import importlib.util
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
+from bench.hints import did_you_mean, what_it_holds
 from bench.plain_yaml import AmbiguousYamlError, parse_yaml
 from benchmarks.paths import user_path
 from strategies.faults import in_a_line
-from strategies.protocol import STRICT, BaseRecipe, NetworkName, OnlineProtocol, Precision
+from strategies.protocol import (
+    BATCH_SIZE,
+    LEARNING_RATE,
+    STRICT,
+    WEIGHT_DECAY,
+    BaseRecipe,
+    Called,
+    NetworkName,
+    OnlineProtocol,
+    Precision,
+)
 from strategies.registry import (
     OWN_PACKAGE,
     BrokenStrategyError,
@@ -52,6 +66,7 @@ GRIDS: dict[str, tuple[str, ...]] = {
 LAUNCHER_SECTION = "slurm"
 """Settings that stand beside those of a run, and change none of its numbers."""
 
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"' r"|'[^']*'")
 _BETWEEN_ASSIGNMENTS = re.compile(r",(?![^\[{(]*[\]})])(?=\s*[A-Za-z_][\w.:-]*=)")
 """Between `a=1` and `b=2` in `a=1,b=2`, not within brackets."""
 LOGGERS = ("csv", "tensorboard", "wandb")
@@ -72,15 +87,15 @@ class MissingSettingError(RequestError):
 class BaseProtocol:
     """How the base model is trained (METHODS, Protocol)."""
 
-    epochs: Annotated[int, Field(ge=1, le=100_000)]
-    batch_size: Annotated[int, Field(ge=1, le=65536)]
-    optimizer: Literal["sgd", "adamw"]
-    lr: Annotated[float, Field(gt=0)]
+    epochs: Annotated[int, Field(ge=1, le=100_000), Called(("num_epochs", "max_epochs"))]
+    batch_size: Annotated[int, Field(ge=1, le=65536), BATCH_SIZE]
+    optimizer: Annotated[Literal["sgd", "adamw"], Called(("optim", "optimiser"))]
+    lr: Annotated[float, Field(gt=0), LEARNING_RATE]
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0), WEIGHT_DECAY]
+    warmup_steps: Annotated[int, Field(ge=0), Called(("warmup",))]
     poly_power: Annotated[float, Field(ge=0)]
-    devices: Annotated[int, Field(ge=1, le=64)]
+    devices: Annotated[int, Field(ge=1, le=64), Called(("gpus", "num_gpus"))]
     """GPUs, or processes on the CPU, that share each batch."""
 
 
@@ -88,7 +103,7 @@ class BaseProtocol:
 class NetworkConfig:
     """Which network; `pretrained` loads ImageNet weights into its backbone."""
 
-    name: NetworkName
+    name: Annotated[NetworkName, Called(("model", "backbone", "architecture"))]
     pretrained: bool
 
 
@@ -96,18 +111,18 @@ class NetworkConfig:
 class MemoryConfig:
     """BM, the memory's size in images."""
 
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=1), Called(("buffer", "buffer_size", "memory", "capacity"))]
 
 
 @validated(frozen=True, config=STRICT)
 class DataConfig:
     """What is done to images: squeezed to `size` x `size` (or as they are), scaled, cropped, flipped."""
 
-    size: Annotated[int, Field(ge=16, le=4096)] | None
+    size: Annotated[int, Field(ge=16, le=4096), Called(("image_size", "resolution"))] | None
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
-    crop: Annotated[int, Field(ge=16)] | None
+    crop: Annotated[int, Field(ge=16), Called(("crop_size",))] | None
     flip: bool
-    workers: Annotated[int, Field(ge=0)]
+    workers: Annotated[int, Field(ge=0), Called(("num_workers",))]
     ram_gb: Annotated[float, Field(ge=0)]
     """Decoded images are kept in memory where both splits fit in so many GiB, else decoded by workers."""
     train_list: str | None
@@ -142,8 +157,8 @@ class EvaluationConfig:
 class RuntimeConfig:
     """What determines a run's numbers beside its settings, independent of how many runs go side by side."""
 
-    threads: Annotated[int, Field(ge=1, le=1024)]
-    precision: Precision
+    threads: Annotated[int, Field(ge=1, le=1024), Called(("num_threads",))]
+    precision: Annotated[Precision, Called(("amp", "dtype"))]
     """Of the backbone: fp32, or bf16 autocast."""
     tf32: bool
     """Whether GPUs may compute fp32 convolutions and matrix products in TF32: 10 bits of mantissa instead of 23."""
@@ -179,7 +194,7 @@ class StrategyRequest:
     @property
     def label(self) -> str:
         """The name of its rows and, as far as a file system allows it, of its folder."""
-        given = ",".join(f"{k}={v}" for k, v in self.parameters)
+        given = ",".join(f"{k}={'null' if v is None else v}" for k, v in self.parameters)
         return f"{self.title}({given})" if given else self.title
 
 
@@ -315,7 +330,7 @@ def _merged_settings(scenario: str, preset: str | None, file: Path | None, assig
     if file is not None:
         settings = _merged(settings, _for_scenario(read_yaml(file), scenario))
     for given in assignments:
-        pairs = [_pair(text, "--set") for text in _BETWEEN_ASSIGNMENTS.split(given)]
+        pairs = [_pair(text, "--set") for text in _split_assignments(given)]
         _require_once([key for key, _ in pairs], f"--set {given}")
         for key, value in pairs:
             nested: Any = value
@@ -323,6 +338,33 @@ def _merged_settings(scenario: str, preset: str | None, file: Path | None, assig
                 nested = {part: nested}
             settings = _merged(settings, nested)
     return settings
+
+
+def _split_assignments(text: str) -> list[str]:
+    """Return the parts of `a=1,b=2`, of which brackets and quotes are kept whole."""
+    unquoted = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), text)
+    cuts = [-1, *(comma.start() for comma in _BETWEEN_ASSIGNMENTS.finditer(unquoted)), len(text)]
+    return [text[before + 1 : after] for before, after in pairwise(cuts)]
+
+
+def python_assignments(settings: Mapping[str, Any]) -> list[str]:
+    """Return `key=value` for settings with Python's values, tuples and None among them, as `--set` takes them.
+
+    A text is taken as it is; raises `RequestError` for what is no plain data.
+    """
+    return [f"{key}={_as_text(key, value)}" for key, value in settings.items()]
+
+
+def _as_text(key: str, value: Any) -> str:
+    try:
+        return json.dumps(value, default=_plain_data)
+    except (AttributeError, TypeError, ValueError):
+        raise RequestError(f"{key}={value!r}: a setting is a number, a text, a truth value, None or a list") from None
+
+
+def _plain_data(value: Any) -> Any:
+    """Return what a path, or a number of NumPy or torch, stands for."""
+    return str(value) if isinstance(value, os.PathLike) else value.item()
 
 
 def _require_once(keys: Sequence[str], where: str) -> None:
@@ -335,7 +377,7 @@ def _require_once(keys: Sequence[str], where: str) -> None:
 def with_own_option(assignments: Sequence[str], key: str, value: object, option: str) -> list[str]:
     """Return the assignments and one that an option of its own makes; `RequestError` where they have another value."""
     for given in assignments:
-        for text in _BETWEEN_ASSIGNMENTS.split(given):
+        for text in _split_assignments(given):
             name, _, other = text.partition("=")
             if name.strip() == key and other.strip() != str(value):
                 raise RequestError(f"{option} {value} and --set {text.strip()}: give one of them")
@@ -399,7 +441,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
 
 def checked(kind: type[T], settings: Mapping[str, Any], where: str = "") -> T:
     """Build a dataclass of settings; raise `RequestError` that names the key, its value and what is allowed."""
-    _check_keys(kind, settings, where)
+    _check_keys(kind, settings, where, lambda unknown, value: did_you_mean(unknown, value, kind, where))
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:
@@ -413,24 +455,29 @@ def _first_problem(error: ValidationError, where: str = "") -> str:
     key = ".".join([*filter(None, [where]), *(str(p) for p in first["loc"])])
     if first["type"] == "missing":
         return f"{key} is missing"
-    return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{key}={_shown(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
-def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str) -> None:
+def _shown(value: object) -> str:
+    return "null" if value is None else repr(value)
+
+
+def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str, hint: Callable[[str, object], str]) -> None:
     types = get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
     for key, value in settings.items():
         path = f"{where}.{key}" if where else str(key)
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
-            raise RequestError(f"unknown setting {path}; {hint}")
+            raise RequestError(f"unknown setting {path}; {hint(path, value)}")
         if isinstance(value, bool) and types[key] is not bool:
             raise RequestError(f"{path}={value!r}: no truth value is allowed here")
+        if isinstance(value, str) and value.lower() == "none" and NoneType in get_args(types[key]):
+            raise RequestError(f"{path}={value}: write null for none")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, Mapping):
-                raise RequestError(f"{path}={value!r}: a section of settings is a mapping")
-            _check_keys(types[key], value, path)
+                told = what_it_holds(types[key], path)
+                raise RequestError(f"{path}={_shown(value)}: a section of settings is a mapping; {told}")
+            _check_keys(types[key], value, path, hint)
 
 
 def method_parameters(request: StrategyRequest, config: Config | None = None) -> Any:

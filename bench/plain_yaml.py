@@ -1,17 +1,62 @@
-"""YAML that people write: plain data, in which no key is given twice."""
+"""YAML that people write: plain data as the text says, in which no key is given twice.
+
+Words mean what they do in YAML 1.2's core schema (its section 10.3.2). YAML 1.1, which PyYAML reads, makes 10 of
+`012`, 90 of `1:30`, a date of `2024-01-02`, and a truth value of `no`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
 import yaml
 
-_MERGE = "tag:yaml.org,2002:merge"
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_STRUCTURE = (*(f"{_TAG}{name}" for name in ("str", "seq", "map")), None)
+"""What is read as PyYAML does; None refuses all other tags."""
+_NUMBER = list("-+.0123456789")
 
 
 class AmbiguousYamlError(yaml.YAMLError):
     """A key is given twice, or something stands within itself: one line that names the key and its lines."""
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Knows null, true and false, whole numbers also as 0x10 and 0o17, and numbers with a point or an exponent."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 PyYAML's own name
+    yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _STRUCTURE}  # noqa: RUF012
+
+    def null(self, node: yaml.ScalarNode) -> None:
+        """Return None, whatever the text."""
+
+    def truth(self, node: yaml.ScalarNode) -> bool:
+        """Return what `true` and `false` say."""
+        return {"true": True, "false": False}[node.value.lower()]
+
+    def whole(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number; a leading 0 says nothing."""
+        base = {"0x": 16, "0o": 8}.get(node.value[:2], 10)
+        return int(node.value, base)
+
+    def number(self, node: yaml.ScalarNode) -> float:
+        """Return a number, `.inf` and `.nan` among them."""
+        return float(re.sub(r"(?i)\.(inf|nan)", r"\1", node.value))
+
+
+for _name, _read, _written, _first in (
+    ("null", _CoreLoader.null, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", _CoreLoader.truth, r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", _CoreLoader.whole, r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", _NUMBER),
+    ("float", _CoreLoader.number, r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", _NUMBER),
+    ("float", _CoreLoader.number, r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", _NUMBER),
+    ("merge", None, "<<", ["<"]),
+):
+    _CoreLoader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_written})$"), _first)
+    if _read:
+        _CoreLoader.add_constructor(f"{_TAG}{_name}", _read)
 
 
 def parse_yaml(text: str) -> Any:
@@ -19,14 +64,14 @@ def parse_yaml(text: str) -> Any:
 
     PyYAML would keep the last of the two without a word. What a merge (`<<`) brings along may be given anew.
     """
-    loader = yaml.SafeLoader(text)
+    loader = _CoreLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
         _Check(loader).node(node, (), ())
         return loader.construct_document(node)
-    except ValueError as error:  # the 30th of February
+    except (ValueError, KeyError) as error:  # `!!int x`, `!!bool x`
         raise yaml.YAMLError(str(error)) from None
     finally:
         loader.dispose()
@@ -65,7 +110,7 @@ class _Check:
                 raise AmbiguousYamlError(f"{name} is given twice, in {_lines(first, node_of_key)}")
 
     def key(self, node: yaml.Node) -> Hashable:
-        """Return a key as it is read: `true` and `yes` are one."""
+        """Return a key as it is read: `true` and `True` are one."""
         if node.tag == _MERGE:
             return _MERGE
         key: Hashable = self.loader.construct_object(node) if isinstance(node, yaml.ScalarNode) else node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -9,6 +10,18 @@ from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses of settings and hyper-parameters: an unknown name is an error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Called:
+    """In the `Annotated` type of a setting: what else people call it. It is told to them and is no other name of it."""
+
+    names: tuple[str, ...]
+
+
+LEARNING_RATE = Called(("learning_rate", "step_size"))
+BATCH_SIZE = Called(("bs", "minibatch_size"))
+WEIGHT_DECAY = Called(("wd", "l2"))
 
 HeadName = Literal["linear", "cosine"]
 NetworkName = Literal["small", "deeplabv3-resnet101"]
@@ -19,11 +32,11 @@ Precision = Literal["fp32", "bf16"]
 class OnlineProtocol:
     """How the incremental steps are trained (METHODS, Protocol)."""
 
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=65536), BATCH_SIZE] = 4
     """Incoming images per update; as many are drawn from memory."""
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[float, Field(gt=0), LEARNING_RATE] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0), WEIGHT_DECAY] = 1e-4
     batchnorm: Literal["train", "frozen"] = "train"
     """Whether BatchNorm normalises by the batch and updates its statistics during the increments."""
 
