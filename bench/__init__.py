@@ -5,22 +5,15 @@
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # a command imports this package before it can say anything about Ctrl-C
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
 
-from benchmarks.avalanche_home import let_avalanche_do_without_home
-
-if TYPE_CHECKING:
     from bench.session import Result
 
 __all__ = ["run"]
-
-# Avalanche imports a solver package of which nothing here makes use, and that says so at every start.
-warnings.filterwarnings("ignore", message="no QP solver found")
-let_avalanche_do_without_home()
 
 
 def run(
@@ -56,12 +49,15 @@ def run(
     KeyboardInterrupt when the runs under way have written their next checkpoints. Raises `bench.config.RequestError` or
     `benchmarks.DataError`, both `ValueError`, before any work where the request is wrong.
     """
+    import json
+
     from rich.console import Console
 
     from bench.config import python_assignments, with_own_option
     from bench.homes import give_homes
     from bench.planning import Request
     from bench.session import run as run_request
+    from bench.stopping import Interrupted
     from benchmarks.paths import user_path
 
     give_homes()
@@ -89,5 +85,5 @@ def run(
     )
     result = run_request(request, Console())
     if result.interrupted:
-        raise KeyboardInterrupt
+        raise Interrupted(result.stopped_by)
     return result

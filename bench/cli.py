@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from bench.arguments import (
 from bench.cli_queue import add_cancel, add_status
 from bench.cli_reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
 from bench.homes import give_homes
-from bench.imports import forget_working_directory
+from bench.start import say_interrupted
+from bench.stopping import Interrupted, ends_interrupt
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -53,19 +55,20 @@ class _Version(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its status."""
-    forget_working_directory()  # an empty entry of PYTHONPATH
     _mend_streams()
     options = _parser().parse_args(arguments)
     try:
-        give_homes()
-        sys.exit(options.command(options))
+        with ends_interrupt():
+            give_homes()
+            sys.exit(options.command(options))
     except ValueError as error:
         if not _is_ours(error):
             raise
         sys.exit(_refused(str(error)))
-    except KeyboardInterrupt:
-        print("bench: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        say_interrupted(number)
+        sys.exit(128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -43,7 +43,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     from bench.planning import request_of
     from bench.reproduce import reproduce
     from bench.session import say_end
-    from reports.numbered import FORMATS
+    from reports.markup import FORMATS
 
     require_formats(options.format, FORMATS)
     require_writable(options.tables)
@@ -70,6 +70,7 @@ def _tables(options: argparse.Namespace) -> int:
     from benchmarks.names import parse_name
     from reports import costs, numbered, paper, statistics, tables
     from reports.grids import MEMORY_SETTING
+    from reports.markup import FORMATS
     from reports.notes import notes
 
     special = {*NUMBERS, "costs", "statistics", "published"}
@@ -81,9 +82,7 @@ def _tables(options: argparse.Namespace) -> int:
         from bench.config import RequestError
 
         raise RequestError("--compare is for the paper's tables: name some of 1 2 3 4")
-    for formats, asked in ((tables.FORMATS, scenarios or not options.table), (numbered.FORMATS, True)):
-        if asked:
-            require_formats(options.format, formats)
+    require_formats(options.format, FORMATS)
 
     def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
         written: list[Path] = []
@@ -202,35 +201,32 @@ def _pictures(options: argparse.Namespace) -> int:
     return _write(options, write, told, gaps=False)
 
 
+_PAGE = "report.html"
+
+
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add `bench report`."""
     add = parser.add_argument
     add_runs_folder(parser, "--runs")
     add("--title", help="the page's title (default: made of the scenarios)")
-    add(
-        "--out",
-        type=a_path,
-        default=Path("report.html"),
-        metavar="FILE",
-        help="file to write (default report.html)",
-    )
+    text = f"folder to write {_PAGE} to, or the file itself, which then ends in .html (default {_PAGE})"
+    add("--out", type=a_path, default=Path(_PAGE), metavar="PATH", help=text)
     parser.set_defaults(command=_report)
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench.config import RequestError
     from bench.folders import require_writable
     from reports.lettering import fonts_notes
     from reports.notes import notes
     from reports.page import write_page
     from reports.records import find_runs
 
-    if options.out.is_dir():
-        raise RequestError(f"--out {options.out}: a folder; it is the file to write, such as report.html")
-    require_writable(options.out.parent)
+    is_file = options.out.suffix.lower() in (".html", ".htm") and not options.out.is_dir()
+    page = options.out if is_file else options.out / _PAGE
+    require_writable(page.parent)
     runs = find_runs(options.runs) if options.runs.is_dir() else []
     if runs:
-        print(write_page(runs, options.out, options.title))
+        print(write_page(runs, page, options.title))
         _say([*notes(runs), *fonts_notes(runs, pictures=True)])
     else:
         print(f"no finished run in {options.runs}", file=sys.stderr)

@@ -30,8 +30,8 @@ def warm_up(strategies: Iterable[str] = ()) -> None:
     """Start the process that workers are forked from; it imports torch, Avalanche and the strategies meanwhile.
 
     Strategies that were asked for before are imported too, where it has to be started again.
-    It and they never see SIGINT and SIGUSR2: a terminal, and Slurm, send them to all, and this process says what
-    they mean. Raises `RequestError` where there is no place for its socket.
+    It and they never see SIGINT, SIGHUP and SIGUSR2: a terminal, and Slurm, send them to all, and this process says
+    what they mean. Raises `RequestError` where there is no place for its socket.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.preload"])
@@ -40,7 +40,7 @@ def warm_up(strategies: Iterable[str] = ()) -> None:
     with _one_at_a_time:
         _place_sockets()
         _asked_for.update(strategies)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGHUP})
         try:
             with importing_what_is_installed({PRELOADED: " ".join(sorted(_asked_for))}):
                 resource_tracker.ensure_running()  # it blocks SIGINT for a while, and would unblock it now

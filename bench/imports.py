@@ -51,19 +51,6 @@ def importing_what_is_installed(told: Mapping[str, str] | None = None) -> Iterat
                 os.environ[name] = before[name]
 
 
-def forget_working_directory() -> None:
-    """Take the working directory off the path of modules, unless this code lies there.
-
-    `python -m bench` puts it there, and an empty entry of PYTHONPATH.
-    """
-    try:
-        here = os.path.realpath(".")
-    except FileNotFoundError:  # it was deleted
-        return
-    if here != str(TOP):
-        sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
-
-
 def output_of_bench(arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
     """Run this `bench` in a process of its own, in a folder without modules, and return what it prints."""
     command = [sys.executable, "-m", "bench", *arguments]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from bench.log import last_lines
 from bench.planning import Plan, Request, prepare, prepare_one
 from bench.slurm import submit
 from bench.stale import stale_text
-from bench.stopping import signals_heeded
+from bench.stopping import Heeded, signals_heeded
 from bench.view import make_view
 from reports.records import RecordError, Run, read_run
 
@@ -45,10 +46,12 @@ class Result:
     """What kept them from it, where it was not a person's wish."""
     logs: dict[str, Path] = field(default_factory=dict)
     """Of the jobs that were started here, by job."""
+    stopped_by: int = signal.SIGINT
+    """The signal that asked for the stop, where it was stopped."""
 
     @property
     def interrupted(self) -> bool:
-        """Whether a person stopped it."""
+        """Whether somebody stopped it, a person or the system."""
         return bool(self.stopped) and self.obstacle is None
 
     @property
@@ -91,7 +94,8 @@ def prepare_all(requests: Sequence[Request], console: Console) -> Plan:
 def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
     """Make a plan's base models and runs, or submit them.
 
-    In the main thread the first SIGINT or SIGTERM ends that at the next checkpoints, unless `heed_signals` is false.
+    In the main thread the first SIGINT, SIGTERM or SIGHUP ends that at the next checkpoints, unless `heed_signals` is
+    false.
     """
     if plan.slurm:
         say_stale(plan, console)
@@ -99,7 +103,7 @@ def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
         finished, damaged = _finished(plan)
         return Result(finished, {**failures, **damaged})
     _tidy(plan)
-    ended = _make(plan, console, heed_signals)
+    ended, heeded = _make(plan, console, heed_signals)
     finished, damaged = _finished(plan)
     logs = {job.key: job.log for job in plan.jobs if job.key in ended.started}
     untouched = [
@@ -107,7 +111,9 @@ def execute(plan: Plan, console: Console, heed_signals: bool = True) -> Result:
         for run in plan.runs
         if run.key in ended.stopped and run.finished_before and finished_at(run.folder) == run.finished_before
     ]
-    return Result(finished, {**ended.failures, **damaged}, ended.stopped, untouched, ended.obstacle, logs)
+    failures = {**ended.failures, **damaged}
+    by = heeded.number or signal.SIGINT
+    return Result(finished, failures, ended.stopped, untouched, ended.obstacle, logs, by)
 
 
 def _finished(plan: Plan) -> tuple[list[Run], dict[str, str]]:
@@ -158,7 +164,7 @@ def say_end(result: Result, console: Console) -> int:
         for run in result.untouched:
             say(f"  {run}")
     if result.interrupted:
-        return 130
+        return 128 + result.stopped_by
     return 1 if result.failures or result.obstacle else 0
 
 
@@ -169,7 +175,7 @@ def say_stale(plan: Plan, console: Console) -> None:
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _make(plan: Plan, console: Console, heed_signals: bool) -> pool.Ended:
+def _make(plan: Plan, console: Console, heed_signals: bool) -> tuple[pool.Ended, Heeded]:
     jobs = sorted(plan.jobs, key=lambda job: (job.key in plan.needs, -job.weight))  # long first, none before its need
     skipped = len(plan.folders) - len(plan.runs)
     if skipped:
@@ -178,8 +184,7 @@ def _make(plan: Plan, console: Console, heed_signals: bool) -> pool.Ended:
     with make_view(console, {job.key: job.weight for job in jobs}) as view:
         if plan.kept_bases:
             view.note(f"{len(plan.kept_bases)} base model(s) from the cache")
-        heeded = signals_heeded(view.note) if heed_signals else nullcontext()
-        with heeded:
+        with signals_heeded(view.note) if heed_signals else nullcontext(Heeded()) as heeded:
             for run in plan.runs:
                 run.announce()
-            return pool.run_jobs(jobs, plan.needs, plan.workers, view, plan.gpus)
+            return pool.run_jobs(jobs, plan.needs, plan.workers, view, plan.gpus), heeded

@@ -224,8 +224,8 @@ def reading(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def make_view(console: Console, weights: Mapping[str, float]) -> View:
-    """Return the view that fits where the output goes."""
-    return LiveView(console, weights) if console.is_terminal else LineView(console, weights)
+    """Return the view that fits where the output goes; where there is no job there is no table of them."""
+    return LiveView(console, weights) if console.is_terminal and weights else LineView(console, weights)
 
 
 def duration(seconds: float | None) -> str:

@@ -6,6 +6,7 @@ Nothing is imported before it is used: scenarios need no torch, and much of the 
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.avalanche_home import let_avalanche_do_without_home
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 let_avalanche_do_without_home()
+# Avalanche imports a solver package of which nothing here makes use, and that says so at every start.
+warnings.filterwarnings("ignore", message="no QP solver found")
 
 
 def __getattr__(name: str) -> Any:

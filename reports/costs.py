@@ -10,13 +10,12 @@ import pandas as pd
 
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
-from reports.markup import Cell, Table, latex, markdown
+from reports.markup import MARKUP, Cell, Table
 from reports.notes import origin_notes, settings_note
 from reports.records import Run
 from reports.rows import embedded_note, file_stem, row_name
 from reports.tables import NO_RUN, frame, group_breaks, scenarios_of, summary
 
-_SUFFIXES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
 _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds_per_batch": ("ms", lambda value: f"{1000 * value:.1f}"),
     "forward_per_batch": ("forward", lambda value: f"{value:.2f}"),
@@ -37,7 +36,7 @@ def write_costs(
 ) -> list[Path]:
     """Write each scenario's cost table `<scenario>-costs.*` into the folder `out` and return the files, in order.
 
-    The CSV holds the summary's columns as they are; LaTeX and Markdown are rounded and name their units. Raises
+    The CSV holds the summary's columns as they are; the others are rounded and name their units. Raises
     RecordError if the runs of a scenario differ in their conventions (`require_one_convention`).
     """
     for scenario in scenarios_of(runs):
@@ -49,8 +48,9 @@ def write_costs(
         own = rows[rows["scenario"] == scenario]
         notes = _notes([run for run in runs if run.spec["scenario"] == scenario])
         for name in formats:
-            path = out / f"{file_stem(scenario)}-costs{_SUFFIXES[name]}"
-            write_atomic(path, _text(name, scenario, own, notes))
+            suffix, text = _text(name, scenario, own, notes)
+            path = out / f"{file_stem(scenario)}-costs{suffix}"
+            write_atomic(path, text)
             written.append(path)
     return written
 
@@ -59,10 +59,12 @@ def _notes(runs: Sequence[Run]) -> str:
     return "".join(f" {note}" for note in (settings_note(runs), *origin_notes(runs)) if note)
 
 
-def _text(name: str, scenario: str, rows: pd.DataFrame, notes: str) -> str:
+def _text(name: str, scenario: str, rows: pd.DataFrame, notes: str) -> tuple[str, str]:
+    """The end of a file's name, and what it holds."""
     if name == "csv":
-        return _csv(rows)
-    return {"latex": latex, "markdown": markdown}[name](_table(scenario, rows, notes))
+        return ".csv", _csv(rows)
+    suffix, markup = MARKUP[name]
+    return suffix, markup(_table(scenario, rows, notes))
 
 
 def _csv(rows: pd.DataFrame) -> str:

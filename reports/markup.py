@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import accumulate, pairwise
 
+FORMATS = ("csv", "latex", "markdown", "html")
+"""Of files with tables: the numbers, or one of `MARKUP`."""
 MINUS = "\N{MINUS SIGN}"
 
 _LATEX = {
@@ -299,3 +301,11 @@ def _pipes(cells: list[str]) -> str:
 def _with_code(caption: str, plain: Callable[[str], str], code: Callable[[str], str]) -> str:
     """The caption with every second piece between its backticks written as code, the others as plain text."""
     return "".join(code(piece) if place % 2 else plain(piece) for place, piece in enumerate(caption.split("`")))
+
+
+MARKUP: dict[str, tuple[str, Callable[[Table], str]]] = {
+    "latex": (".tex", latex),
+    "markdown": (".md", markdown),
+    "html": (".html", html),
+}
+"""By the name of a format the end of its files' names, and what writes a table."""

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.grids import MEMORY_SETTING, Block, Grid, NeededRun, Row, grid, memory_of, needed
-from reports.markup import MINUS, Cell, Table, full_header, html, latex, markdown, ranks
+from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table, full_header, ranks
 from reports.notes import classes_note, every_class_counts, origin_notes, settings_note
 from reports.paper import published_value
 from reports.records import RecordError, Run, run_order
@@ -33,7 +33,6 @@ from reports.rows import (
     variants,
 )
 
-FORMATS = ("csv", "latex", "markdown", "html")
 GAP = "--"
 
 _CONVENTIONS = ("future_classes", "background_in_mean", "resolution", "evaluate_on")
@@ -42,11 +41,6 @@ _BESIDE = (MEMORY_SETTING,)
 _ODD = "†"
 """Marks a row of other settings."""
 _TIDY = ("table", "scenario", "strategy", "memory", "column", "mean", "std", "n", "seeds", "published", "difference")
-_MARKUP: dict[str, tuple[str, Callable[[Table], str]]] = {
-    "latex": (".tex", latex),
-    "markdown": (".md", markdown),
-    "html": (".html", html),
-}
 
 
 def write_numbered(
@@ -115,7 +109,7 @@ def _texts(chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: b
             yield f"{stem}.csv", _csv([full_header(table), *map(_plain, table.rows)])
             yield f"{stem}-tidy.csv", _csv(_tidy(chosen, rows, compare))
         else:
-            suffix, text = _MARKUP[name]
+            suffix, text = MARKUP[name]
             yield f"{stem}{suffix}", text(table)
 
 

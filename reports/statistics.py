@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import pandas as pd
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.grids import runs_by_memory
-from reports.markup import MINUS, Cell, Table, html, latex, markdown
+from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table
 from reports.notes import classes_note, code, origin_notes, settings_note
 from reports.records import Run
 from reports.rows import (
@@ -31,7 +31,6 @@ from reports.rows import (
 )
 from reports.tables import IMIOU, MEASURES, NO_RUN, frames_by_memory, headline, scenarios_of, spread_of
 
-FORMATS = ("csv", "latex", "markdown", "html")
 CONFIDENCE = 0.95
 
 _DIFFERENCES = [
@@ -39,11 +38,6 @@ _DIFFERENCES = [
     *("n", "seeds", "all_seeds", "difference", "low", "high"),
 ]
 _RANKS = ["data", "settings", "column", "strategy", "mean_rank", "scenarios", "over", "seeds", "all_seeds"]
-_MARKUP: dict[str, tuple[str, Callable[[Table], str]]] = {
-    "latex": (".tex", latex),
-    "markdown": (".md", markdown),
-    "html": (".html", html),
-}
 
 Seeds = dict[int, float]
 
@@ -241,7 +235,7 @@ def _texts(steps: pd.DataFrame, runs: Sequence[Run], memory: Any, formats: Seque
             if kind == "csv":
                 yield f"{stem}.csv", rows.to_csv(index=False, float_format="%.4f", lineterminator="\n")
             else:
-                suffix, text = _MARKUP[kind]
+                suffix, text = MARKUP[kind]
                 yield f"{stem}{suffix}", "\n".join(map(text, drawn))
 
 

@@ -1,9 +1,9 @@
-"""Tables from run directories: a tidy frame, its summary over seeds, and files in CSV, LaTeX and Markdown."""
+"""Tables from run directories: a tidy frame, its summary over seeds, and files in CSV, LaTeX, Markdown and HTML."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 from reports.atomic import write_atomic
 from reports.conventions import UNKNOWN, require_one_convention
 from reports.grids import MEMORY_SETTING, runs_by_memory
-from reports.markup import Cell, Table, latex, markdown, ranks
+from reports.markup import FORMATS, MARKUP, Cell, Table, ranks
 from reports.notes import classes_note, code, marks_note, origin_notes, settings_note
 from reports.records import RecordError, Run, run_order
 from reports.rows import (
@@ -34,7 +34,6 @@ from reports.rows import (
     variants,
 )
 
-FORMATS = ("csv", "latex", "markdown")
 NO_RUN = "no finished run"
 
 MEASURES = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU", "avg": "avg"}
@@ -217,17 +216,12 @@ def write_tables(
 ) -> list[Path]:
     """Write each scenario's table into the folder `out` and return the files, in order.
 
-    `formats` are of `csv` (`<scenario>.csv`: the summary), `latex` (`.tex`: a `table` that needs booktabs)
-    and `markdown` (`.md`). `scenarios` are those of the runs by default; one without a finished run gets a
-    table with a marked gap. Raises ValueError for an unknown format, RecordError if the runs of one scenario
+    `formats` are of `csv` (`<scenario>.csv`: the summary), `latex` (`.tex`: a `table` that needs booktabs),
+    `markdown` (`.md`) and `html` (a fragment). `scenarios` are those of the runs by default; one without a finished run
+    gets a table with a marked gap. Raises ValueError for an unknown format, RecordError if the runs of one scenario
     differ in its classes, or in their conventions (`require_one_convention`).
     """
-    writers: dict[str, tuple[str, Callable[[str, pd.DataFrame, Sequence[Run]], str]]] = {
-        "csv": (".csv", lambda scenario, rows, _: _csv(scenario, rows)),
-        "latex": (".tex", lambda scenario, rows, own: latex(_table(scenario, rows, own))),
-        "markdown": (".md", lambda scenario, rows, own: markdown(_table(scenario, rows, own))),
-    }
-    for unknown in set(formats) - set(writers):
+    for unknown in set(formats) - set(FORMATS):
         raise ValueError(f"table format {unknown!r}: allowed are {', '.join(FORMATS)}")
     rows = summary(frame(runs))
     out.mkdir(parents=True, exist_ok=True)
@@ -235,11 +229,20 @@ def write_tables(
     for scenario in scenarios_of(runs) if scenarios is None else scenarios:
         own = [run for run in runs if run.spec["scenario"] == scenario]
         require_one_convention(own)
-        for suffix, text in (writers[name] for name in formats):
+        for name in formats:
+            suffix, text = _text(name, scenario, rows[rows["scenario"] == scenario], own)
             path = out / f"{file_stem(scenario)}{suffix}"
-            write_atomic(path, text(scenario, rows[rows["scenario"] == scenario], own))
+            write_atomic(path, text)
             written.append(path)
     return written
+
+
+def _text(name: str, scenario: str, rows: pd.DataFrame, runs: Sequence[Run]) -> tuple[str, str]:
+    """The end of a file's name, and what it holds."""
+    if name == "csv":
+        return ".csv", _csv(scenario, rows)
+    suffix, markup = MARKUP[name]
+    return suffix, markup(_table(scenario, rows, runs))
 
 
 def scenarios_of(runs: Sequence[Run]) -> list[str]:

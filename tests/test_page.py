@@ -361,5 +361,22 @@ def test_the_command_says_what_is_wrong(tmp_path, report):
         0,
         f"no finished run in {tmp_path / 'none'}\n",
     )
-    status, _, error = report("--runs", tmp_path, "--out", tmp_path)
-    assert status == 2 and "it is the file to write" in error and error.count("\n") == 1
+    (tmp_path / "taken").touch()
+    status, _, error = report("--runs", tmp_path, "--out", tmp_path / "taken")
+    assert status == 2 and "Not a directory" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("out", "page"),
+    [
+        ("new", "new/report.html"),
+        ("there.html", "there.html/report.html"),
+        ("a/b.html", "a/b.html"),
+        ("c.HTM", "c.HTM"),
+    ],
+)
+def test_out_is_a_folder_as_everywhere_unless_it_ends_as_a_page_does(out, page, tmp_path, report):
+    write_run(tmp_path / "runs", "er")
+    (tmp_path / "there.html").mkdir()
+    assert report("--runs", tmp_path / "runs", "--out", tmp_path / out)[:2] == (0, f"{tmp_path / page}\n")
+    assert (tmp_path / page).is_file()

@@ -110,21 +110,24 @@ def test_what_another_gave_up_is_made(tmp_path: Path) -> None:
         assert pool.run_jobs([job], {}, 1, Listener()).started == {"a"}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_stop_ends_what_runs_at_its_checkpoint_and_starts_nothing_more(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGINT), (2, signal.SIGHUP)])
+def test_a_stop_ends_what_runs_at_its_checkpoint_and_starts_nothing_more(
+    workers: int, number: signal.Signals, tmp_path: Path
+) -> None:
     jobs = [Slow("a", tmp_path), Slow("b", tmp_path), Marking("c", tmp_path)]
     listener = Listener()
 
     def interrupt() -> None:
         while not (tmp_path / "a-step").exists():
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+        for process in (*psutil.Process().children(recursive=True), psutil.Process()):
+            process.send_signal(number)  # a terminal sends it to all
 
     said: list[str] = []
-    with signals_heeded(said.append):
+    with signals_heeded(said.append) as heeded:
         threading.Thread(target=interrupt).start()
         ended = pool.run_jobs(jobs, {"c": "a"}, workers, listener)
-    assert said == ["stopping at the next checkpoint; once more (Ctrl-C) stops at once"]
+    assert said == ["stopping at the next checkpoint; once more (Ctrl-C) stops at once"] and heeded.number == number
     assert sorted(ended.stopped) == sorted(listener.stopped) == ["a", "b", "c"]
     assert ended.failures == {} and ended.obstacle is None
     assert int((tmp_path / "a-step").read_text()) < 40

@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,11 @@ import pytest
 import yaml
 from finished_runs.make import RUNS
 
+from bench.cli import _parser, main
 from reports.atomic import write_atomic
 from reports.costs import write_costs
 from reports.curves import write_curves
+from reports.markup import FORMATS
 from reports.metrics import class_iou, mean_iou
 from reports.notes import origin_notes
 from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs, read_run, steps_rows
@@ -585,16 +588,17 @@ def test_runs_whose_steps_differ_do_not_share_a_table(tmp_path):
 def test_a_scenario_without_a_finished_run_is_a_marked_gap(tmp_path):
     write_run(tmp_path, finish=False)
     runs = find_runs(tmp_path)
-    paths = write_tables(runs, tmp_path / "out", ["csv", "latex", "markdown"], [SCENARIO])
-    assert [path.name for path in paths] == [f"{SCENARIO}{suffix}" for suffix in (".csv", ".tex", ".md")]
+    paths = write_tables(runs, tmp_path / "out", FORMATS, [SCENARIO])
+    assert [path.name for path in paths] == [f"{SCENARIO}{suffix}" for suffix in (".csv", ".tex", ".md", ".html")]
     assert all("no finished run" in path.read_text() for path in paths)
     assert body(paths[1].read_text()) == [r"\multicolumn{6}{c}{no finished run} \\"]
     assert len({line.count("|") for line in paths[2].read_text().splitlines()[2:]}) == 1
+    assert paths[3].read_text().startswith('<table id="tab:')
     assert write_tables([], tmp_path / "out") == []
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'word': allowed are csv, latex, markdown"):
+    with pytest.raises(ValueError, match="'word': allowed are csv, latex, markdown, html"):
         write_tables([], tmp_path, formats=["word"])
     with pytest.raises(ValueError, match="'gif': allowed are png, pdf, svg"):
         write_curves([], tmp_path, formats=["gif"])
@@ -679,3 +683,21 @@ def test_the_cost_table_holds_rates_and_the_most_that_was_held(tmp_path):
     assert [float(row[f"{kind}_per_batch"]) for kind in ("seconds", "forward", "backward", "images")] == [0.5, 2, 1, 8]
     assert float(row["memory_images"]) == 7
     assert markdown.read_text().splitlines()[-1] == "| er | 500.0 | 2.00 | 1.00 | 8.0 | 7 | 2.00 | 300 | 0 |"
+
+
+@pytest.mark.parametrize("what", [[], [SCENARIO], ["1"], ["costs"], ["statistics"]])
+def test_every_format_in_the_help_is_written_for_every_table(what, tmp_path):
+    write_iou(tmp_path / "runs", 50, strategy="ours")
+    write_iou(tmp_path / "runs", 40, strategy="er")
+    listed = re.findall(r"[a-z]+(?:,[a-z]+)+", help_of("tables", "--format"))[0].split(",")
+    asked = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--format", ",".join(listed)]
+    with pytest.raises(SystemExit, match="0"):
+        main(["tables", *what, *asked])
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".tex", ".md", ".html"}
+    assert listed == list(FORMATS)
+
+
+def help_of(command: str, option: str) -> str:
+    commands = _parser()._subparsers._group_actions[0].choices
+    [action] = [one for one in commands[command]._actions if option in one.option_strings]
+    return action.help

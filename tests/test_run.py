@@ -1,6 +1,7 @@
 """`bench run` end to end, on a small VOC root with painted images: what it writes and what it repeats."""
 
 import csv
+import io
 import os
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_voc_root(tmp_path_factory.mktemp("data"))
 
 
-def quick_run(root: Path, out: Path, **changes: Any) -> Result:
+def quick_run(root: Path, out: Path, console: Console | None = None, **changes: Any) -> Result:
     request: dict[str, Any] = {
         "strategies": "ours,er,mib,finetune",
         "scenario": SCENARIO,
@@ -45,7 +46,7 @@ def quick_run(root: Path, out: Path, **changes: Any) -> Result:
         "jobs": 1,
         **changes,
     }
-    return run(Request(**request), Console(quiet=True))
+    return run(Request(**request), console or Console(quiet=True))
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -151,9 +152,12 @@ def test_two_seeds_differ(root: Path, first: tuple[Result, Path], tmp_path: Path
 
 
 def test_finished_runs_are_not_made_again(first: tuple[Result, Path], root: Path) -> None:
-    result, _ = first
+    """A terminal shows no table of the nothing that is to be done."""
+    result, out = first
     stamps = {f: f.stat().st_mtime_ns for one in result.runs for f in one.path.rglob("*")}
-    again = quick_run(root, first[1])
+    screen = io.StringIO()
+    again = quick_run(root, out, Console(file=screen, force_terminal=True, width=100))
+    assert "4 of 4 runs are finished already" in screen.getvalue() and "0 of 0" not in screen.getvalue()
     assert len(again.runs) == 4
     assert stamps == {f: f.stat().st_mtime_ns for one in again.runs for f in one.path.rglob("*")}
 

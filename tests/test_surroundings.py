@@ -33,7 +33,8 @@ from bench.config import RequestError
 from bench.data_roots import data_root_of
 from bench.faults import explained
 from bench.homes import give_homes
-from bench.imports import forget_working_directory, importing_what_is_installed
+from bench.imports import importing_what_is_installed
+from bench.start import forget_working_directory
 from benchmarks import DataError, avalanche_home, load_scenario
 from benchmarks.cache import cache_folder, keep, kept_text
 from benchmarks.names import ScenarioName
