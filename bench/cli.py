@@ -200,8 +200,8 @@ def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
     from bench.claims import Claims, holder
     from reports.atomic import clear_scraps
     from reports.curves import write_curves
-    from reports.notes import notes
-    from reports.records import RecordError, find_runs
+    from reports.notes import missing_notes, notes
+    from reports.records import RecordError, find_runs, find_unfinished
     from reports.tables import write_tables
 
     claim = out / "tables" / ".claim"
@@ -217,10 +217,10 @@ def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
         for name in ("tables", "curves"):
             clear_scraps(out / name)
         try:
-            runs = find_runs(out / scenario)
-            written += write_tables(runs, out / "tables")
+            runs, unfinished = find_runs(out / scenario), find_unfinished(out / scenario)
+            written += write_tables(runs, out / "tables", unfinished=unfinished)
             written += write_curves(runs, out / "curves", ("png", "pdf"))
-            for note in notes(runs):
+            for note in (*missing_notes(runs, unfinished), *notes(runs)):
                 console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         except RecordError as error:
             note = f"note: no table or curves of all runs in {out}: {error}"

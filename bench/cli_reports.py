@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.arguments import a_path, add_chosen_strategies, add_run_settings, add_runs_folder, require_formats, words
 
 if TYPE_CHECKING:
-    from reports.records import Run
+    from reports.records import Run, Unfinished
 
 SETS = ("voc", "ade", "shapes", "scenes")
 ON = "voc or ade: Tables 1, 2 on VOC and 3, 4 on ADE20K; shapes or scenes: the same on the embedded sets"
@@ -72,6 +72,7 @@ def _tables(options: argparse.Namespace) -> int:
     from reports.grids import MEMORY_SETTING
     from reports.markup import FORMATS
     from reports.notes import notes
+    from reports.records import find_unfinished
 
     special = {*NUMBERS, "costs", "statistics", "published"}
     numbers = [int(name) for name in options.table if name in NUMBERS]
@@ -84,14 +85,16 @@ def _tables(options: argparse.Namespace) -> int:
         raise RequestError("--compare is for the paper's tables: name some of 1 2 3 4")
     require_formats(options.format, FORMATS)
 
+    unfinished = find_unfinished(options.runs)
+
     def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
         written: list[Path] = []
         if numbers:
-            written += numbered.write_numbered(numbers, runs, out, formats, options.on, options.compare)
+            written += numbered.write_numbered(numbers, runs, out, formats, options.on, options.compare, unfinished)
         if "costs" in options.table:
-            written += costs.write_costs(runs, out, formats, scenarios or None)
+            written += costs.write_costs(runs, out, formats, scenarios or None, unfinished)
         elif scenarios or not options.table:
-            written += tables.write_tables(runs, out, formats, scenarios or None)
+            written += tables.write_tables(runs, out, formats, scenarios or None, unfinished)
         if "statistics" in options.table:
             written += statistics.write_statistics(runs, out, formats)
         if "published" in options.table:
@@ -219,17 +222,16 @@ def _report(options: argparse.Namespace) -> int:
     from reports.lettering import fonts_notes
     from reports.notes import notes
     from reports.page import write_page
-    from reports.records import find_runs
+    from reports.records import find_runs, find_unfinished
 
     is_file = options.out.suffix.lower() in (".html", ".htm") and not options.out.is_dir()
     page = options.out if is_file else options.out / _PAGE
     require_writable(page.parent)
-    runs = find_runs(options.runs) if options.runs.is_dir() else []
+    runs, unfinished = find_runs(options.runs), find_unfinished(options.runs)
+    _say_missing(options.runs, runs, unfinished)
     if runs:
-        print(write_page(runs, page, options.title))
+        print(write_page(runs, page, options.title, unfinished))
         _say([*notes(runs), *fonts_notes(runs, pictures=True)])
-    else:
-        print(f"no finished run in {options.runs}", file=sys.stderr)
     return 0
 
 
@@ -241,14 +243,13 @@ def _write(
 ) -> int:
     """Write from the finished runs and say what is told of them; without any, nothing or, for `gaps`, marked ones."""
     from bench.folders import require_writable
-    from reports.records import find_runs
+    from reports.records import find_runs, find_unfinished
 
     require_writable(options.out)
-    runs = find_runs(options.runs) if options.runs.is_dir() else []
-    if not runs:
-        print(f"no finished run in {options.runs}", file=sys.stderr)
-        if not gaps:
-            return 0
+    runs = find_runs(options.runs)
+    _say_missing(options.runs, runs, find_unfinished(options.runs))
+    if not runs and not gaps:
+        return 0
     runs = _of_strategies(runs, getattr(options, "strategies", None))
     for path in write(runs, options.out, options.format):
         print(path)
@@ -267,6 +268,15 @@ def _of_strategies(runs: list[Run], asked: str | None) -> list[Run]:
         if runs and label not in there:
             raise RequestError(f"--strategies {label}: no finished run; there are runs of {', '.join(there)}")
     return [run for run in runs if run.spec["strategy"] in labels]
+
+
+def _say_missing(folder: Path, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> None:
+    """Say which runs of a folder are not finished, or that none is."""
+    from reports.notes import missing_notes
+
+    if not runs:
+        print(f"no finished run in {folder}", file=sys.stderr)
+    _say(missing_notes(runs, unfinished))
 
 
 def _say(notes: Sequence[str]) -> None:

@@ -19,9 +19,9 @@ from bench.planning import Plan, Request
 from bench.session import Result, execute, prepare_all, say_stale
 from benchmarks.cache import cache_folder
 from reports.grids import needed
-from reports.notes import notes
+from reports.notes import missing_notes, notes
 from reports.numbered import write_numbered
-from reports.records import Run, find_runs
+from reports.records import Run, find_runs, find_unfinished
 
 if TYPE_CHECKING:
     from bench.jobs import BaseJob, RunJob
@@ -133,9 +133,10 @@ def reproduce(
         say_stale(plan, console)
         return Result([])
     result = execute(plan, console)
-    for path in write_numbered(tables, result.runs, out, formats, on=on):
+    unfinished = [run for run in find_unfinished(common.out) if run.path in plan.folders]
+    for path in write_numbered(tables, result.runs, out, formats, on=on, unfinished=unfinished):
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    for note in notes(result.runs):
+    for note in (*missing_notes(result.runs, unfinished), *notes(result.runs)):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     return result
 

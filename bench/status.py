@@ -28,7 +28,7 @@ from reports.records import RecordError, read_spec
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
 SHOWN_WAITING = 20
-"""Waiting runs that are listed; the others are counted."""
+"""Waiting runs that are listed; the others are counted by scenario and strategy."""
 
 Queue = Mapping[str, str]
 """The state of each job that is in the queue, in Slurm's words."""
@@ -166,17 +166,19 @@ def print_states(states: Sequence[RunState], console: Console) -> None:
     done = [run for run in states if run.state == "done"]
     if stale := [run.stale for run in done if run.stale]:
         console.print(stale_text(stale, len(done)), markup=False, highlight=False, soft_wrap=True)
-    waiting = 0
+    waiting = [run for run in states if run.state == "waiting"]
+    others = {run.folder: run for run in waiting[SHOWN_WAITING:]}
     for run in states:
-        waiting += run.state == "waiting"
-        if run.state == "done" or (run.state == "waiting" and waiting > SHOWN_WAITING):
+        if run.state == "done" or run.folder in others:
             continue
         text = f"{run.state:<8} {'/'.join(_names(run))}: {run.steps} steps done; {run.detail}"
         if run.earlier_division:
             text += f"; {EARLIER_DIVISION}, it does not go on"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if waiting > SHOWN_WAITING:
-        console.print(f"waiting  {waiting - SHOWN_WAITING} more", markup=False, highlight=False)
+    if others:
+        counts = Counter("/".join(_names(run)[:2]) for run in others.values())
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        console.print(f"waiting  {len(others)} more: {told}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _names(run: RunState) -> tuple[str, ...]:

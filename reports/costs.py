@@ -11,8 +11,8 @@ import pandas as pd
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.markup import MARKUP, Cell, Table
-from reports.notes import origin_notes, settings_note
-from reports.records import Run
+from reports.notes import origin_notes, settings_note, unfinished_note
+from reports.records import Run, Unfinished
 from reports.rows import embedded_note, file_stem, row_name
 from reports.tables import NO_RUN, frame, group_breaks, scenarios_of, summary
 
@@ -33,10 +33,12 @@ def write_costs(
     out: Path,
     formats: Sequence[str] = ("csv", "latex"),
     scenarios: Sequence[str] | None = None,
+    unfinished: Sequence[Unfinished] = (),
 ) -> list[Path]:
     """Write each scenario's cost table `<scenario>-costs.*` into the folder `out` and return the files, in order.
 
-    The CSV holds the summary's columns as they are; the others are rounded and name their units. Raises
+    The CSV holds the summary's columns as they are; the others are rounded and name their units
+    and the `unfinished` runs. Raises
     RecordError if the runs of a scenario differ in their conventions (`require_one_convention`).
     """
     for scenario in scenarios_of(runs):
@@ -46,7 +48,8 @@ def write_costs(
     written = []
     for scenario in scenarios_of(runs) if scenarios is None else scenarios:
         own = rows[rows["scenario"] == scenario]
-        notes = _notes([run for run in runs if run.spec["scenario"] == scenario])
+        measured = [run for run in runs if run.spec["scenario"] == scenario]
+        notes = _notes(measured, unfinished_note(scenario, unfinished, len(measured)))
         for name in formats:
             suffix, text = _text(name, scenario, own, notes)
             path = out / f"{file_stem(scenario)}-costs{suffix}"
@@ -55,8 +58,8 @@ def write_costs(
     return written
 
 
-def _notes(runs: Sequence[Run]) -> str:
-    return "".join(f" {note}" for note in (settings_note(runs), *origin_notes(runs)) if note)
+def _notes(runs: Sequence[Run], missing: str) -> str:
+    return "".join(f" {note}" for note in (missing, settings_note(runs), *origin_notes(runs)) if note)
 
 
 def _text(name: str, scenario: str, rows: pd.DataFrame, notes: str) -> tuple[str, str]:

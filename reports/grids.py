@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.records import Run
+from reports.records import Run, Unfinished
 from reports.rows import EMBEDDED
 
 REAL = ("voc", "ade")
@@ -196,6 +196,11 @@ def runs_by_memory(runs: Sequence[Run]) -> dict[Any, list[Run]]:
     return {size: [run for run in runs if memory_of(run) == size] for size in sizes}
 
 
-def memory_of(run: Run) -> Any:
+def need_of(run: Run | Unfinished) -> NeededRun:
+    """Return which of a table's cells a run would be for."""
+    return NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
+
+
+def memory_of(run: Run | Unfinished) -> Any:
     """Return the size of a run's memory in images; None where its spec does not tell."""
     return run.spec["config"].get("memory", {}).get("size")

@@ -5,6 +5,7 @@ Sentences are plain text with code between backticks, as in a table's caption.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from reports.conventions import UNKNOWN
 from reports.division import division_note
 from reports.metrics import class_iou
-from reports.records import SCHEMA, Run
+from reports.records import SCHEMA, Run, Unfinished
 from reports.rows import (
     REFERENCES,
     differing_settings,
@@ -22,6 +23,7 @@ from reports.rows import (
     natural_order,
     row_id,
     row_name,
+    row_order,
     row_settings,
     seeds_text,
     variants,
@@ -39,8 +41,12 @@ Groups = Mapping[str, Sequence[Run]]
 
 def joined(names: Sequence[str]) -> str:
     """Return `a, b and c`, the first ones and the number of the others where they are many."""
-    shown = list(names) if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
+    shown = _first(names)
     return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+
+
+def _first(names: Sequence[str]) -> list[str]:
+    return list(names) if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
 
 
 def code(text: object) -> str:
@@ -57,6 +63,38 @@ def notes(runs: Sequence[Run], beside: Collection[str] = ()) -> list[str]:
     settings = {scenario: settings_note(own, beside) for scenario, own in sorted(by_scenario.items())}
     told = [f"{scenario}: {sentence}" for scenario, sentence in settings.items() if sentence]
     return [sentence.replace("`", "") for sentence in (*told, *origin_notes(runs))]
+
+
+# ---------------------------------------------------------------- what is missing
+
+
+def missing_notes(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> list[str]:
+    """Return for each scenario with unfinished runs which they are, as plain text."""
+    counts = Counter(run.spec["scenario"] for run in runs)
+    scenarios = sorted({run.spec["scenario"] for run in unfinished})
+    told = {scenario: unfinished_note(scenario, unfinished, counts[scenario]) for scenario in scenarios}
+    return [f"{scenario}: {sentence.replace('`', '')}" for scenario, sentence in told.items()]
+
+
+def unfinished_note(scenario: str, unfinished: Sequence[Unfinished], finished: int) -> str:
+    """Return the sentence that names the runs of a scenario which are in no number, as they are not finished.
+
+    They are named by strategy and seeds, the first ones where they are many; `finished` is the number of the others.
+    '' where there are none.
+    """
+    own = [run for run in unfinished if run.spec["scenario"] == scenario]
+    if not own:
+        return ""
+    by_strategy: dict[str, list[int]] = {}
+    for run in own:
+        by_strategy.setdefault(run.spec["strategy"], []).append(run.spec["seed"])
+    named = sorted(by_strategy, key=lambda strategy: row_order(strategy, ""))
+    told = [f"{code(strategy)} {_seeds(by_strategy[strategy])}" for strategy in named]
+    return f"{len(own)} of {finished + len(own)} runs are not finished and in no number: {'; '.join(_first(told))}."
+
+
+def _seeds(seeds: Collection[int]) -> str:
+    return f"seed{'s' if len(set(seeds)) > 1 else ''} {seeds_text(set(seeds)).replace(' ', ', ')}"
 
 
 # ---------------------------------------------------------------- settings

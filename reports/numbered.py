@@ -15,11 +15,11 @@ import numpy as np
 
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
-from reports.grids import MEMORY_SETTING, Block, Grid, NeededRun, Row, grid, memory_of, needed
+from reports.grids import MEMORY_SETTING, Block, Grid, NeededRun, Row, grid, need_of, needed
 from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table, full_header, ranks
-from reports.notes import classes_note, every_class_counts, origin_notes, settings_note
+from reports.notes import classes_note, code, every_class_counts, origin_notes, settings_note, unfinished_note
 from reports.paper import published_value
-from reports.records import RecordError, Run, run_order
+from reports.records import RecordError, Run, Unfinished, run_order
 from reports.rows import (
     RowId,
     common_seeds,
@@ -50,6 +50,7 @@ def write_numbered(
     formats: Sequence[str] = FORMATS,
     on: str | None = None,
     compare: bool = False,
+    unfinished: Sequence[Unfinished] = (),
 ) -> list[Path]:
     """Write the paper's tables of these numbers from finished runs into the folder `out`; return the files, in order.
 
@@ -57,7 +58,8 @@ def write_numbered(
     seeds and conventions), `latex` (`.tex`, needs booktabs and graphicx), `markdown` (`.md`) and `html` (a fragment).
     `on`: as for `reports.grids.grid`; by default the real sets where there are runs of them, else the embedded ones.
     A run's numbers are those after its last step, the background in them or not as its conventions say. What has no
-    run is a marked gap. `compare` sets the paper's numbers and the differences (ours - the paper's) beside ours.
+    run is a marked gap; the caption names `unfinished` runs that the table needs. `compare` sets the paper's numbers
+    and the differences (ours - the paper's) beside ours.
 
     Raises ValueError for an unknown table, format or data set; RecordError, one line, if runs of different settings
     would fill one cell, if the runs of a table differ in their conventions (`require_one_convention`), or if numbers
@@ -69,7 +71,7 @@ def write_numbered(
     written = []
     for table in tables:
         chosen = grid(table, on or _set_of(table, runs))
-        for name, text in _texts(chosen, runs, formats, compare):
+        for name, text in _texts(chosen, runs, formats, compare, unfinished):
             write_atomic(out / name, text)
             written.append(out / name)
     return written
@@ -87,14 +89,12 @@ def _set_of(table: int, runs: Sequence[Run]) -> str:
 def runs_shown(tables: Sequence[int], runs: Sequence[Run], on: str | None = None) -> list[Run]:
     """Return the runs whose numbers `write_numbered` puts into these tables."""
     wanted = {need for table in tables for need in needed(table, on or _set_of(table, runs))}
-    return [run for run in runs if _need_of(run) in wanted]
+    return [run for run in runs if need_of(run) in wanted]
 
 
-def _need_of(run: Run) -> NeededRun:
-    return NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
-
-
-def _texts(chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: bool) -> Iterable[tuple[str, str]]:
+def _texts(
+    chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: bool, unfinished: Sequence[Unfinished]
+) -> Iterable[tuple[str, str]]:
     """Each file's name and content."""
     if compare and chosen.embedded:
         raise RecordError(
@@ -102,7 +102,7 @@ def _texts(chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: b
             "paper's; compare runs on voc or ade"
         )
     rows = _filled(chosen, runs)
-    table = _table(chosen, rows, compare)
+    table = _table(chosen, rows, compare, _missing(chosen, runs, unfinished))
     stem = f"table-{chosen.table}"
     for name in formats:
         if name == "csv":
@@ -111,6 +111,15 @@ def _texts(chosen: Grid, runs: Sequence[Run], formats: Sequence[str], compare: b
         else:
             suffix, text = MARKUP[name]
             yield f"{stem}{suffix}", text(table)
+
+
+def _missing(chosen: Grid, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> list[str]:
+    """What is said of unfinished runs that the table needs, scenario by scenario."""
+    wanted = set(needed(chosen.table, chosen.dataset))
+    own = [run for run in unfinished if need_of(run) in wanted]
+    counts = Counter(run.spec["scenario"] for run in runs if need_of(run) in wanted)
+    scenarios = dict.fromkeys(run.spec["scenario"] for run in own)
+    return [f"{code(name)}: {unfinished_note(name, own, counts[name])}" for name in scenarios]
 
 
 # ---------------------------------------------------------------- numbers
@@ -157,8 +166,9 @@ def _filled(chosen: Grid, runs: Sequence[Run]) -> list[list[_Number]]:
     """The numbers of every row, from left to right."""
     by_need: dict[NeededRun, list[Run]] = {need: [] for need in needed(chosen.table, chosen.dataset)}
     for run in sorted(runs, key=run_order):
-        if _need_of(run) in by_need:
-            by_need[_need_of(run)].append(run)
+        need = need_of(run)
+        if need in by_need:
+            by_need[need].append(run)
     require_one_convention([run for own in by_need.values() for run in own])
     for need, own in by_need.items():
         _require_one_setting(need, own)
@@ -269,7 +279,7 @@ def _csv(lines: Iterable[Sequence[object]]) -> str:
 # ---------------------------------------------------------------- layout
 
 
-def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> Table:
+def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool, missing: Sequence[str]) -> Table:
     layout = chosen.layout
     stub = len(layout.stub)
     return Table(
@@ -277,7 +287,7 @@ def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool) -> Ta
         header=[*layout.stub, *(_header(text, rows) for block in layout.blocks for _, text in block.columns)],
         rows=_cells(chosen, rows, compare),
         gap=GAP,
-        caption=" ".join(_caption(chosen, rows, compare)),
+        caption=" ".join([*_caption(chosen, rows, compare), *missing]),
         headings=_headings(layout.blocks, Cell(layout.stub_heading, span=stub)),
         wide=True,
         stub=stub,

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from reports.atomic import write_atomic
 from reports.conventions import UNKNOWN, require_one_convention
 from reports.division import EARLIER_DIVISION, by_earlier_division
-from reports.grids import MEMORY_SETTING, NeededRun, grid, memory_of, needed, runs_by_memory
+from reports.grids import MEMORY_SETTING, grid, memory_of, need_of, needed, runs_by_memory
 from reports.markup import Cell, Table, html
-from reports.notes import classes_note, marks_note, origin_notes, settings_note
+from reports.notes import classes_note, marks_note, missing_notes, origin_notes, settings_note
 from reports.numbered import write_numbered
 from reports.page_figures import drawings_html, figure3_html
 from reports.page_parts import (
@@ -33,7 +33,7 @@ from reports.page_parts import (
     tables_of,
 )
 from reports.page_runs import runs_html
-from reports.records import RecordError, Run, run_order
+from reports.records import RecordError, Run, Unfinished, run_order
 from reports.rows import (
     REFERENCES,
     common_seeds,
@@ -101,24 +101,25 @@ _REPEATING = (
 )
 
 
-def write_page(runs: Sequence[Run], out: Path, title: str | None = None) -> Path:
+def write_page(runs: Sequence[Run], out: Path, title: str | None = None, unfinished: Sequence[Unfinished] = ()) -> Path:
     """Write the file `out`, one HTML page that shows finished runs without any other file, and return it.
 
     It has the runs' headline numbers, those of the paper's tables that have runs (beside the published numbers on the
     real data sets), each scenario's figures, its pictures where runs kept predictions, its costs; differences to ours,
-    ranks, conventions; and for every run the command that repeats it. What cannot be shown is a note that says why.
+    ranks, conventions; and for every run the command that repeats it. What cannot be shown is a note that says why, and
+    so is which runs are `unfinished`.
     It asks nothing of the network, and reads without JavaScript, which only sorts tables and copies commands. The same
     runs in any order give the same bytes. `title` is by default made of the scenarios.
     """
     ordered = sorted(runs, key=run_order)
-    sections = [each for each in _sections(ordered) if each.body]
+    sections = [each for each in _sections(ordered, unfinished) if each.body]
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, _document(title or _title(ordered), _subtitle(ordered), sections))
     return out
 
 
-def _sections(runs: Sequence[Run]) -> Iterable[Section]:
-    yield Section("summary", "Summary", _summary(runs))
+def _sections(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> Iterable[Section]:
+    yield Section("summary", "Summary", _summary(runs, unfinished))
     yield Section("paper-tables", "The paper's tables", "\n".join(_paper_tables(runs)))
     yield Section("figure-3", "The paper's Figure 3", figure3_html(runs))
     for place, scenario in enumerate(scenarios_of(runs), start=1):
@@ -196,9 +197,10 @@ def _asset(name: str) -> str:
 # ---------------------------------------------------------------- summary
 
 
-def _summary(runs: Sequence[Run]) -> str:
+def _summary(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> str:
+    missing = list(map(note, missing_notes(runs, unfinished)))
     if not runs:
-        return note(NO_RUN)
+        return "\n".join([note(NO_RUN), *missing])
     facts = [
         ("scenarios", _names(run.spec["scenario"] for run in runs)),
         ("strategies", _names(sorted((run.spec["strategy"] for run in runs), key=lambda name: row_order(name, "")))),
@@ -207,7 +209,8 @@ def _summary(runs: Sequence[Run]) -> str:
     ]
     tables = [f"<div>{_headline(scenario, _runs_on(scenario, runs))}</div>" for scenario in scenarios_of(runs)]
     origins = [note(sentence.replace("`", "")) for sentence in origin_notes(runs)]
-    return "\n".join([definitions(facts), _embedded(runs), *origins, '<div class="columns">', *tables, "</div>"])
+    told = [definitions(facts), _embedded(runs), *missing, *origins]
+    return "\n".join([*told, '<div class="columns">', *tables, "</div>"])
 
 
 def _names(names: Iterable[str]) -> str:
@@ -291,14 +294,10 @@ def _paper_tables(runs: Sequence[Run]) -> Iterable[str]:
         for on in ("voc", "shapes"):
             chosen = grid(number, on)
             wanted = set(needed(number, on))
-            own = [run for run in runs if _need(run) in wanted]
+            own = [run for run in runs if need_of(run) in wanted]
             if own:
                 title = f"Table {number} on {chosen.dataset}"
                 yield subsection(title, *_paper_table(number, own, on, compare=not chosen.embedded))
-
-
-def _need(run: Run) -> NeededRun:
-    return NeededRun(run.spec["scenario"], run.spec["strategy"], memory_of(run))
 
 
 def _paper_table(number: int, runs: Sequence[Run], on: str, compare: bool) -> Iterable[str]:

@@ -25,6 +25,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -460,7 +461,29 @@ def find_runs(folder: Path) -> list[Run]:
     return sorted(runs, key=run_order)
 
 
-def run_order(run: Run) -> tuple[str, str, str, int, str]:
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that was asked for and has no end yet: its folder and its spec."""
+
+    path: Path
+    spec: Spec
+
+
+def find_unfinished(folder: Path) -> list[Unfinished]:
+    """Return the runs below `folder` that were asked for and are not finished, in the order of `find_runs`.
+
+    One whose spec is damaged is left out: `bench status` tells of it.
+    """
+    unfinished: list[Unfinished] = []
+    for place, folders, files in os.walk(user_path(folder)):
+        folders[:] = [] if "spec.yaml" in files else [name for name in folders if not name.startswith(".")]
+        if "spec.yaml" in files and "done" not in files:
+            with suppress(RecordError):
+                unfinished.append(Unfinished(Path(place), read_spec(Path(place))))
+    return sorted(unfinished, key=run_order)
+
+
+def run_order(run: Run | Unfinished) -> tuple[str, str, str, int, str]:
     """Return the key that sorts runs by scenario, strategy, hash and seed, wherever their files came from."""
     spec = run.spec
     return spec["scenario"], spec["strategy"], spec["hash"], spec["seed"], str(run.path)

@@ -15,8 +15,8 @@ from reports.atomic import write_atomic
 from reports.conventions import UNKNOWN, require_one_convention
 from reports.grids import MEMORY_SETTING, runs_by_memory
 from reports.markup import FORMATS, MARKUP, Cell, Table, ranks
-from reports.notes import classes_note, code, marks_note, origin_notes, settings_note
-from reports.records import RecordError, Run, run_order
+from reports.notes import classes_note, code, marks_note, origin_notes, settings_note, unfinished_note
+from reports.records import RecordError, Run, Unfinished, run_order
 from reports.rows import (
     REFERENCES,
     common_seeds,
@@ -213,13 +213,16 @@ def write_tables(
     out: Path,
     formats: Sequence[str] = ("csv", "latex"),
     scenarios: Sequence[str] | None = None,
+    unfinished: Sequence[Unfinished] = (),
 ) -> list[Path]:
     """Write each scenario's table into the folder `out` and return the files, in order.
 
     `formats` are of `csv` (`<scenario>.csv`: the summary), `latex` (`.tex`: a `table` that needs booktabs),
     `markdown` (`.md`) and `html` (a fragment). `scenarios` are those of the runs by default; one without a finished run
-    gets a table with a marked gap. Raises ValueError for an unknown format, RecordError if the runs of one scenario
-    differ in its classes, or in their conventions (`require_one_convention`).
+    gets a table with a marked gap. `unfinished` runs are named in the caption; the CSV has their seeds beside those of
+    the strategy's finished runs, and a row with n = 0 of a strategy that has none. Raises ValueError for an unknown
+    format, RecordError if the runs of one scenario differ in its classes, or in their conventions
+    (`require_one_convention`).
     """
     for unknown in set(formats) - set(FORMATS):
         raise ValueError(f"table format {unknown!r}: allowed are {', '.join(FORMATS)}")
@@ -230,19 +233,21 @@ def write_tables(
         own = [run for run in runs if run.spec["scenario"] == scenario]
         require_one_convention(own)
         for name in formats:
-            suffix, text = _text(name, scenario, rows[rows["scenario"] == scenario], own)
+            suffix, text = _text(name, scenario, rows[rows["scenario"] == scenario], own, unfinished)
             path = out / f"{file_stem(scenario)}{suffix}"
             write_atomic(path, text)
             written.append(path)
     return written
 
 
-def _text(name: str, scenario: str, rows: pd.DataFrame, runs: Sequence[Run]) -> tuple[str, str]:
+def _text(
+    name: str, scenario: str, rows: pd.DataFrame, runs: Sequence[Run], unfinished: Sequence[Unfinished]
+) -> tuple[str, str]:
     """The end of a file's name, and what it holds."""
     if name == "csv":
-        return ".csv", _csv(scenario, rows)
+        return ".csv", _csv(scenario, rows, unfinished)
     suffix, markup = MARKUP[name]
-    return suffix, markup(_table(scenario, rows, runs))
+    return suffix, markup(_table(scenario, rows, runs, unfinished))
 
 
 def scenarios_of(runs: Sequence[Run]) -> list[str]:
@@ -250,15 +255,24 @@ def scenarios_of(runs: Sequence[Run]) -> list[str]:
     return sorted({run.spec["scenario"] for run in runs})
 
 
-def _csv(scenario: str, rows: pd.DataFrame) -> str:
-    if rows.empty:
-        gap = {"scenario": scenario, "strategy": NO_RUN, "n": 0}
-        rows = pd.DataFrame([gap], columns=rows.columns)
+def _csv(scenario: str, rows: pd.DataFrame, unfinished: Sequence[Unfinished]) -> str:
+    missing: dict[str, set[int]] = {}
+    for run in unfinished:
+        if run.spec["scenario"] == scenario:
+            missing.setdefault(run.spec["strategy"], set()).add(run.spec["seed"])
+    gaps = [strategy for strategy in missing if strategy not in set(rows["strategy"])]
+    if rows.empty and not gaps:
+        gaps = [NO_RUN]
+    if gaps:
+        records = [*rows.to_dict("records"), *({"scenario": scenario, "strategy": gap, "n": 0} for gap in gaps)]
+        rows = pd.DataFrame(records, columns=rows.columns)
+    seeds = [seeds_text(missing.get(strategy, ())) for strategy in rows["strategy"]]
+    rows = rows.assign(unfinished=seeds)
     rows = rows.drop(columns=[*_COSTS, *_HELD])  # of equal runs the results are equal, the costs are not
     return rows.to_csv(index=False, float_format="%.4f", lineterminator="\n")
 
 
-def _table(scenario: str, rows: pd.DataFrame, runs: Sequence[Run]) -> Table:
+def _table(scenario: str, rows: pd.DataFrame, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> Table:
     ranges = _ranges(scenario, runs)
     common = common_seeds(rows["seeds"]) if len(rows) else ""
     names = [row_name(row["strategy"], row["variant"]) + own_seeds(row["seeds"], common) for _, row in rows.iterrows()]
@@ -269,7 +283,7 @@ def _table(scenario: str, rows: pd.DataFrame, runs: Sequence[Run]) -> Table:
         header=["Methods", *ranges, *list(MEASURES.values())[2:]],
         rows=[[Cell(name), *numbers] for name, *numbers in zip(names, *columns, strict=True)],
         gap=NO_RUN,
-        caption=" ".join(_caption(scenario, common, rows, runs)),
+        caption=" ".join(_caption(scenario, common, rows, runs, unfinished)),
         breaks=group_breaks(rows),
         wide=rows["settings"].nunique() > 1,  # long names
     )
@@ -314,15 +328,18 @@ def _range(first: int, last: int) -> str:
 # ---------------------------------------------------------------- captions (code between backticks)
 
 
-def _caption(scenario: str, common: str, rows: pd.DataFrame, runs: Sequence[Run]) -> list[str]:
+def _caption(
+    scenario: str, common: str, rows: pd.DataFrame, runs: Sequence[Run], unfinished: Sequence[Unfinished]
+) -> list[str]:
     note = embedded_note(scenario)
+    missing = unfinished_note(scenario, unfinished, len(runs))
     sentences = [(f"Mean IoU (%) after the last step of {code(scenario)}{f' ({note})' if note else ''}; {IMIOU}")]
     if rows.empty:
-        return sentences
+        return [*sentences, missing] if missing else sentences
     sentences.append(classes_note(runs))
     kind = "Mean ± standard deviation over seeds" if (rows["n"] > 1).any() else "One seed"
     own = " unless a row says otherwise" if set(rows["seeds"]) != {common} else ""
-    sentences.append(f"{kind}: {count_text(common)}{own}.")
+    sentences += [f"{kind}: {count_text(common)}{own}.", missing]
     facts = [f"{words} {_shown(key, runs)}" for key, words in _CONVENTIONS.items()]
     sentences.append(f"Conventions: {'; '.join(facts)}.")
     sentences += [settings_note(runs), marks_note(runs), *origin_notes(runs)]

@@ -21,7 +21,7 @@ from bench.claims import Claims
 from bench.cli import main
 from bench.folders import claim_of
 from bench.queue import cancel, queue_states, started
-from bench.status import run_states
+from bench.status import RunState, print_states, run_states
 from bench.submitted import Submitted, read_submitted, write_submitted
 from benchmarks.cache import cache_folder
 
@@ -134,6 +134,14 @@ def test_the_command_counts_and_lists(runs: dict[str, Path], capsys: pytest.Capt
         "waiting": 4,
         "failed": 1,
     }
+
+
+def test_waiting_runs_that_are_not_listed_are_counted_by_strategy(capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [Path("runs/s") / name / f"a1-seed{seed}" for name in ("er", "mib") for seed in range(12)]
+    print_states([RunState(folder, "waiting", 0, "alone") for folder in folders], Console(width=60))
+    said = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("waiting  s/") for line in said) == 20
+    assert said[-1] == "waiting  4 more: s/mib 4"
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
