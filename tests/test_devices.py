@@ -369,7 +369,7 @@ def test_a_full_disk_is_the_callers_as_if_it_had_met_it() -> None:
 
 
 def gets_signals(rank: Rank, report: Report) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         os.kill(os.getpid(), number)
     report(Event("", "still there", 0, 0))
 
