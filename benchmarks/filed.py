@@ -71,7 +71,7 @@ class FiledImageSet(ImageSet):
         root, train_list = user_path(data_root), user_path(train_list) if train_list else None
         if not root.is_dir():
             raise DataError(f"{cls.name}: the data root {root} is not a folder{and_why(root)}")
-        if not os.access(root, os.X_OK):
+        if not os.access(root, os.X_OK, effective_ids=True):  # what it may by capabilities counts
             raise DataError(f"{cls.name}: the data root {root} cannot be looked into ({os.strerror(errno.EACCES)})")
         for path in filter(None, (root, train_list)):
             _require_utf8(path.resolve())
