@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # a command imports this package before it can say anything a
     from pathlib import Path
     from typing import Any
 
-    from bench.session import Result
+    from bench.launch.execution import Result
 
 __all__ = ["run"]
 
@@ -46,18 +46,19 @@ def run(
     default) or `valid`, held out from the training images; `loggers` are of csv, tensorboard and wandb. With `jobs`
     above 1 runs go side by side in processes of their own, and so do the parts of a training with `base.devices`
     above 1; none of them imports the calling script. A failed run stands in `.failures`. The first Ctrl-C raises
-    KeyboardInterrupt when the runs under way have written their next checkpoints. Raises `bench.config.RequestError` or
-    `benchmarks.DataError`, both `ValueError`, before any work where the request is wrong.
+    KeyboardInterrupt when the runs under way have written their next checkpoints. Raises
+    `bench.settings.config.RequestError` or `benchmarks.DataError`, both `ValueError`, before any work where the request
+    is wrong.
     """
     import json
 
     from rich.console import Console
 
-    from bench.config import python_assignments, with_own_option
     from bench.homes import give_homes
-    from bench.planning import Request
-    from bench.session import run as run_request
-    from bench.stopping import Interrupted
+    from bench.launch.session import run as run_request
+    from bench.plan.request import Request
+    from bench.screen.stopping import Interrupted
+    from bench.settings.config import python_assignments, with_own_option
     from benchmarks.paths import user_path
 
     give_homes()

@@ -38,7 +38,7 @@ def importing_what_is_installed(told: Mapping[str, str] | None = None) -> Iterat
     here = None
     if sys.version_info < (3, 11):  # no PYTHONSAFEPATH
         here = os.open(".", os.O_PATH)
-        os.chdir(TOP / "bench" / "presets")
+        os.chdir(TOP / "bench" / "settings" / "presets")
     try:
         yield
     finally:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from bench.interrupted import say_interrupted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
@@ -21,7 +23,7 @@ def main() -> NoReturn:
     """Run a command and exit with its status, 128 + n where signal n has ended it."""
     forget_working_directory()
     end_in_one_line()
-    from bench.cli import main as command
+    from bench.cli.entry import main as command
 
     command()
 
@@ -53,13 +55,3 @@ def end_in_one_line() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # not so below `nohup`
             signal.signal(number, end)
-
-
-def say_interrupted(number: int) -> None:
-    """Say by what a command was ended; its terminal may be closed."""
-    import signal
-    from contextlib import suppress
-
-    by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-    with suppress(OSError):
-        os.write(2, f"bench: interrupted{by}\n".encode())

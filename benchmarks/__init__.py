@@ -13,7 +13,8 @@ from benchmarks.avalanche_home import let_avalanche_do_without_home
 
 if TYPE_CHECKING:
     from benchmarks.errors import DataError
-    from benchmarks.scenarios import Scenario, load_scenario, scenario_names
+    from benchmarks.names import scenario_names
+    from benchmarks.scenarios import Scenario, load_scenario
     from benchmarks.streams import SegmentationScenario, load_benchmark
 
 _MODULES = {

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.errors import DataError
 from benchmarks.files import is_there, read_text
 from benchmarks.imageset import ImageSet, Presence, Split
-from benchmarks.registry import image_set_class
+from benchmarks.sets.registry import image_set_class
 
 Rows = Mapping[str, tuple[int, ...]]
 """Labels by image id, in the list's order."""

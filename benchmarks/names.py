@@ -31,7 +31,7 @@ from benchmarks.errors import DataError
 from benchmarks.files import read_lines
 from benchmarks.imageset import ImageSet
 from benchmarks.paths import user_path
-from benchmarks.registry import IMAGE_SETS, image_set_class
+from benchmarks.sets.registry import IMAGE_SETS, image_set_class
 
 SETUPS = ("disjoint", "overlapped", "sequential")
 OPTIONS = ("order", "steps", "split", "rule")

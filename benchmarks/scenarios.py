@@ -27,7 +27,7 @@ from benchmarks.names import (
     short_digest,
 )
 from benchmarks.paths import user_path
-from benchmarks.registry import open_image_set
+from benchmarks.sets.registry import open_image_set
 
 __all__ = ["Scenario", "Step", "compute_scenario", "load_scenario", "parse_name", "scenario_names"]
 

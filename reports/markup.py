@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from itertools import accumulate, pairwise
+
+from markupsafe import Markup
+
+from reports.templating import one_line, rendered
 
 FORMATS = ("csv", "latex", "markdown", "html")
 """Of files with tables: the numbers, or one of `MARKUP`."""
@@ -200,73 +202,19 @@ def _markdown_row(row: Sequence[Cell]) -> list[str]:
 # ---------------------------------------------------------------- HTML
 
 
-def html(table: Table) -> str:
+def html(table: Table) -> Markup:
     """Return a `<table>` element, its caption in it: a fragment for a page that has its own style."""
     body = table.rows or [[Cell(table.gap, span=len(table.header))]]
-    lines = [
-        f'<table id="{escape(table.label)}">',
-        f"<caption>{_with_code(table.caption, _html_text, _html_code)}</caption>",
-        "<thead>",
-        *(_html_row([_html_head(cell, "colgroup") for cell in row]) for row in table.headings),
-        _html_row([_html_head(Cell(text), "col") for text in table.header]),
-        "</thead>",
-        *(line for block in _blocks(body, table.breaks) for line in _html_block(block, table.stub)),
-        "</table>",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _blocks(rows: Sequence[list[Cell]], breaks: Sequence[int]) -> list[Sequence[list[Cell]]]:
-    ends = [0, *breaks, len(rows)]
-    return [rows[first:last] for first, last in pairwise(ends)]
-
-
-def _html_block(rows: Sequence[Sequence[Cell]], stub: int) -> list[str]:
-    """The body of a table that holds a block of rows."""
-    lines = [_html_row([_html_cell(cell, number < stub) for number, cell in enumerate(row)]) for row in rows]
-    return ["<tbody>", *lines, "</tbody>"]
-
-
-def _html_row(cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _html_head(cell: Cell, scope: str) -> str:
-    if not cell.text:
-        return f"<td{_html_span(cell)}></td>"
-    return f'<th scope="{scope}"{_html_span(cell)}>{_html_text(cell.text)}</th>'
-
-
-def _html_cell(cell: Cell, names_row: bool) -> str:
-    text = _html_text(cell.text)
-    if names_row:
-        return f'<th scope="row"{_html_span(cell)}>{text}</th>'
-    marked = {1: f"<strong>{text}</strong>", 2: f"<u>{text}</u>"}.get(cell.rank, text)
-    std = f" <small>± {_html_text(cell.std)}</small>" if cell.std else ""
-    return f"<td{_html_span(cell)}>{marked}{std}</td>"
-
-
-def _html_span(cell: Cell) -> str:
-    return f' colspan="{cell.span}"' if cell.span > 1 else ""
-
-
-def _html_text(text: str) -> str:
-    return escape(_one_line(text))
-
-
-def _html_code(text: str) -> str:
-    return f"<code>{_html_text(text)}</code>"
+    ends = [0, *table.breaks, len(body)]
+    blocks = [body[first:last] for first, last in pairwise(ends)]
+    return rendered("table.html", table=table, header=[Cell(text) for text in table.header], blocks=blocks)
 
 
 # ---------------------------------------------------------------- texts
 
 
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
-
-
 def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in _one_line(text))
+    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))
 
 
 def _latex_code(text: str) -> str:
@@ -281,11 +229,11 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in _MARKDOWN else letter for letter in _one_line(text))
+    return "".join(f"\\{letter}" if letter in _MARKDOWN else letter for letter in one_line(text))
 
 
 def _markdown_code(text: str) -> str:
-    return f"`{_one_line(text)}`"
+    return f"`{one_line(text)}`"
 
 
 def _markdown_cell(cell: Cell) -> str:

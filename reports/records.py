@@ -37,7 +37,6 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
-from benchmarks.paths import user_path
 from reports.atomic import clear_scraps, write_atomic, write_atomic_bytes
 from reports.metrics import mean_iou
 
@@ -429,12 +428,20 @@ def _present(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
     return present
 
 
+def _expanded(path: Path) -> Path:
+    """Return a path with `~` at its beginning expanded."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise RecordError(f"{path}: there is no such home; give the whole path") from None
+
+
 def read_run(path: Path) -> Run:
     """Return the finished run in the folder `path`; RecordError, one line naming the file, if it is damaged.
 
     The confusion matrices must be there but are read only when asked for.
     """
-    path = user_path(path)
+    path = _expanded(path)
     done = _read_text(path / "done")
     spec = _read_spec(path / "spec.yaml")
     if done != f"schema {spec['schema']}\n":
@@ -453,7 +460,7 @@ def find_runs(folder: Path) -> list[Run]:
     The list is empty if the folder is not there. Raises RecordError for a finished run that is damaged.
     """
     runs: list[Run] = []
-    for place, folders, files in os.walk(user_path(folder)):
+    for place, folders, files in os.walk(_expanded(folder)):
         if "done" in files:
             runs.append(read_run(Path(place)))
         if "done" in files or "spec.yaml" in files:
@@ -475,7 +482,7 @@ def find_unfinished(folder: Path) -> list[Unfinished]:
     One whose spec is damaged is left out: `bench status` tells of it.
     """
     unfinished: list[Unfinished] = []
-    for place, folders, files in os.walk(user_path(folder)):
+    for place, folders, files in os.walk(_expanded(folder)):
         folders[:] = [] if "spec.yaml" in files else [name for name in folders if not name.startswith(".")]
         if "spec.yaml" in files and "done" not in files:
             with suppress(RecordError):

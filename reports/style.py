@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "pdf", "svg")
-DPI = 200
-"""Of layout and of PNG: hinted type is not as wide at another resolution."""
 NOT_LEARNED = "#B4B4B4"
 """The colour of hatching: a class that is not yet learned."""
 
@@ -79,8 +77,6 @@ _SETTINGS: dict[str, Any] = {
     "axes.titlesize": 10,
     "hatch.color": NOT_LEARNED,
     "hatch.linewidth": 0.6,
-    "figure.dpi": DPI,
-    "savefig.dpi": DPI,
 }
 
 
@@ -190,7 +186,7 @@ def house_style(texts: Iterable[str] = ()) -> Iterator[None]:
     """
     import matplotlib.style
 
-    from reports.lettering import HOUSE, fonts_for
+    from reports.lettering import DPI, HOUSE, fonts_for
 
     others = fonts_for(texts)[1:]
     fonts = {"font.family": [HOUSE, *others, "sans-serif"]} if others else {}
@@ -198,7 +194,7 @@ def house_style(texts: Iterable[str] = ()) -> Iterator[None]:
     level = log.level
     log.setLevel(logging.ERROR)  # it tells where a font has no such weight
     try:
-        with matplotlib.style.context(["default", {**_SETTINGS, **fonts}]):
+        with matplotlib.style.context(["default", {**_SETTINGS, "figure.dpi": DPI, "savefig.dpi": DPI, **fonts}]):
             yield
     finally:
         log.setLevel(level)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from strategies.losses import cross_entropy
-from strategies.memory import Reservoir, StreamMemory
-from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
-from strategies.network import batch_statistics, trained_parameters
-from strategies.protocol import STRICT
-
-if TYPE_CHECKING:
-    from strategies.template import OnlineTemplate
+from strategies.learning.losses import cross_entropy
+from strategies.learning.memory import Reservoir, StreamMemory
+from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
+from strategies.learning.strategy import Strategy
+from strategies.networks.network import batch_statistics, trained_parameters
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -39,7 +37,7 @@ class Agem(CrossEntropy, StreamReplay):
         """Return a reservoir."""
         return Reservoir(size, self.rng)
 
-    def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+    def before_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Compute g_ref on a memory batch; the incoming images stay alone."""
         exemplars = self.draw(len(strategy.mb_x))
         self.reference: Sequence[Tensor] | None = None
@@ -49,7 +47,7 @@ class Agem(CrossEntropy, StreamReplay):
             with batch_statistics(strategy.network):
                 self.reference = strategy.gradient(cross_entropy(strategy.network(images), targets))
 
-    def after_backward(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+    def after_backward(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Project the incoming batch's gradient; it counts as 0 for a parameter that the batch does not reach."""
         if self.reference is not None:
             trained = trained_parameters(strategy.network).values()

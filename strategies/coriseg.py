@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from strategies.losses import class_confidences, distillation
-from strategies.memory import ConfidenceMemory, Exemplar
-from strategies.method import CrossEntropy, CrossEntropyParameters, Distilling
-from strategies.protocol import STRICT
-
-if TYPE_CHECKING:
-    from strategies.template import OnlineTemplate
+from strategies.learning.losses import class_confidences, distillation
+from strategies.learning.memory import ConfidenceMemory, Exemplar
+from strategies.learning.method import CrossEntropy, CrossEntropyParameters, Distilling
+from strategies.learning.strategy import Strategy
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -42,12 +40,12 @@ class Coriseg(CrossEntropy, Distilling):
         """Return a memory that ranks a class's images by the confidence they arrived with."""
         return ConfidenceMemory(size, self.rng)
 
-    def fill(self, strategy: OnlineTemplate, exemplars: list[Exemplar], known_classes: int) -> None:
+    def fill(self, strategy: Strategy, exemplars: list[Exemplar], known_classes: int) -> None:
         """Offer the base step's images with the base model's confidence."""
         for chunk, images, labels in strategy.inspected(exemplars):
             self._offer(chunk, strategy.network(images), labels)
 
-    def after_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+    def after_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Offer the incoming images with the confidence of the pass that met them."""
         self._offer(strategy.incoming(), strategy.mb_output.detach(), strategy.mb_y)
 
@@ -57,7 +55,7 @@ class Coriseg(CrossEntropy, Distilling):
             means, _ = class_confidences(log_p[i : i + 1], labels[i : i + 1])
             self.memory.offer(exemplar, {c: float(means[c]) for c in exemplar.classes})
 
-    def loss(self, strategy: OnlineTemplate) -> Tensor:
+    def loss(self, strategy: Strategy) -> Tensor:
         """Return cross-entropy + weight x distillation on the memory images."""
         logits, labels = strategy.mb_output, strategy.mb_y
         loss = super().loss(strategy)

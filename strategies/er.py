@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from strategies.memory import Reservoir, StreamMemory
-from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
-from strategies.protocol import STRICT
+from strategies.learning.memory import Reservoir, StreamMemory
+from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)

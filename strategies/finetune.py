@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from strategies.method import CrossEntropy, CrossEntropyParameters
-from strategies.protocol import STRICT
+from strategies.learning.method import CrossEntropy, CrossEntropyParameters
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)

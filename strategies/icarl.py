@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -10,15 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.labels import VOID
-from strategies.losses import binary_cross_entropy
+from strategies.learning.losses import binary_cross_entropy
+from strategies.learning.memory import Exemplar, HerdingMemory
+from strategies.learning.method import Distilling
+from strategies.learning.protocol import BaseRecipe
+from strategies.learning.strategy import Strategy
 from strategies.lwf_mc import lwf_targets
-from strategies.memory import Exemplar, HerdingMemory
-from strategies.method import Distilling
-from strategies.network import evaluation_mode
-from strategies.protocol import STRICT, BaseRecipe
-
-if TYPE_CHECKING:
-    from strategies.template import OnlineTemplate
+from strategies.networks.network import evaluation_mode
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,31 +47,31 @@ class Icarl(Distilling):
         """Return a memory that herds."""
         return HerdingMemory(size, self.rng)
 
-    def fill(self, strategy: OnlineTemplate, exemplars: list[Exemplar], known_classes: int) -> None:
+    def fill(self, strategy: Strategy, exemplars: list[Exemplar], known_classes: int) -> None:
         """Offer the base step's images with the base model's features."""
         for chunk, images, labels in strategy.inspected(exemplars):
             self._offer(chunk, strategy.network.features(images), labels)
         self.means = self._class_means(strategy)
 
-    def after_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+    def after_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Offer the incoming images with the features of the updated network."""
         exemplars = strategy.incoming()
         images = strategy.mb_x[: len(exemplars)]
         with torch.no_grad(), evaluation_mode(strategy.network):
             self._offer(exemplars, strategy.network.features(images), strategy.mb_y)
 
-    def after_training_exp(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+    def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Compute the class means anew."""
         with torch.no_grad(), evaluation_mode(strategy.network):
             self.means = self._class_means(strategy)
 
-    def loss(self, strategy: OnlineTemplate) -> Tensor:
+    def loss(self, strategy: Strategy) -> Tensor:
         """Return the binary cross-entropy of lwf-mc."""
         logits, labels = strategy.mb_output, strategy.mb_y
         targets = lwf_targets(self.old_logits(strategy.mb_x), labels, logits.shape[1])
         return binary_cross_entropy(logits, targets, labels)
 
-    def predict(self, strategy: OnlineTemplate) -> Tensor:
+    def predict(self, strategy: Strategy) -> Tensor:
         """Return the cosine (B, C, H, W) of each pixel's feature to each class mean, upsampled."""
         scores = nearest_mean_scores(strategy.network.features(strategy.mb_x), self.means)
         return F.interpolate(scores, size=strategy.mb_x.shape[-2:], mode="bilinear", align_corners=False)
@@ -81,7 +80,7 @@ class Icarl(Distilling):
         """Return the memory and the class means."""
         return {**super().state_dict(), "means": self.means}
 
-    def load_state_dict(self, strategy: OnlineTemplate, state: dict[str, Any]) -> None:
+    def load_state_dict(self, strategy: Strategy, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         super().load_state_dict(strategy, state)
         self.means = state["means"].to(strategy.device)
@@ -94,7 +93,7 @@ class Icarl(Distilling):
             means = {c: (sums[c] / pixels[c]).cpu().numpy() for c in there}
             self.memory.offer(exemplar, means, {c: int(pixels[c]) for c in there})
 
-    def _class_means(self, strategy: OnlineTemplate) -> Tensor:
+    def _class_means(self, strategy: Strategy) -> Tensor:
         """Return (C, D), the normalised mean feature of each output's pixels in memory, NaN where it has none."""
         outputs, channels = strategy.network.head.weight.shape
         sums, pixels = torch.zeros(outputs, channels), torch.zeros(outputs)

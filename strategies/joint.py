@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from strategies.method import Method
-from strategies.protocol import STRICT
+from strategies.learning.method import Method
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -19,10 +19,10 @@ class JointParameters:
 
 
 class Joint(Method):
-    """Trained by the base protocol on the `joint` stream instead of the increments: see `bench.runner`."""
+    """Trained by the base protocol on the `joint` stream instead of the increments: see `bench.train.joint`."""
 
     citation: ClassVar[str] = "reference"
     Parameters = JointParameters
     resumable: ClassVar[bool] = True
     parameters: JointParameters
-    offline: ClassVar[bool] = True
+    protocols: ClassVar[tuple[str, ...]] = ("joint",)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from benchmarks.labels import BACKGROUND, VOID
-from strategies.losses import binary_cross_entropy, one_hot
-from strategies.memory import Reservoir, StreamMemory
-from strategies.method import Distilling, StreamReplay
-from strategies.protocol import STRICT, BaseRecipe
-
-if TYPE_CHECKING:
-    from strategies.template import OnlineTemplate
+from strategies.learning.losses import binary_cross_entropy, one_hot
+from strategies.learning.memory import Reservoir, StreamMemory
+from strategies.learning.method import Distilling, StreamReplay
+from strategies.learning.protocol import BaseRecipe
+from strategies.learning.strategy import Strategy
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -40,7 +39,7 @@ class LwfMc(Distilling, StreamReplay):
         """Return a reservoir."""
         return Reservoir(size, self.rng)
 
-    def loss(self, strategy: OnlineTemplate) -> Tensor:
+    def loss(self, strategy: Strategy) -> Tensor:
         """Return the binary cross-entropy with `lwf_targets`."""
         logits, labels = strategy.mb_output, strategy.mb_y
         targets = lwf_targets(self.old_logits(strategy.mb_x), labels, logits.shape[1])

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from strategies.losses import unbiased_cross_entropy, unbiased_distillation
-from strategies.memory import Reservoir, StreamMemory
-from strategies.method import Distilling, StreamReplay
-from strategies.network import LinearHead
-from strategies.protocol import STRICT
-
-if TYPE_CHECKING:
-    from strategies.template import OnlineTemplate
+from strategies.learning.losses import unbiased_cross_entropy, unbiased_distillation
+from strategies.learning.memory import Reservoir, StreamMemory
+from strategies.learning.method import Distilling, StreamReplay
+from strategies.learning.strategy import Strategy
+from strategies.networks.heads import LinearHead
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -42,13 +40,13 @@ class Mib(Distilling, StreamReplay):
         """Return a reservoir."""
         return Reservoir(size, self.rng)
 
-    def grow(self, strategy: OnlineTemplate, outputs: int) -> None:
+    def grow(self, strategy: Strategy, outputs: int) -> None:
         """Freeze the previous step's model, then append outputs that share the background's mass."""
         super().grow(strategy, outputs)
         if isinstance(strategy.network.head, LinearHead):
             share_background(strategy.network.head, outputs)
 
-    def loss(self, strategy: OnlineTemplate) -> Tensor:
+    def loss(self, strategy: Strategy) -> Tensor:
         """Return unbiased cross-entropy + weight x unbiased distillation."""
         log_p = strategy.mb_output.log_softmax(1)
         distillation = unbiased_distillation(log_p, self.old_logits(strategy.mb_x), strategy.mb_y)

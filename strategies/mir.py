@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,14 +10,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.losses import cross_entropy, image_losses
-from strategies.memory import Exemplar, Reservoir, StreamMemory
-from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
-from strategies.network import batch_statistics, evaluation_mode, trained_parameters
-from strategies.protocol import STRICT
-
-if TYPE_CHECKING:
-    from strategies.template import OnlineTemplate
+from strategies.learning.losses import cross_entropy, image_losses
+from strategies.learning.memory import Exemplar, Reservoir, StreamMemory
+from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
+from strategies.learning.strategy import Strategy
+from strategies.networks.network import batch_statistics, evaluation_mode, trained_parameters
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -50,7 +48,7 @@ class Mir(CrossEntropy, StreamReplay):
         """Return a reservoir."""
         return Reservoir(size, self.rng)
 
-    def before_training_iteration(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+    def before_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Join the most interfered candidates to the incoming images."""
         drawn = self.draw_candidates(strategy.experience.data.step)
         if not drawn:
@@ -70,7 +68,7 @@ class Mir(CrossEntropy, StreamReplay):
         return self.memory.draw(self.parameters.candidates, among)
 
 
-def interference(strategy: OnlineTemplate, incoming: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+def interference(strategy: Strategy, incoming: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     """Return (B,), by how much each image's loss rises under the virtual step on the incoming batch.
 
     `incoming` are the labels of the incoming batch, `labels` those of `images`.

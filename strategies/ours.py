@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,14 +10,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from strategies.losses import class_confidences, composite_loss, relabel
-from strategies.memory import POLICIES, Exemplar, StreamMemory
-from strategies.method import CrossEntropy, CrossEntropyParameters, StreamReplay
-from strategies.network import evaluation_mode
-from strategies.protocol import STRICT, BaseRecipe
-
-if TYPE_CHECKING:
-    from strategies.template import OnlineTemplate
+from strategies.learning.losses import class_confidences, composite_loss, relabel
+from strategies.learning.memory import POLICIES, Exemplar, StreamMemory
+from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
+from strategies.learning.protocol import BaseRecipe
+from strategies.learning.strategy import Strategy
+from strategies.networks.network import evaluation_mode
+from strategies.networks.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,7 +67,7 @@ class Ours(CrossEntropy, StreamReplay):
         """Return a memory under CBES (Algorithm 2), or a reservoir."""
         return POLICIES[self.parameters.memory](size, self.rng)
 
-    def before_training_exp(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """E(c) is 0 when class c starts, at step 1 for the base classes too."""
         known = self.confidence
         self.confidence = np.zeros(strategy.network.outputs)
@@ -87,13 +86,13 @@ class Ours(CrossEntropy, StreamReplay):
     def _exemplar_of(self, c: int) -> Exemplar:
         return self.memory.exemplars[int(self.rng.choice(self.memory.holding(c)))]
 
-    def before_forward(self, strategy: OnlineTemplate, *args: Any, **kwargs: Any) -> None:
+    def before_forward(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Make the E-step's own pass, before the M-step's has moved BatchNorm's statistics."""
         if self.parameters.e_step == "separate":
             with torch.no_grad(), evaluation_mode(strategy.network):
                 self._separate: Tensor = strategy.network(strategy.mb_x).log_softmax(1)
 
-    def loss(self, strategy: OnlineTemplate) -> Tensor:
+    def loss(self, strategy: Strategy) -> Tensor:
         """Return the M-step's loss (Eq. 7) on labels that the E-step filled in (Eq. 6)."""
         labels = strategy.mb_y
         log_p = strategy.mb_output.log_softmax(1)
@@ -115,7 +114,7 @@ class Ours(CrossEntropy, StreamReplay):
         """Return the memory and E(c)."""
         return {**super().state_dict(), "confidence": self.confidence}
 
-    def load_state_dict(self, strategy: OnlineTemplate, state: dict[str, Any]) -> None:
+    def load_state_dict(self, strategy: Strategy, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         super().load_state_dict(strategy, state)
         self.confidence = state["confidence"]

@@ -25,7 +25,7 @@ from PIL import Image
 from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.errors import DataError
 from benchmarks.files import decode_mask, labels_in
-from benchmarks.photographs import decode_photograph
+from benchmarks.sets.photographs import decode_photograph
 
 SIZE = (25, 20)
 """Width and height."""

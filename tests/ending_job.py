@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jobs import IdleJob
 
-from bench.events import Report
+from bench.screen.events import Report
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.events import Event, Report
+from bench.screen.events import Event, Report
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import strategies.registry
-from bench.plugins import plugins_of
-from strategies.registry import strategy_entry_points
+import strategies.learning.registry
+from bench.plan.plugins import plugins_of
+from strategies.learning.registry import strategy_entry_points
 
 METHOD = """
     from typing import ClassVar
     from pydantic.dataclasses import dataclass
     from strategies.er import Er
-    from strategies.protocol import STRICT
+    from strategies.networks.settings import STRICT
 
     @dataclass(frozen=True, config=STRICT)
     class Parameters:
@@ -59,7 +59,7 @@ def put_metadata(site: Path, package: str, entry_points: str) -> None:
 
 def forget(installed: Path) -> None:
     """Have it all looked up anew, as another process would."""
-    for known in (strategies.registry._metadata, strategy_entry_points, plugins_of):
+    for known in (strategies.learning.registry._metadata, strategy_entry_points, plugins_of):
         known.cache_clear()
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", "")).startswith(str(installed)):

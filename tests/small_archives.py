@@ -16,9 +16,9 @@ from scipy.io import savemat
 from voc_root import save_mask
 
 from benchmarks.imageset import Split
-from benchmarks.obtain import obtain
-from benchmarks.sources import ADE, SBD, VOC, with_mirrors
-from benchmarks.voc import Voc
+from benchmarks.obtain.obtain import obtain
+from benchmarks.obtain.sources import ADE, SBD, VOC, with_mirrors
+from benchmarks.sets.voc import Voc
 
 TRAIN = [f"2007_{i:06d}" for i in range(4)]
 VAL = [f"2007_{i:06d}" for i in range(4, 8)]

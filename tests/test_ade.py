@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli import main
-from benchmarks import load_scenario
-from benchmarks.ade20k import Ade20k
+from bench.cli.entry import main
 from benchmarks.errors import DataError
+from benchmarks.scenarios import load_scenario
+from benchmarks.sets.ade20k import Ade20k
 
 SAMPLE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "ade-sample"
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from voc_root import save_mask
 
-from bench.cli import main
+from bench.cli.entry import main
 
 SHAPES = "shapes-15-1-disjoint"
 VOC = "voc-15-1-disjoint"
@@ -25,7 +25,7 @@ Refuse = Callable[..., str]
 def refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refuse:
     """Make a command that must be refused, and return the one line it says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.pool.run_jobs", lambda *_: pytest.fail("the request was accepted and work began"))
+    monkeypatch.setattr("bench.launch.pool.run_jobs", lambda *_: pytest.fail("the request was accepted and work began"))
 
     def refused(*arguments: object) -> str:
         before = {p.name for p in tmp_path.iterdir()}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,16 +13,25 @@ import pytest
 import torch
 from toy import benchmark, mean_nll
 
-import bench.base
-from bench.base import BaseTraining, learning_rate, train_base
-from bench.checkpoint import Checkpoint
-from bench.config import resolve_config
-from bench.events import Event
-from bench.seeds import derived_seed
+import bench.train.base
+import bench.train.epochs
+import bench.train.networks
+from bench.plan.code import code_digest
+from bench.screen.events import Event
+from bench.screen.stopping import Stopped
+from bench.settings.config import resolve_config
+from bench.train.base import base_checkpoint, base_model, load_base, make_base, save_base
+from bench.train.checkpoint import Checkpoint
+from bench.train.distributed import Rank
+from bench.train.epochs import EpochTraining, TrainingState, learning_rate, train_epochs
+from bench.train.networks import augmentation, new_network
+from bench.train.seeds import derived_seed
 from benchmarks.augmentation import Augmentation
-from strategies.losses import one_vs_rest
-from strategies.network import SegmentationNetwork, build_network
-from strategies.protocol import BaseRecipe
+from strategies.learning.faults import NonFiniteLossError
+from strategies.learning.losses import one_vs_rest
+from strategies.learning.protocol import BaseRecipe
+from strategies.networks.build import build_network
+from strategies.networks.network import SegmentationNetwork
 
 WARM = {"base.lr": 0.8, "base.warmup_steps": 4, "base.poly_power": 2}
 
@@ -34,12 +46,13 @@ def config(**settings: Any) -> Any:
 
 def trained(
     folder: Path, settings: Any, recipe: BaseRecipe | None = None, seed: int = 0, events: list[Event] | None = None
-) -> BaseTraining:
+) -> TrainingState:
     data, heard = benchmark().train_stream[1].data, [] if events is None else events
     assert len(data) == 10
     checkpoint = Checkpoint(folder / "training.ckpt", {})
     cpu = torch.device("cpu")
-    return train_base(data, 4, settings, recipe or BaseRecipe(), seed, cpu, "base", heard.append, checkpoint)
+    task = EpochTraining(data, 4, settings, recipe or BaseRecipe(), seed, "base", checkpoint)
+    return train_epochs(task, cpu, heard.append)
 
 
 # --------------------------------------------------------------------------------------- the learning rate
@@ -74,14 +87,14 @@ def test_the_paper_decays_from_its_rate_by_the_power_09() -> None:
 
 def test_the_updates_of_all_epochs_follow_one_schedule(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rates: list[float] = []
-    made = bench.base._optimizer
+    made = bench.train.epochs._optimizer
 
     def watched(*args: Any) -> torch.optim.Optimizer:
         optimizer = made(*args)
         optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
         return optimizer
 
-    monkeypatch.setattr(bench.base, "_optimizer", watched)
+    monkeypatch.setattr(bench.train.epochs, "_optimizer", watched)
     trained(tmp_path, config(**{**WARM, **QUICK, "base.warmup_steps": 2}))
     by_hand = [0.8 * share for share in (1 / 2, 25 / 36, 16 / 36, 9 / 36, 4 / 36, 1 / 36)]
     assert rates == pytest.approx(by_hand, rel=1e-12)
@@ -138,3 +151,307 @@ def test_a_base_training_ends_with_the_weights_of_the_updates_written_out(
         torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-5)
     assert not any(module.training for module in training.network.modules())
     assert training.epochs == 2 and training.seconds > 0
+
+
+# --------------------------------------------------------------------------------------- told, kept, gone on with
+
+
+class Alone(Rank):
+    """One rank of several, whose others have nothing to say."""
+
+    def synchronise(self, network: SegmentationNetwork) -> None:
+        SYNCHRONISED.append(network)
+
+    def parallel(self, network: SegmentationNetwork) -> Any:
+        return network
+
+    def of_whole_batch(self, loss: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert (labels.dtype, labels.dim()) == (torch.int64, 3)
+        return loss, loss + 1000
+
+    def agreed(self, wish: bool) -> bool:
+        return wish
+
+
+PRETRAINED = {"network.name": "deeplabv3-resnet101", "network.pretrained": True}
+SYNCHRONISED: list[SegmentationNetwork] = []
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def always_due(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Every event and every checkpoint is due; the intervals that were asked for."""
+    intervals: list[float] = []
+
+    class Due:
+        def __init__(self, interval: float = 0.2) -> None:
+            intervals.append(interval)
+
+        def due(self) -> bool:
+            return True
+
+    monkeypatch.setattr(bench.train.epochs, "Throttle", Due)
+    return intervals
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Whether each network was asked for with ImageNet's weights; none gets them."""
+    asked: list[Any] = []
+
+    def watched(settings: Any, recipe: BaseRecipe, classes: int, pretrained: Any) -> SegmentationNetwork:
+        asked.append(pretrained)
+        return new_network(config(), recipe, classes, False)
+
+    monkeypatch.setattr(bench.train.epochs, "new_network", watched)
+    return asked
+
+
+def task(folder: Path, settings: Any) -> EpochTraining:
+    data = benchmark().train_stream[1].data
+    return EpochTraining(data, 4, settings, BaseRecipe(), 0, "base", Checkpoint(folder / "training.ckpt", {"of": "it"}))
+
+
+def same_weights(one: TrainingState, other: TrainingState) -> bool:
+    pairs = zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_each_update_is_told_by_epoch_and_by_number_of_all(always_due: list[float], tmp_path: Path) -> None:
+    events: list[Event] = []
+    trained(tmp_path, config(**QUICK), events=events)
+    told = [(event.job, event.phase, event.done, event.total) for event in events]
+    epochs = ["epoch 1/2"] * 3 + ["epoch 2/2"] * 3
+    assert told == [("base", phase, done, 6) for done, phase in enumerate(epochs, 1)]
+    assert all(event.loss is not None and 0 < event.loss < 10 for event in events)
+    assert always_due == [0.2, 30.0]
+
+
+def test_what_is_told_is_the_loss_of_the_whole_batch(always_due: list[float], tmp_path: Path) -> None:
+    events: list[Event] = []
+    task(tmp_path, config(**QUICK)).train(Alone(CPU, 0, 2), events.append)
+    assert len(events) == 6
+    assert all(event.loss is not None and event.loss > 1000 for event in events)
+
+
+def test_a_training_that_is_stopped_after_each_epoch_ends_as_one_that_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = config(**{**QUICK, "base.epochs": 3})
+    whole = trained(tmp_path / "whole", settings)
+    first = Checkpoint(tmp_path / "whole" / "training.ckpt", {}).read()
+    assert first["epochs"] == 1  # the next is due in half a minute
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.train.epochs, "stop_asked", lambda: True)
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                trained(tmp_path / "cut", settings)
+    kept = Checkpoint(tmp_path / "cut" / "training.ckpt", {}).read()
+    events: list[Event] = []
+    end = trained(tmp_path / "cut", settings, events=events)
+    assert [(e.job, e.phase, e.done, e.total, e.note) for e in events if e.note] == [
+        ("base", "training", 0, 9, "goes on after epoch 2")
+    ]
+    assert same_weights(end, whole)
+    assert (kept["epochs"], end.epochs) == (2, 3)
+    assert 0 < kept["seconds"] < end.seconds < kept["seconds"] + 600
+
+
+def test_a_training_that_is_asked_to_stop_in_its_last_epoch_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench.train.epochs, "stop_asked", lambda: True)
+    assert trained(tmp_path, config(**{**QUICK, "base.epochs": 1})).epochs == 1
+
+
+def test_a_state_that_is_taken_over_has_optimiser_and_generator_too(tmp_path: Path) -> None:
+    ended = trained(tmp_path, config(**QUICK))
+    state = ended.state_dict()
+    assert set(state) == {"network", "optimizer", "generators", "epochs", "seconds"}
+    drawn = torch.rand(3)
+    fresh = task(tmp_path, config(**QUICK)).started(Rank(CPU), pretrained=False)
+    assert (fresh.epochs, fresh.seconds) == (0, 0.0)
+    torch.manual_seed(99)
+    fresh.load_state_dict(state)
+    assert torch.equal(torch.rand(3), drawn)
+    assert same_weights(fresh, ended)
+    assert (fresh.epochs, fresh.seconds) == (2, ended.seconds)
+    moments = [
+        [part for of in each.optimizer.state_dict()["state"].values() for part in of.values()]
+        for each in (fresh, ended)
+    ]
+    assert moments[0]
+    assert all(torch.equal(a, b) for a, b in zip(*moments, strict=True))
+
+
+def test_a_damaged_checkpoint_is_told_and_the_training_starts_again(built: list[Any], tmp_path: Path) -> None:
+    settings = config(**QUICK, **PRETRAINED)
+    whole = trained(tmp_path / "whole", settings)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "training.ckpt").write_text("no checkpoint\n")
+    events: list[Event] = []
+    again = trained(tmp_path / "cut", settings, events=events)
+    (note,) = [event.note for event in events if event.note]
+    assert note.startswith(f"{tmp_path / 'cut' / 'training.ckpt'}: ") and note.endswith("; trained from the start")
+    assert same_weights(again, whole)
+    assert built == [True, True, True]
+
+
+def test_a_training_on_one_device_draws_on_from_its_initialisation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seeds: list[int] = []
+    real = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or real(seed))
+    trained(tmp_path, config(**QUICK))
+    assert seeds == [derived_seed("base", 0, "initialisation")]
+
+
+def test_a_loss_that_is_not_finite_is_told_with_its_epoch_its_batch_and_the_images(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The fifth update is the second of epoch 2; the look at it comes with the sixth, or at the epoch's end."""
+    data = benchmark().train_stream[1].data
+    order = np.random.default_rng([derived_seed("base", 0, "order"), 1]).permutation(10)
+    for fifth, batch, places in ((5, 2, order[4:8]), (6, 3, order[8:])):
+        made = itertools.count(1)
+
+        def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            factor = float("nan") if next(made) == fifth else 1.0  # noqa: B023
+            return mean_nll(logits, labels) * factor
+
+        monkeypatch.setitem(bench.train.epochs.BASE_LOSSES, "cross-entropy", loss)
+        names = ", ".join(data.ids[place] for place in places)
+        with pytest.raises(NonFiniteLossError) as raised:
+            trained(tmp_path / str(fifth), config(**QUICK))
+        assert str(raised.value).startswith(f"epoch 2, batch {batch} of 3: the loss is nan")
+        assert str(raised.value).endswith(f"; incoming images {names}")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_rank_draws_by_its_number_and_the_first_one_leaves_the_end(
+    number: int, built: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seeds: list[int] = []
+    real = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or real(seed))
+    SYNCHRONISED.clear()
+    own = task(tmp_path, config(**QUICK, **PRETRAINED))
+    training = own.train(Alone(CPU, number, 2), lambda event: None)
+    dropout = [derived_seed("base", 0, "dropout", epoch, number) for epoch in range(2)]
+    assert seeds == [derived_seed("base", 0, "initialisation"), *dropout]
+    assert built == [number == 0]
+    assert [training.network] == SYNCHRONISED
+    assert own.checkpoint.path.exists() == (number == 0)
+    if number == 0:
+        assert own.checkpoint.read()["epochs"] == 2
+
+
+def test_a_training_of_several_ranks_is_read_back_from_what_the_first_one_leaves(
+    built: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+    ended: list[TrainingState] = []
+
+    def ranks(work: Any, *rest: Any) -> None:
+        asked.append(rest)
+        ended.append(work(Alone(CPU, 0, 2), rest[-1]))
+
+    monkeypatch.setattr(bench.train.epochs, "run_ranks", ranks)
+    settings, events = config(**QUICK, **PRETRAINED, **{"base.devices": 2}), list[Event]()
+    training = train_epochs(task(tmp_path, settings), CPU, events.append)
+    ((size, kind, runtime, report),) = asked
+    assert (size, kind, runtime, report) == (2, "cpu", settings.runtime, events.append)
+    assert same_weights(training, ended[0])
+    assert training.epochs == 2
+    assert not training.network.training
+    assert built == [True, False]
+
+
+# --------------------------------------------------------------------------------------- base models in the cache
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+INPUTS = {"network": {"name": "small"}, "device": "cpu", "protocol": {"devices": 1}}
+
+
+def test_a_base_model_and_its_training_lie_under_its_hash(cache: Path) -> None:
+    kept, training = base_model("abc"), base_checkpoint("abc")
+    assert (kept.path, kept.owner) == (cache / "bases" / "abc.base", {"base": "abc"})
+    assert (training.path, training.owner) == (cache / "bases" / "abc.ckpt", {"base": "abc", "code": code_digest()})
+
+
+def test_a_base_model_is_trained_on_the_first_step_and_kept_with_its_inputs_and_times(
+    cache: Path, always_due: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[TrainingState] = []
+    monkeypatch.setattr(bench.train.base, "train_epochs", lambda *of: ended.append(train_epochs(*of)) or ended[0])
+    job: Any = SimpleNamespace(
+        base={"hash": "abc", "inputs": INPUTS}, config=config(**QUICK), recipe=BaseRecipe(), seed=0, key="the base"
+    )
+    job.units, job.device = 5, "cpu"
+    events: list[Event] = []
+    lay_there: list[bool] = []
+
+    def report(event: Event) -> None:
+        events.append(event)
+        lay_there.append((cache / "bases" / "abc.ckpt").exists())
+
+    make_base(job, benchmark(), report)
+    assert not lay_there[0] and lay_there[-1]
+    data = benchmark().train_stream[0].data
+    expected = train_epochs(
+        EpochTraining(data, 3, job.config, job.recipe, 0, "", Checkpoint(cache / "other.ckpt", {})), CPU, events.append
+    )
+    assert {event.job for event in events} == {"the base", ""}
+    state = base_model("abc").read()
+    assert set(state) == {"inputs", "code", "network"}
+    assert (state["inputs"], state["code"]) == (INPUTS, code_digest())
+    assert all(torch.equal(state["network"][key], value) for key, value in expected.network.state_dict().items())
+    told = json.loads((cache / "bases" / "abc.json").read_text())
+    assert {key: told[key] for key in ("network", "device", "devices")} == {
+        "network": "small",
+        "device": "cpu",
+        "devices": 1,
+    }
+    assert told["seconds_per_update"] == pytest.approx(ended[0].seconds / 5)
+    assert not (cache / "bases" / "abc.ckpt").exists()
+
+
+def test_a_kept_base_model_is_loaded_ready_to_be_evaluated_and_the_log_tells_whose_code_made_it(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, network = build_network("small", 3), build_network("small", 3)
+    save_base(kept, {"hash": "abcdefabcdef0123", "inputs": INPUTS}, 0.25)
+    with caplog.at_level("INFO", logger="bench"):
+        load_base("abcdefabcdef0123", network.train())
+    assert caplog.messages == [f"base model abcdefabcdef, trained by code {code_digest()}"]
+    assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), network.parameters(), strict=True))
+    assert not network.training
+    with pytest.raises(RuntimeError, match=r"abc\.base: .*; the same command trains the base model again$"):
+        load_base("abc", network)
+
+
+# --------------------------------------------------------------------------------------- what settings make
+
+
+def test_networks_and_augmentation_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(**{"data.scale": [0.5, 2.0], "data.crop": 16, "data.flip": False, "runtime.precision": "bf16"})
+    assert augmentation(settings) == Augmentation((0.5, 2.0), 16, False)
+    asked: list[tuple[Any, ...]] = []
+
+    def building(*args: Any) -> SegmentationNetwork:
+        asked.append(args)
+        return build_network("small", 2)
+
+    monkeypatch.setattr(bench.train.networks, "build_network", building)
+    network = new_network(settings, BaseRecipe("cosine", "cross-entropy", 3.0), 7, True)
+    assert asked == [("small", 7, "cosine", 3.0, True)]
+    assert network.precision == "bf16"
+    weight = network.backbone.blocks[0].first[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()

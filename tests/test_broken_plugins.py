@@ -15,15 +15,16 @@ from test_resume import SCENARIO, command_line
 from torch import Tensor
 from toy import benchmark, make
 
-from bench.cli import main
-from bench.config import RequestError
-from bench.planning import Request, prepare
+from bench.cli.entry import main
+from bench.launch.session import prepare
+from bench.plan.request import Request
+from bench.settings.config import RequestError
 from strategies.er import Er
-from strategies.faults import PredictionError
-from strategies.registry import built_in_names, method_class
-from strategies.template import OnlineTemplate
+from strategies.learning.faults import PredictionError
+from strategies.learning.registry import built_in_names, method_class
+from strategies.learning.template import OnlineTemplate
 
-ER = "from strategies.er import Er\nfrom strategies.protocol import BaseRecipe\n"
+ER = "from strategies.er import Er\nfrom strategies.learning.protocol import BaseRecipe\n"
 BROKEN = {
     "parses": (
         "import argparse\nparser = argparse.ArgumentParser('acme')\nparser.parse_args(['x'])\n",
@@ -42,17 +43,17 @@ BROKEN = {
         "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
     ),
     "none": ("x = 1\n", "cannot be imported: AttributeError: module 'none' has no attribute 'Method'"),
-    "number": ("Method = 3\n", "is no class derived from strategies.method.Method"),
+    "number": ("Method = 3\n", "is no class derived from strategies.learning.method.Method"),
     "plugin": (
         "from avalanche.core import SupervisedPlugin\nclass Method(SupervisedPlugin):\n    pass\n",
-        "is no class derived from strategies.method.Method",
+        "is no class derived from strategies.learning.method.Method",
     ),
     "plain": (
-        "import strategies.method\nclass Method(strategies.method.Method):\n    pass\n",
+        "import strategies.learning.method\nclass Method(strategies.learning.method.Method):\n    pass\n",
         "has no Parameters, a dataclass of its hyper-parameters",
     ),
     "abstract": (
-        f"{ER}import strategies.method as m\nclass Method(m.StreamReplay):\n    Parameters = Er.Parameters\n",
+        f"{ER}import strategies.learning.method as m\nclass Method(m.StreamReplay):\n    Parameters = Er.Parameters\n",
         "lacks make_memory",
     ),
     "head": (

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-import bench.claims
-from bench.claims import Claims, holder, is_claimed
+import bench.launch.claims
+from bench.launch.claims import Claims, holder, is_claimed
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from bench.claims import Claims
+from bench.launch.claims import Claims
 with Claims() as claims:
     print(claims.take(Path(sys.argv[1])), flush=True)
     time.sleep(60)
@@ -29,7 +29,7 @@ with Claims() as claims:
 COUNTER = """
 import sys, time
 from pathlib import Path
-from bench.claims import Claims
+from bench.launch.claims import Claims
 count, claim = Path(sys.argv[1]), Path(sys.argv[2])
 added = 0
 with Claims() as claims:
@@ -97,7 +97,7 @@ def elsewhere(path: Path) -> None:
 
 
 def test_another_machines_claim_counts_while_it_is_touched(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.claims, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(bench.launch.claims, "STALE_SECONDS", 0.3)
     elsewhere(path)
     assert holder(path) == "process 1 on node7, Slurm job 17_3 since 2026-01-01T00:00:00+00:00"
     with Claims() as claims:
@@ -113,7 +113,7 @@ def test_another_machines_claim_counts_while_it_is_touched(path: Path, monkeypat
 
 def test_the_clocks_of_machines_need_not_agree(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An old time of another clock is no sign of death before it has stood still for a while."""
-    monkeypatch.setattr(bench.claims, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(bench.launch.claims, "STALE_SECONDS", 0.3)
     elsewhere(path)
     os.utime(path, (1, 1))
     with Claims() as claims:
@@ -123,7 +123,7 @@ def test_the_clocks_of_machines_need_not_agree(path: Path, monkeypatch: pytest.M
 
 
 def test_a_holder_touches_its_claims(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.claims, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(bench.launch.claims, "BEAT_SECONDS", 0.05)
     with Claims() as claims:
         assert claims.take(path)
         os.utime(path, (1, 1))

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli import main
-from benchmarks import load_scenario
+from bench.cli.entry import main
 from benchmarks.class_list import open_class_list
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS
+from benchmarks.scenarios import load_scenario
 
 NAME = "voc-15-1-disjoint"
 

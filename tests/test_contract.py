@@ -36,14 +36,14 @@ from toy import (
     train,
 )
 
-from bench.checkpoint import exemplars_of, packed, unpacked
-from strategies.arrivals import Holdings
+from bench.train.checkpoint import exemplars_of, packed, unpacked
 from strategies.er import Er
-from strategies.faults import OnlineContractError
 from strategies.finetune import Finetune
-from strategies.method import Method
-from strategies.registry import method_class, strategy_entry_points
-from strategies.template import OnlineTemplate
+from strategies.learning.arrivals import Holdings
+from strategies.learning.faults import OnlineContractError
+from strategies.learning.method import Method
+from strategies.learning.registry import method_class, strategy_entry_points
+from strategies.learning.template import OnlineTemplate
 
 MEMORY = 6
 SETTINGS = (f"memory.size={MEMORY}",)
@@ -157,7 +157,7 @@ def test_a_batch_costs_the_known_number_of_passes_and_images(
 
 def test_the_passes_counted_are_those_that_the_backbone_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted once more where nothing passes by: in the backbone itself, that of an old model or a virtual one too."""
-    from strategies.network import SmallBackbone
+    from strategies.networks.small import SmallBackbone
 
     made: list[int] = []
     forward = SmallBackbone.forward

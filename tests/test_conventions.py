@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from bench.config import RequestError, resolve_config
-from bench.planning import Request
-from bench.session import Result, run
-from benchmarks import load_benchmark
+from bench.launch.execution import Result
+from bench.launch.session import run
+from bench.plan.request import Request
+from bench.settings.config import RequestError, resolve_config
 from benchmarks.augmentation import View
+from benchmarks.streams import load_benchmark
 from reports.metrics import class_iou
 from reports.tables import frame, write_tables
 

@@ -13,9 +13,9 @@ import torch
 from avalanche.core import SupervisedPlugin
 from toy import BATCHES, FLOAT32, LEARNED, VOID, Iteration, Onlooker, Run, annotation, arrivals, benchmark, make, run
 
-from strategies.losses import distillation
-from strategies.memory import ConfidenceMemory
-from strategies.network import build_network
+from strategies.learning.losses import distillation
+from strategies.learning.memory import ConfidenceMemory
+from strategies.networks.build import build_network
 
 WEIGHT = 3.0
 SETTINGS = ["incremental.lr=0.02", "memory.size=7"]

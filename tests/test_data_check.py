@@ -16,17 +16,17 @@ from PIL import Image
 from scipy.io import savemat
 from voc_root import make_voc_root, save_mask
 
-from bench.cli import main
-from benchmarks.ade20k import Ade20k
-from benchmarks.checking import Fault, Kind, Report, check
+from bench.cli.entry import main
 from benchmarks.errors import DataError
-from benchmarks.faults import WARNINGS
 from benchmarks.files import read_mask
 from benchmarks.imageset import SPLITS
+from benchmarks.obtain.checking import Report, check
+from benchmarks.obtain.faults import WARNINGS, Fault, Kind
 from benchmarks.presence import presence_file
-from benchmarks.registry import open_image_set
 from benchmarks.scenarios import load_scenario
-from benchmarks.voc import Voc
+from benchmarks.sets.ade20k import Ade20k
+from benchmarks.sets.registry import open_image_set
+from benchmarks.sets.voc import Voc
 
 SAMPLE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "ade-sample"
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "data.md"
@@ -410,7 +410,7 @@ def test_agreement_is_told_step_by_step(root: Path, command: Command, monkeypatc
     computed = {sizes.scenario: sizes.computed for sizes in check("voc", root).sizes}
     first, second = computed["voc-19-1-disjoint"]
     published = {"19-1-disjoint": (first, second + 1)}
-    monkeypatch.setattr("benchmarks.voc.Voc.published_sizes", published)
+    monkeypatch.setattr("benchmarks.sets.voc.Voc.published_sizes", published)
     _, lines = command("voc", "--data-root", root)
     rows = [line.split() for line in lines if line.startswith("voc-")]
     assert rows == [

@@ -38,11 +38,11 @@ from small_archives import (
     sources_of,
 )
 
-from bench.cli import main
+from bench.cli.entry import main
 from benchmarks.errors import DataError
 from benchmarks.files import read_mask
-from benchmarks.sources import ADE, PUBLISHED, SBD, VOC, with_mirrors
-from benchmarks.voc import Voc
+from benchmarks.obtain.sources import ADE, PUBLISHED, SBD, VOC, with_mirrors
+from benchmarks.sets.voc import Voc
 
 # --------------------------------------------------------------------------------------------------- a clean get
 
@@ -246,8 +246,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import yaml
-from benchmarks.obtain import obtain
-from benchmarks.sources import with_mirrors
+from benchmarks.obtain.obtain import obtain
+from benchmarks.obtain.sources import with_mirrors
 
 def progress(text, done, total):
     if text.startswith(sys.argv[3]) and done >= total / 2:

@@ -11,11 +11,11 @@ from PIL import Image
 from PIL import __version__ as PILLOW
 from torch._utils import ExceptionWrapper
 
-from bench.faults import explained
+from bench.screen.faults import explained
 from benchmarks.decoding import opened
 from benchmarks.errors import FileError
 from benchmarks.files import read_mask
-from benchmarks.photographs import EXTENSIONS, read_photograph
+from benchmarks.sets.photographs import EXTENSIONS, read_photograph
 
 ESCAPED = {"AVIF": (11, 37), "BLP": (41, 118), "DDS": (7, 25), "PSD": (132,)}
 """Damages for which Pillow 13 raises RuntimeError, an error of its own, NotImplementedError, OverflowError."""

@@ -23,26 +23,32 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 import bench
-import bench.base
-from bench import stopping
-from bench.base import new_network, train_base
-from bench.checkpoint import Checkpoint
-from bench.cli import _parser, main
-from bench.config import RuntimeConfig, resolve_config
-from bench.devices import gpus_of
-from bench.distributed import Rank, Work, run_ranks
-from bench.events import Event, Report
-from bench.planning import Request, prepare, request_of
-from bench.seeds import derived_seed
-from bench.slurm import SlurmSettings, _cores_and_gpus
-from bench.stopping import Stopped
+import bench.train.epochs
+import bench.train.networks
+from bench.cli.arguments import request_of
+from bench.cli.entry import _parser, main
+from bench.launch.session import prepare
+from bench.launch.slurm import _cores_and_gpus
+from bench.plan.devices import gpus_of
+from bench.plan.request import Request
+from bench.screen import stopping
+from bench.screen.events import Event, Report
+from bench.screen.stopping import Stopped
+from bench.settings.config import RuntimeConfig, resolve_config
+from bench.settings.slurm import SlurmSettings
+from bench.train.checkpoint import Checkpoint
+from bench.train.distributed import Rank, Work, run_ranks
+from bench.train.epochs import EpochTraining, train_epochs
+from bench.train.networks import new_network
+from bench.train.seeds import derived_seed
 from benchmarks.packing import Decoded, Reader
 from benchmarks.streams import AnnotatedImages, load_benchmark
 from reports.metrics import mean_iou
-from strategies.faults import NonFiniteLossError
-from strategies.losses import BASE_LOSSES
-from strategies.network import SegmentationNetwork, build_network
-from strategies.protocol import BaseRecipe
+from strategies.learning.faults import NonFiniteLossError
+from strategies.learning.losses import BASE_LOSSES
+from strategies.learning.protocol import BaseRecipe
+from strategies.networks.build import build_network
+from strategies.networks.network import SegmentationNetwork
 
 VOID = 255
 CLASSES = 3
@@ -100,9 +106,9 @@ def with_dropout(*args: Any) -> SegmentationNetwork:
 
 
 def patched(changes: Mapping[str, Any], work: Work, rank: Rank, report: Report) -> None:
-    """Do a rank's work in a process whose `bench.base` is changed: the patches of its parent do not reach it."""
+    """Do a rank's work where `bench.train.epochs` is changed: the patches of its parent do not reach a process."""
     for name, value in changes.items():
-        setattr(bench.base, name, value)
+        setattr(bench.train.epochs, name, value)
     work(rank, report)
 
 
@@ -111,13 +117,13 @@ Patch = Callable[..., None]
 
 @pytest.fixture
 def patch(monkeypatch: pytest.MonkeyPatch) -> Patch:
-    """Change `bench.base` here and in the ranks."""
+    """Change `bench.train.epochs` here and in the ranks."""
 
     def change(**changes: Any) -> None:
         for name, value in changes.items():
-            monkeypatch.setattr(bench.base, name, value)
+            monkeypatch.setattr(bench.train.epochs, name, value)
         monkeypatch.setattr(
-            bench.base, "run_ranks", lambda work, *rest: run_ranks(partial(patched, changes, work), *rest)
+            bench.train.epochs, "run_ranks", lambda work, *rest: run_ranks(partial(patched, changes, work), *rest)
         )
 
     return change
@@ -137,7 +143,8 @@ def trained(
     plain |= {"base.weight_decay": 0.0, "base.warmup_steps": 0, "base.devices": devices, **(settings or {})}
     config = resolve_config("shapes", None, None, [f"{key}={value}" for key, value in plain.items()])
     checkpoint = Checkpoint(folder / "training.ckpt", {"base": "test"})
-    training = train_base(data, CLASSES, config, recipe or BaseRecipe(), 0, device, "base", report, checkpoint)
+    task = EpochTraining(data, CLASSES, config, recipe or BaseRecipe(), 0, "base", checkpoint)
+    training = train_epochs(task, device, report)
     checkpoint.remove()
     assert training.epochs == config.base.epochs
     assert not training.network.backbone.training
@@ -152,7 +159,7 @@ def equal(one: Weights, other: Weights) -> bool:
 
 
 def test_ranks_together_have_the_images_of_one_device_with_their_augmentation() -> None:
-    data, augmentation = noise(11), bench.base.augmentation(resolve_config("shapes", "small"))
+    data, augmentation = noise(11), bench.train.networks.augmentation(resolve_config("shapes", "small"))
     order = order_of_epoch(11, 0)
     whole = list(data.batches(4, order, augmentation, (1, 2)))
     for size in (2, 3, 5):
@@ -407,15 +414,17 @@ def test_a_caller_that_fails_stops_the_ranks() -> None:
 
 WAITING = """
 import time
-from bench.events import Event
+from bench.screen.events import Event
+from bench.settings.config import RuntimeConfig
+from bench.train.distributed import run_ranks
 
 def waits(rank, report):
     report(Event("rank", "", 0, 0))
     time.sleep(100)
 """
 SCRIPT = """
-from bench.config import RuntimeConfig
-from bench.distributed import run_ranks
+from bench.settings.config import RuntimeConfig
+from bench.train.distributed import run_ranks
 from waiting import waits
 
 run_ranks(waits, 2, "cpu", RuntimeConfig(1, "fp32", False), lambda event: print("started", flush=True))
@@ -522,7 +531,8 @@ def test_two_devices_end_with_the_miou_of_one(tmp_path: Path) -> None:
         config = resolve_config("shapes", None, None, [*settings, f"base.devices={devices}"])
         checkpoint = Checkpoint(tmp_path / f"{devices}.ckpt", {"base": "test"})
         data = benchmark.train_stream[0].data
-        training = train_base(data, 10, config, BaseRecipe(), 0, CPU, "base", lambda event: None, checkpoint)
+        task = EpochTraining(data, 10, config, BaseRecipe(), 0, "base", checkpoint)
+        training = train_epochs(task, CPU, lambda event: None)
         found.append(evaluated(training.network.state_dict(), benchmark.test_stream[0].data, config, 10))
     one, two = found
     assert one > 40

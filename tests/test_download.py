@@ -28,7 +28,7 @@ from small_archives import (
 from small_disk import mounted
 
 from benchmarks.errors import FetchError
-from benchmarks.sources import ADE, SBD, VOC, with_mirrors
+from benchmarks.obtain.sources import ADE, SBD, VOC, with_mirrors
 
 # ------------------------------------------------------------------------------------------------- the network
 

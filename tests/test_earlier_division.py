@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.cli import main
+from bench.cli.entry import main
 from reports.costs import write_costs
 from reports.curves import write_curves
 from reports.division import EARLIER_DIVISION, by_earlier_division
 from reports.figures import write_class_heatmap, write_cost_accuracy, write_forgetting
 from reports.numbered import write_numbered
-from reports.page import write_page
+from reports.page.page import write_page
 from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs
 from reports.tables import write_tables
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from torch import Tensor
 from toy import TEST, benchmark, make
 
-from bench.planning import Request
-from bench.session import run
+from bench.launch.session import run
+from bench.plan.request import Request
 from benchmarks.streams import load_benchmark
 from reports.metrics import class_iou
-from strategies.evaluation import ConfusionMeter, confusion_matrix
 from strategies.finetune import Finetune
+from strategies.learning.evaluation import ConfusionMeter, confusion_matrix
 
 VOID = 255
 

@@ -20,19 +20,21 @@ from jobs import Listener
 from small_disk import mounted
 from test_resume import SCENARIO, command_line
 
-import bench.base
-import bench.cli
-from bench import pool
-from bench.base import base_model, load_base
-from bench.checkpoint import Checkpoint
-from bench.cli import main
-from bench.code import code_digest, copy_code
-from bench.faults import explained, explained_exit
-from bench.log import log, logged
-from benchmarks import load_benchmark
-from benchmarks.voc import Voc
+import bench.cli.entry
+import bench.train.base
+import bench.train.epochs
+import bench.train.networks
+from bench.cli.entry import main
+from bench.launch import pool
+from bench.plan.code import code_digest, copy_code
+from bench.screen.faults import explained, explained_exit
+from bench.screen.log import log, logged
+from bench.train.base import base_model, load_base
+from bench.train.checkpoint import Checkpoint
+from benchmarks.sets.voc import Voc
+from benchmarks.streams import load_benchmark
 from reports.atomic import write_atomic
-from strategies.network import build_network
+from strategies.networks.build import build_network
 
 TINY = ("data.size=16", "base.epochs=2", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
 
@@ -164,7 +166,7 @@ def test_a_cache_on_a_disk_that_fills_up_is_completed_when_there_is_space(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(disk))
-    monkeypatch.setattr(bench.base, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(bench.train.epochs, "CHECKPOINT_SECONDS", 0.0)
     settings = ["data.ram_gb=0"] if CACHED[written] == "sound" else []
     with filled_before(written, disk) as happened:
         assert bench_run(data_root, tmp_path / "runs", *settings) == 1
@@ -223,7 +225,7 @@ ALLOCATE = """
 import json, mmap, resource, sys
 from pathlib import Path
 import numpy, torch
-from bench import pool
+from bench.launch import pool
 from jobs import IdleJob, Listener
 
 GIB = 2**30
@@ -326,7 +328,7 @@ def test_other_errors_are_not_explained(error: Exception) -> None:
 def test_the_command_line_says_it_in_one_line(
     error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bench.cli._scenarios", _raising(error))
+    monkeypatch.setattr("bench.cli.entry._scenarios", _raising(error))
     with pytest.raises(SystemExit, match="1"):
         main(["scenarios"])
     [line] = capsys.readouterr().err.splitlines()
@@ -334,7 +336,7 @@ def test_the_command_line_says_it_in_one_line(
 
 
 def test_the_command_line_leaves_a_bug_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.cli._scenarios", _raising(RuntimeError("planted")))
+    monkeypatch.setattr("bench.cli.entry._scenarios", _raising(RuntimeError("planted")))
     with pytest.raises(RuntimeError, match="planted"):
         main(["scenarios"])
 

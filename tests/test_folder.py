@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.cli import main
-from benchmarks import load_benchmark, load_scenario
-from benchmarks.checking import Kind, check
+from bench.cli.entry import main
 from benchmarks.errors import DataError
 from benchmarks.files import read_mask
-from benchmarks.folder import Folder
+from benchmarks.obtain.checking import check
+from benchmarks.obtain.faults import Kind
+from benchmarks.scenarios import load_scenario
+from benchmarks.sets.folder import Folder
+from benchmarks.streams import load_benchmark
 
 CLASSES = 11
 NAMES = [f"thing {c}" for c in range(1, CLASSES + 1)]

@@ -16,8 +16,8 @@ from test_sequential import ONLINE
 from torch import Tensor, nn
 from toy import Loads, make, mean_nll, rerun, train
 
+from strategies.learning.template import OnlineTemplate
 from strategies.mir import interference
-from strategies.template import OnlineTemplate
 
 
 def freeze(network: nn.Module) -> None:

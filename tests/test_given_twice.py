@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.cli import main
-from bench.config import PRESETS, RequestError, parse_strategies, read_yaml, resolve_config
-from bench.plain_yaml import parse_yaml
-from bench.planning import Request
-from bench.reproduce import requests_for
+from bench.cli.entry import main
+from bench.launch.reproduce import requests_for
+from bench.plan.request import Request
+from bench.settings.config import PRESETS, RequestError, parse_strategies, read_yaml, resolve_config
+from bench.settings.plain_yaml import parse_yaml
 
 SCENARIO = "shapes-15-5-disjoint"
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +80,10 @@ def test_aliases_of_aliases_are_looked_at_once() -> None:
 
 
 def test_what_the_harness_brings_along_has_no_key_twice() -> None:
-    files = [*(ROOT / "bench" / "presets" / f"{name}.yaml" for name in PRESETS), ROOT / "reports" / "paper.yaml"]
+    files = [
+        *(ROOT / "bench" / "settings" / "presets" / f"{name}.yaml" for name in PRESETS),
+        ROOT / "reports" / "paper.yaml",
+    ]
     for file in files:
         assert parse_yaml(file.read_text()) == yaml.safe_load(file.read_text())
 

@@ -13,21 +13,24 @@ from rich.console import Console
 from torch import Tensor, nn
 from toy import BATCHES, TRAIN, Onlooker, arrivals, make, train
 
-import bench.base
-from bench.base import base_checkpoint, base_model
-from bench.events import Event
-from bench.jobs import BaseJob, RunJob
-from bench.planning import Request, prepare
-from bench.resume import run_checkpoints
-from bench.seeds import derived_seed
-from bench.session import run
+import bench.train.base
+import bench.train.epochs
+import bench.train.networks
+from bench.launch.session import prepare, run
+from bench.plan.job import BaseJob, RunJob
+from bench.plan.request import Request
+from bench.screen.events import Event
+from bench.train.base import base_checkpoint, base_model
+from bench.train.resume import run_checkpoints
+from bench.train.seeds import derived_seed
+from bench.train.work import Work
 from strategies.er import Er
-from strategies.faults import NonFiniteLossError
-from strategies.guard import LossGuard
-from strategies.registry import method_class, strategy_entry_points
-from strategies.template import OnlineTemplate
+from strategies.learning.faults import NonFiniteLossError
+from strategies.learning.guard import LossGuard
+from strategies.learning.registry import method_class, strategy_entry_points
+from strategies.learning.template import OnlineTemplate
 
-ONLINE = [name for name in strategy_entry_points() if not method_class(name).offline]
+ONLINE = [name for name in strategy_entry_points() if "online" in method_class(name).protocols]
 HUGE = 1e30
 """A learning rate at which the weights of the second update give no number."""
 
@@ -232,7 +235,7 @@ def failure(job: RunJob | BaseJob) -> tuple[str, list[str]]:
         notes.extend([event.note] if event.note else [])
 
     with pytest.raises(NonFiniteLossError) as caught:
-        job.execute(report)
+        Work(job).execute(report)
     return str(caught.value), notes
 
 
@@ -265,14 +268,14 @@ def first_step(data_root: Path) -> list[str]:
 @pytest.fixture
 def exploding_base(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes the learning rate of one iteration huge; a checkpoint is written after every epoch."""
-    real = bench.base.learning_rate
-    monkeypatch.setattr(bench.base, "CHECKPOINT_SECONDS", 0.0)
+    real = bench.train.epochs.learning_rate
+    monkeypatch.setattr(bench.train.epochs, "CHECKPOINT_SECONDS", 0.0)
 
     def at(iteration: int) -> None:
         def rate(config: Any, number: int, total: int) -> float:
             return HUGE if number == iteration else real(config, number, total)
 
-        monkeypatch.setattr(bench.base, "learning_rate", rate)
+        monkeypatch.setattr(bench.train.epochs, "learning_rate", rate)
 
     return at
 

@@ -14,7 +14,7 @@ from avalanche.core import SupervisedPlugin
 from toy import BATCHES, VOID, annotation, benchmark, make, rerun, train
 
 from strategies.icarl import Icarl, IcarlParameters, class_sums, nearest_mean_scores
-from strategies.memory import ConfidenceMemory, Exemplar, HerdingMemory, balanced, herding_order
+from strategies.learning.memory import ConfidenceMemory, Exemplar, HerdingMemory, balanced, herding_order
 
 STRIDE = 4
 SMALL = ["incremental.lr=0.02", "memory.size=7"]

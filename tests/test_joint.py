@@ -14,16 +14,17 @@ import torch
 from toy import LABEL_OF, LEARNED, VOID, arrivals, benchmark, full_label_map, id_by_content
 
 import bench
-import bench.base
-import bench.runner
-from bench.config import resolve_config
-from bench.events import Event
-from bench.runner import make_run
+import bench.train.epochs
+import bench.train.online
+import bench.train.run
+from bench.screen.events import Event
+from bench.settings.config import resolve_config
+from bench.train.run import make_run
 from benchmarks.cache import cache_folder
 from reports.records import read_run
 from strategies.joint import JointParameters
-from strategies.losses import cross_entropy
-from strategies.protocol import BaseRecipe
+from strategies.learning.losses import cross_entropy
+from strategies.learning.protocol import BaseRecipe
 
 EPOCHS = 2
 
@@ -52,7 +53,7 @@ def offline(
 ) -> tuple[list[Step], list[list[tuple[str, np.ndarray]]]]:
     """The steps evaluated, and the images with their labels that each training met, in order."""
     met: list[list[tuple[str, np.ndarray]]] = []
-    build, by_content = bench.base.new_network, id_by_content()
+    build, by_content = bench.train.epochs.new_network, id_by_content()
     current: list[torch.Tensor] = []
 
     def watched(*args: Any, **kwargs: Any) -> Any:
@@ -69,9 +70,9 @@ def offline(
     def forbidden(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("joint needs no base model")
 
-    monkeypatch.setattr(bench.base, "new_network", watched)
-    monkeypatch.setitem(bench.base.BASE_LOSSES, "cross-entropy", noted)
-    monkeypatch.setattr(bench.runner, "load_base", forbidden)
+    monkeypatch.setattr(bench.train.epochs, "new_network", watched)
+    monkeypatch.setitem(bench.train.epochs.BASE_LOSSES, "cross-entropy", noted)
+    monkeypatch.setattr(bench.train.online, "load_base", forbidden)
     config = resolve_config("shapes", None, None, ["data.flip=false", f"base.epochs={EPOCHS}", "base.batch_size=6"])
     job: Any = SimpleNamespace(
         device="cpu",
@@ -112,7 +113,7 @@ def offline(
         if event.finished_step:
             steps[-1].done = event.done
 
-    monkeypatch.setattr(bench.runner, "RunWriter", Writer)
+    monkeypatch.setattr(bench.train.run, "RunWriter", Writer)
     make_run(job, benchmark(), report)
     return steps, met
 

@@ -28,10 +28,10 @@ from pathlib import Path
 
 import psutil
 
-import bench.base, bench.runner
-from bench.cli import main
+import bench.train.epochs, bench.train.run
+from bench.cli.entry import main
 
-bench.base.CHECKPOINT_SECONDS = 0.0
+bench.train.epochs.CHECKPOINT_SECONDS = 0.0
 real = Path.replace
 
 def dying(moment):

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from test_figures import WRITERS, write_run
 from test_pictures import write_run as write_pictured
 
-from bench.cli import main
+from bench.cli.entry import main
 from reports import lettering, style
 from reports.curves import write_figure3
 from reports.lettering import fonts_for, fonts_notes, text_width, wrapped

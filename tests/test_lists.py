@@ -12,14 +12,19 @@ from PIL import Image
 from rich.console import Console
 from test_data_check import devkit, label_map, list_of, photograph
 
-from bench.benchmark import benchmark_of
-from bench.cli import _parser, main
-from bench.config import resolve_config
-from bench.jobs import RunJob
-from bench.planning import Request, prepare, prepare_one, request_of
-from bench.spec import digest
-from benchmarks.checking import Kind, check
+from bench.cli.arguments import request_of
+from bench.cli.entry import _parser, main
+from bench.launch.records import hand_over
+from bench.launch.session import prepare
+from bench.plan.job import RunJob
+from bench.plan.planning import prepare_one
+from bench.plan.request import Request
+from bench.plan.spec import digest
+from bench.settings.config import resolve_config
+from bench.train.benchmark import benchmark_of
 from benchmarks.errors import DataError
+from benchmarks.obtain.checking import check
+from benchmarks.obtain.faults import Kind
 from benchmarks.scenarios import load_scenario
 
 SCENARIO = "voc-15-1-disjoint"
@@ -169,7 +174,7 @@ def test_a_given_list_and_shared_ids_reach_the_jobs_and_stand_in_the_spec(
     assert job.spec["config"]["data"]["shared_ids"] == "allow"
     monkeypatch.chdir(tmp_path)
     assert len(benchmark_of(job).streams["joint"][-1].data) == 120
-    job.hand_over()
+    hand_over(job)
     assert prepare_one(job.folder, False, (), Console(quiet=True)).folders == [job.folder]
     chosen.rename(tmp_path / "elsewhere.txt")
     assert planned("elsewhere.txt")[0].folder == job.folder  # the same images: the same run

@@ -15,12 +15,17 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import bench
-import bench.runner
-from bench.config import RequestError
-from bench.jobs import RunJob
-from bench.planning import Plan, Request, prepare, request_of
+import bench.train.run
+import bench.train.template
+from bench.cli.arguments import request_of
+from bench.launch.session import prepare
+from bench.plan.job import RunJob
+from bench.plan.plan import Plan
+from bench.plan.request import Request
+from bench.settings.config import RequestError
+from bench.train.work import Work
 from reports.records import find_runs
-from strategies.template import OnlineTemplate
+from strategies.learning.template import OnlineTemplate
 
 SCENARIO = "voc-10-5-overlapped"
 TINY = ("data.size=16", "base.epochs=3", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
@@ -39,13 +44,13 @@ def plan(data_root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
     request: dict[str, Any] = {"data_root": data_root, "preset": "small", "assignments": TINY, "jobs": 1, **changes}
     made = prepare(Request(strategies, SCENARIO, out=out, **request), Console(quiet=True))
     for base in made.bases.values():
-        base.execute(lambda event: None)
+        Work(base).execute(lambda event: None)
     return made
 
 
 def execute(data_root: Path, out: Path, strategy: str, **changes: Any) -> RunJob:
     [job] = plan(data_root, out, strategy, **changes).runs
-    job.execute(lambda event: None)
+    Work(job).execute(lambda event: None)
     return job
 
 
@@ -84,14 +89,14 @@ def updates(job: RunJob) -> list[int]:
 def er(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunJob, list[float]]:
     """A run with TensorBoard and CSV, and the losses that its template had after each update."""
     losses = []
-    real = bench.runner._Progress.after_training_iteration
+    real = bench.train.template.Progress.after_training_iteration
 
     def heard(self: Any, strategy: Any, *args: Any, **kwargs: Any) -> None:
         losses.append(strategy.loss.item())
         real(self, strategy, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench.runner._Progress, "after_training_iteration", heard)
+        patch.setattr(bench.train.template.Progress, "after_training_iteration", heard)
         job = execute(data_root, tmp_path_factory.mktemp("er"), "er", loggers="tensorboard,csv", evaluate_on="valid")
     return job, losses
 
@@ -221,8 +226,8 @@ def second_of_step_2(template: OnlineTemplate) -> bool:
 @pytest.mark.parametrize(
     ("owner", "name", "when", "finished", "next_step"),
     [
-        pytest.param(bench.runner, "keep_step", of_step_1, False, 1, id="before a checkpoint"),
-        pytest.param(bench.runner, "keep_step", of_step_1, True, 2, id="after a checkpoint"),
+        pytest.param(bench.train.run, "keep_step", of_step_1, False, 1, id="before a checkpoint"),
+        pytest.param(bench.train.run, "keep_step", of_step_1, True, 2, id="after a checkpoint"),
         pytest.param(OnlineTemplate, "backward", second_of_step_2, False, 2, id="within a step"),
     ],
 )
@@ -234,11 +239,11 @@ def test_a_run_that_died_logs_what_an_undisturbed_one_does(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, dying(getattr(owner, name), when, finished))
         with pytest.raises(Died):
-            job.execute(lambda event: None)
+            Work(job).execute(lambda event: None)
     assert len(evaluated(tensorboard(job), "mIoU")) == 2
     time.sleep(1)  # TensorBoard reads event files in the order of the seconds in their names
     steps: list[int | None] = []
-    job.execute(lambda event: steps.append(event.step) if event.finished_step else None)
+    Work(job).execute(lambda event: steps.append(event.step) if event.finished_step else None)
     assert steps == list(range(next_step, 3))
     assert untimed(job) == untimed(whole)
 
@@ -254,9 +259,9 @@ def test_a_run_made_again_keeps_nothing_of_the_logs_before(data_root: Path, tmp_
 
 FAILS_AFTER_STEP_1_AND_GOES_ON = """
 import sys
-import bench, bench.runner
+import bench, bench.train.run
 
-keep_step = bench.runner.keep_step
+keep_step = bench.train.run.keep_step
 
 def failing(job, step, *rest):
     keep_step(job, step, *rest)
@@ -270,9 +275,9 @@ def run():
         settings=dict(setting.split("=") for setting in settings),
     )
 
-bench.runner.keep_step = failing
+bench.train.run.keep_step = failing
 assert run().failures
-bench.runner.keep_step = keep_step
+bench.train.run.keep_step = keep_step
 assert not run().failures
 """
 
@@ -347,7 +352,7 @@ def test_without_an_account_the_way_out_is_named(
 
 @pytest.mark.parametrize("command", [["run", "--strategies", "er", "--scenario", SCENARIO], ["reproduce", "1"]])
 def test_both_commands_take_loggers(command: list[str]) -> None:
-    from bench.cli import _parser
+    from bench.cli.entry import _parser
 
     parser = _parser()
     asked = request_of(parser.parse_args([*command, "--loggers", "csv,wandb"]), "er", SCENARIO)

@@ -1,4 +1,4 @@
-"""The losses of strategies/losses.py give the numbers, and the gradients, of the slow reference."""
+"""The losses of strategies/learning/losses.py give the numbers, and the gradients, of the slow reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from reference import HAND_CASES
 from torch import Tensor
 
-from strategies import losses
+from strategies.learning import losses
 
 SEVEN_DECIMALS = 1e-7  # the hand-worked numbers are rounded
 EXACT = 1e-12

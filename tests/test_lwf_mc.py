@@ -13,11 +13,11 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 from toy import BATCHES, FLOAT32, LEARNED, VOID, Iteration, Run, equal, run
 
-from strategies.losses import binary_cross_entropy, one_vs_rest
+from strategies.learning.losses import binary_cross_entropy, one_vs_rest
+from strategies.learning.protocol import BaseRecipe
+from strategies.learning.registry import method_class
 from strategies.lwf_mc import lwf_targets
-from strategies.network import build_network
-from strategies.protocol import BaseRecipe
-from strategies.registry import method_class
+from strategies.networks.build import build_network
 
 both = pytest.mark.parametrize("name", ["lwf-mc", "icarl"])
 """icarl is trained as lwf-mc."""

@@ -18,7 +18,7 @@ from scipy.stats import chi2
 
 from benchmarks.packing import Reader
 from benchmarks.streams import AnnotatedImages
-from strategies.memory import POLICIES, ClassBalanced, ConfidenceMemory, HerdingMemory, Memory, Reservoir
+from strategies.learning.memory import POLICIES, ClassBalanced, ConfidenceMemory, HerdingMemory, Memory, Reservoir
 
 TRIALS = 1500
 UNLIKELY = 1e-4

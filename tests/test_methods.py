@@ -40,12 +40,12 @@ from toy import (
     statistics,
 )
 
-from strategies.faults import OnlineContractError
+from strategies.learning.faults import OnlineContractError
+from strategies.learning.registry import method_class
+from strategies.learning.template import OnlineTemplate
 from strategies.mib import Mib
-from strategies.network import build_network
+from strategies.networks.build import build_network
 from strategies.ours import Ours, OursParameters, sampling_probabilities
-from strategies.registry import method_class
-from strategies.template import OnlineTemplate
 
 
 def test_the_toy_stream_is_what_these_tests_take_it_for() -> None:

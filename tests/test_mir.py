@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from toy import BATCHES, VOID, Loads, Onlooker, annotation, arrivals, benchmark, make, mean_nll, rerun, told, train
 
 from strategies.mir import interference
-from strategies.network import LinearHead, SegmentationNetwork
+from strategies.networks.heads import LinearHead
+from strategies.networks.network import SegmentationNetwork
 
 LR = 0.05
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import load_benchmark, load_scenario
-from benchmarks.ade20k import Ade20k
 from benchmarks.errors import DataError
 from benchmarks.names import class_groups, parse_name
-from benchmarks.registry import image_set_class
-from benchmarks.scenarios import Scenario
+from benchmarks.scenarios import Scenario, load_scenario
+from benchmarks.sets.ade20k import Ade20k
+from benchmarks.sets.registry import image_set_class
+from benchmarks.streams import load_benchmark
 
 SHAPES = image_set_class("shapes").fixed_class_names or ()
 

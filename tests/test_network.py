@@ -12,17 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from strategies.mib import share_background
-from strategies.network import (
-    CosineHead,
-    LinearHead,
-    PooledBatchNorm,
-    SegmentationNetwork,
-    SmallBackbone,
-    batch_statistics,
-    build_network,
-    evaluation_mode,
-)
-from strategies.protocol import HeadName
+from strategies.networks.build import build_network
+from strategies.networks.deeplab import PooledBatchNorm
+from strategies.networks.heads import CosineHead, LinearHead
+from strategies.networks.network import SegmentationNetwork, batch_statistics, evaluation_mode
+from strategies.networks.settings import HeadName
+from strategies.networks.small import SmallBackbone
 
 every_head = pytest.mark.parametrize("head", ["linear", "cosine"])
 

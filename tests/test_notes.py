@@ -12,13 +12,13 @@ import pytest
 from finished_runs.make import cost, matrix, spec_of
 from rich.console import Console
 
-from bench.summary import results_table
+from bench.cli.summary import results_table
 from reports.curves import differing_note, rows_of, write_curves
 from reports.grids import NeededRun
 from reports.markup import ranks
 from reports.notes import classes_note, notes, origin_notes, settings_note
 from reports.numbered import write_numbered
-from reports.page import write_page
+from reports.page.page import write_page
 from reports.records import Run, RunWriter, find_runs, read_run
 from reports.rows import differing_settings
 from reports.statistics import paired_differences

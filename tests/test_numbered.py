@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from finished_runs.make import RUNS, TABLES, cost, matrix, spec_of, write_tables
 
-from bench.cli import main
+from bench.cli.entry import main
 from reports.conventions import require_one_convention
 from reports.grids import NeededRun, needed
 from reports.markup import Cell, Table, latex, markdown, ranks

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import load_benchmark
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS
 from benchmarks.packing import BYTES_PER_PIXEL, DecodingReader, PackedSplit, readers
-from benchmarks.voc import Voc
+from benchmarks.sets.voc import Voc
+from benchmarks.streams import load_benchmark
 
 NAME = "voc-15-5-overlapped"
 

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from finished_runs.make import RUNS, cost, matrix
 
-from bench.cli import _parser, main
-from bench.config import parse_strategies, resolve_config
-from reports.page import write_page
-from reports.page_parts import svg_image
-from reports.page_runs import repeat_command
+from bench.cli.entry import _parser, main
+from bench.settings.config import parse_strategies, resolve_config
+from reports.page.page import write_page
+from reports.page.parts import svg_image
+from reports.page.runs import repeat_command
 from reports.records import SCHEMA, Run, RunWriter, find_runs, read_run
 
 SHAPES, VOC = "shapes-2-1-disjoint", "voc-2-1-disjoint"

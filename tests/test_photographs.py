@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from benchmarks.errors import DataError, UnclearError
-from benchmarks.photographs import read_photograph
+from benchmarks.sets.photographs import read_photograph
 
 HEIGHT, WIDTH = 3, 4
 GREY = np.array([[0, 1, 128, 129], [257, 5000, 32767, 32768], [65278, 65407, 65534, 65535]], np.uint16)

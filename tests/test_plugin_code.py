@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from plugin_packages import Install
 
-import strategies.registry
-from bench.cli import main
-from bench.config import RequestError, method_parameters, parse_strategies, resolve_config
-from bench.plugins import plugins_of
-from bench.spec import run_folder
-from bench.stale import label_of, method_of
+import strategies
+from bench.cli.entry import main
+from bench.plan.plugins import plugins_of
+from bench.plan.spec import run_folder
+from bench.plan.stale import label_of, method_of
+from bench.settings.config import RequestError, method_parameters, parse_strategies, resolve_config
 from reports.rows import method_of as row_method
-from strategies.registry import entry_point, method_class, packages_declaring
+from strategies.learning.registry import entry_point, method_class, packages_declaring
 
 
 def code_of(method: str) -> str:
@@ -163,7 +163,7 @@ def test_plug_ins_that_a_plug_in_imports_are_named_too(install: Install) -> None
 def test_what_a_plug_in_imports_of_a_built_in_method_counts(install: Install) -> None:
     install("acme", {"new": "acme:Method"}, "from strategies.mir import Mir as Method\n")
     [plugin] = plugins_of("new")
-    root = Path(strategies.registry.__file__).parent
+    root = Path(strategies.__file__).parent
     own = b"from strategies.mir import Mir as Method\n"
     files = [("acme.py", own), ("strategies.mir", (root / "mir.py").read_bytes())]
     digest = hashlib.sha256()

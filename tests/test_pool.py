@@ -19,11 +19,12 @@ import psutil
 import pytest
 from jobs import IdleJob, Listener
 
-from bench import pool, stopping
-from bench.claims import Claims
-from bench.events import Report, last_line
-from bench.forkserver import warm_up
-from bench.stopping import signals_heeded, stop_if_asked
+from bench.launch import pool
+from bench.launch.claims import Claims
+from bench.screen import stopping
+from bench.screen.events import Report, last_line
+from bench.screen.stopping import signals_heeded, stop_if_asked
+from bench.train.forkserver import warm_up
 
 
 class Marking(IdleJob):
@@ -300,7 +301,7 @@ def test_an_interrupt_that_a_terminal_sends_to_all_reaches_no_worker(tmp_path: P
     """Not the process that they are forked from either, nor while they start."""
     done = subprocess.run(
         [sys.executable, "-c", TERMINAL, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(pool.__file__).parents[1], HERE]))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(pool.__file__).parents[2], HERE]))},
         capture_output=True,
         text=True,
         timeout=120,
@@ -315,9 +316,9 @@ HERE = Path(__file__).parent
 TERMINAL = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
-from bench import pool
-from bench.forkserver import warm_up
-from bench.stopping import signals_heeded
+from bench.launch import pool
+from bench.train.forkserver import warm_up
+from bench.screen.stopping import signals_heeded
 from jobs import Listener
 from test_pool import Slow
 
@@ -334,7 +335,7 @@ print(json.dumps({"failures": ended.failures, "stopped": sorted(ended.stopped)})
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(pool.__file__).parents[1], HERE]))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(pool.__file__).parents[2], HERE]))}
     parent = subprocess.Popen([sys.executable, "-c", ORPHANS, str(tmp_path)], env=environment)
     deadline = time.monotonic() + 60
     while not (tmp_path / "a-step").exists():
@@ -351,7 +352,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 ORPHANS = """
 import sys
 from pathlib import Path
-from bench import pool
+from bench.launch import pool
 from jobs import Listener
 from test_pool import Slow
 pool.run_jobs([Slow("a", Path(sys.argv[1]))], {}, 2, Listener())

@@ -8,9 +8,10 @@ import torch
 from test_run import QUICK, quick_run
 from voc_root import make_voc_root
 
-from bench.computing import computing
-from bench.config import RuntimeConfig
-from strategies.network import SegmentationNetwork, build_network
+from bench.settings.config import RuntimeConfig
+from bench.train.computing import computing
+from strategies.networks.build import build_network
+from strategies.networks.network import SegmentationNetwork
 
 
 def test_bf16_logits_are_float32_near_those_of_fp32() -> None:

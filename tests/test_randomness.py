@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from strategies.randomness import generator_states, set_generator_states
+from strategies.learning.randomness import generator_states, set_generator_states
 
 
 def test_the_cpus_generator_goes_on_from_its_state() -> None:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from finished_runs.make import RUNS
 
-from bench.cli import _parser, main
+from bench.cli.entry import _parser, main
 from reports.atomic import write_atomic
 from reports.costs import write_costs
 from reports.curves import write_curves

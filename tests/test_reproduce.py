@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import reproduce as module
-from bench.cli import main
-from bench.planning import Request
-from bench.reproduce import estimate, overview, requests_for
-from bench.session import execute, prepare_all
+from bench.cli.entry import main
+from bench.launch import reproduce as module
+from bench.launch.reproduce import estimate, overview, requests_for
+from bench.launch.session import execute, prepare_all
+from bench.plan.request import Request
 from reports.grids import NeededRun
 from reports.records import find_runs
 

@@ -18,21 +18,27 @@ import torch
 from rich.console import Console
 from torch import nn
 
-import bench.base
-from bench.base import base_checkpoint, base_model
-from bench.checkpoint import Checkpoint, CheckpointError, packed
-from bench.config import RequestError
-from bench.events import Event
-from bench.jobs import RunJob
-from bench.planning import Plan, Request, prepare
-from bench.resume import run_checkpoints
+import bench.train.base
+import bench.train.epochs
+import bench.train.networks
+from bench.launch.session import prepare
+from bench.plan.job import RunJob
+from bench.plan.plan import Plan
+from bench.plan.request import Request
+from bench.screen.events import Event
+from bench.settings.config import RequestError
+from bench.train.base import base_checkpoint, base_model
+from bench.train.checkpoint import Checkpoint, CheckpointError, packed
+from bench.train.resume import run_checkpoints
+from bench.train.work import Work
 from strategies.er import Er
-from strategies.network import SegmentationNetwork, build_network
-from strategies.registry import method_class, strategy_entry_points
+from strategies.learning.registry import method_class, strategy_entry_points
+from strategies.networks.build import build_network
+from strategies.networks.network import SegmentationNetwork
 
 SCENARIO = "voc-10-5-overlapped"
 TINY = ("data.size=16", "base.epochs=4", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
-ONLINE = [name for name in strategy_entry_points() if not method_class(name).offline]
+ONLINE = [name for name in strategy_entry_points() if "online" in method_class(name).protocols]
 TIMES = {"seconds", "evaluation_seconds", "peak_ram_bytes", "peak_gpu_bytes"}
 
 
@@ -57,7 +63,7 @@ def plan(data_root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
     }
     made = prepare(Request(strategies=strategies, out=out, **request), Console(quiet=True))
     for base in made.bases.values():
-        base.execute(lambda event: None)
+        Work(base).execute(lambda event: None)
     return made
 
 
@@ -86,10 +92,10 @@ def execute(job: RunJob, last: int | None = None) -> Watcher:
     """Execute a run, or its part up to step `last`."""
     watcher = Watcher(last, job)
     if last is None:
-        job.execute(watcher)
+        Work(job).execute(watcher)
     else:
         with pytest.raises(Died):
-            job.execute(watcher)
+            Work(job).execute(watcher)
     return watcher
 
 
@@ -151,7 +157,7 @@ def test_a_run_that_dies_in_and_after_steps_ends_with_the_same_files(
     with monkeypatch.context() as patch:
         _die_at_call(patch, torch.autograd, "backward", 3)
         with pytest.raises(Died):
-            job.execute(Watcher())
+            Work(job).execute(Watcher())
     again = execute(job, last=1)
     assert again.steps == [1]
     assert any("goes on after step 0" in note for note in again.notes)
@@ -182,7 +188,7 @@ def test_dropout_draws_the_same_after_a_run_or_base_training_went_on(
         network.backbone = nn.Sequential(network.backbone, nn.Dropout(0.3))
         return network
 
-    monkeypatch.setattr(bench.base, "build_network", with_dropout)
+    monkeypatch.setattr(bench.train.networks, "build_network", with_dropout)
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))  # no base model's hash tells of the dropout
     settings = [*TINY, "base.epochs=3"]
     [job] = plan(data_root, tmp_path / "cut", "er", assignments=settings).runs
@@ -205,7 +211,7 @@ def test_a_base_training_that_dies_ends_with_the_same_weights(
 
 def _assert_base_goes_on(data_root: Path, tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Training dies in its last epoch, then with a damaged checkpoint in its second."""
-    monkeypatch.setattr(bench.base, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(bench.train.epochs, "CHECKPOINT_SECONDS", 0.0)
     [run] = plan(data_root, tmp_path / "base", "er", assignments=settings).runs
     kept, checkpoint = base_model(run.spec["base"]["hash"]), base_checkpoint(run.spec["base"]["hash"])
     weights = kept.read()["network"]
@@ -213,19 +219,19 @@ def _assert_base_goes_on(data_root: Path, tmp_path: Path, settings: list[str], m
     request = Request("er", SCENARIO, data_root, preset="small", assignments=settings, out=tmp_path / "base")
     [job] = prepare(request, Console(quiet=True)).bases.values()
     with monkeypatch.context() as patch:
-        _die_at_call(patch, bench.base, "learning_rate", job.units - 1)
+        _die_at_call(patch, bench.train.epochs, "learning_rate", job.units - 1)
         with pytest.raises(Died):
-            job.execute(Watcher())
+            Work(job).execute(Watcher())
     assert checkpoint.path.is_file()
     watcher = Watcher()
     torch.rand(3)
-    job.execute(watcher)
+    Work(job).execute(watcher)
     assert watcher.notes == [f"goes on after epoch {run.config.base.epochs - 1}"]
     assert not checkpoint.path.exists()
     assert _equal(kept.read()["network"], weights)
     checkpoint.path.write_bytes(b"damaged")
     watcher = Watcher()
-    job.execute(watcher)
+    Work(job).execute(watcher)
     assert str(checkpoint.path) in watcher.notes[0]
     assert "damaged" in watcher.notes[0]
     assert _equal(kept.read()["network"], weights)
@@ -239,9 +245,9 @@ def test_joint_goes_on_within_its_training(data_root: Path, tmp_path: Path, monk
     whole = undisturbed(data_root, tmp_path / "whole", "joint")
     [job] = plan(data_root, tmp_path / "cut", "joint").runs
     with monkeypatch.context() as patch:
-        _die_at_call(patch, bench.base, "learning_rate", job.units - 1)
+        _die_at_call(patch, bench.train.epochs, "learning_rate", job.units - 1)
         with pytest.raises(Died):
-            job.execute(Watcher())
+            Work(job).execute(Watcher())
     assert "goes on after epoch 1" in execute(job).notes
     assert files(tmp_path / "cut") == whole
 
@@ -304,13 +310,13 @@ def test_a_damaged_base_model_is_named_and_trained_again(
     else:
         _kept_of_another_seed(kept.path, data_root, tmp_path)
     with pytest.raises(RuntimeError, match=f"{kept.path}: .*; the same command trains the base model again"):
-        job.execute(Watcher())
+        Work(job).execute(Watcher())
     request = Request("er", SCENARIO, data_root, preset="small", assignments=TINY, out=tmp_path / "out")
     made = prepare(request, Console(quiet=True))
     [base] = made.bases.values()
     assert made.needs == {made.runs[0].key: base.key}
     watcher = Watcher()
-    base.execute(watcher)
+    Work(base).execute(watcher)
     assert str(kept.path) in watcher.notes[0] and watcher.notes[0].endswith("; trained again")
     assert _equal(kept.read()["network"], weights)
     execute(made.runs[0])
@@ -548,7 +554,7 @@ def test_another_policy_is_refused(data_root: Path, tmp_path: Path) -> None:
     ],
 )
 def test_the_flag_takes_a_policy_or_means_always(arguments: list[str], policy: str) -> None:
-    from bench.cli import _parser
+    from bench.cli.entry import _parser
 
     options = _parser().parse_args(["run", "--strategies", "er", "--scenario", SCENARIO, *arguments])
     assert options.overwrite == policy

@@ -16,12 +16,13 @@ from rich.console import Console
 from voc_root import make_voc_root
 
 import bench
-from bench import pool
-from bench.base import base_model
-from bench.events import Event, Report
-from bench.planning import Request
-from bench.session import Result, run
-from bench.view import LineView
+from bench.launch import pool
+from bench.launch.execution import Result
+from bench.launch.session import run
+from bench.plan.request import Request
+from bench.screen.events import Event, Report
+from bench.screen.view import LineView
+from bench.train.base import base_model
 from reports.metrics import mean_iou
 from reports.records import find_runs, read_run
 from reports.tables import frame
@@ -229,7 +230,7 @@ def test_a_second_update_from_a_batch_fails_the_run(
     first: tuple[Result, Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from strategies.er import Er
-    from strategies.template import OnlineTemplate
+    from strategies.learning.template import OnlineTemplate
 
     def twice(self: Er, strategy: OnlineTemplate, *args: object, **kwargs: object) -> None:
         strategy.optimizer_step()
@@ -280,7 +281,7 @@ def test_what_needs_a_failed_base_fails_with_it(tmp_path: Path) -> None:
 
 
 def test_a_live_view_shows_each_run_and_the_time_left() -> None:
-    from bench.view import LiveView
+    from bench.screen.view import LiveView
 
     console = Console(force_terminal=True, width=120, record=True)
     view = LiveView(console, {"er seed 0": 10, "mib seed 0": 10})

@@ -20,18 +20,19 @@ from rich.console import Console
 from test_resume import TINY, command_line, execute, files, plan, undisturbed
 
 import bench as harness
-from bench import stopping
-from bench.base import base_model
-from bench.cli import main
-from bench.code import PACKAGES, git_revision
-from bench.config import RequestError
-from bench.jobs import RunJob
-from bench.planning import prepare_one
-from bench.queue import queue_states
-from bench.session import Result, run_one
-from bench.slurm import RunDirectory
-from bench.status import run_states
-from bench.submitted import read_submitted
+from bench.cli.entry import main
+from bench.launch.directory import RunDirectory
+from bench.launch.execution import Result, run_one
+from bench.launch.queue import queue_states
+from bench.launch.records import hand_over
+from bench.launch.status import run_states
+from bench.launch.submitted import read_submitted
+from bench.plan.code import PACKAGES, git_revision
+from bench.plan.job import RunJob
+from bench.plan.planning import prepare_one
+from bench.screen import stopping
+from bench.settings.config import RequestError
+from bench.train.base import base_model
 
 QUIET = Console(quiet=True)
 Patch = pytest.MonkeyPatch
@@ -41,7 +42,7 @@ Patch = pytest.MonkeyPatch
 def job(data_root: Path, tmp_path: Path) -> RunJob:
     """A run whose directory holds its spec and no more."""
     [job] = plan(data_root, tmp_path / "out", "ours(sampling=uniform,gamma=0.25)").runs
-    job.hand_over()
+    hand_over(job)
     return job
 
 
@@ -167,7 +168,7 @@ def test_a_job_that_ends_in_time_is_not_put_back(put_back: list[int], job: RunJo
         os.kill(os.getpid(), signal.SIGUSR2)
         return Result([])
 
-    monkeypatch.setattr("bench.session.run_one", told)
+    monkeypatch.setattr("bench.launch.directory.run_one", told)
     RunDirectory(job.folder, False, False, (), Path.cwd(), grace_s=1)()
     time.sleep(1.2)
     assert put_back == []

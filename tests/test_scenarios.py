@@ -11,14 +11,14 @@ from PIL import Image
 from scipy.io import savemat
 from voc_root import make_voc_root, save_mask
 
-from bench.cli import main
+from bench.cli.entry import main
 from benchmarks import presence as presence_module
 from benchmarks.division import disjoint, overlapped
+from benchmarks.division import tested_images as images_that_test
 from benchmarks.errors import DataError
-from benchmarks.names import class_groups
-from benchmarks.registry import image_set_class
-from benchmarks.scenarios import Scenario, load_scenario, parse_name, scenario_names
-from benchmarks.scenarios import tested_images as images_that_test
+from benchmarks.names import class_groups, parse_name, scenario_names
+from benchmarks.scenarios import Scenario, load_scenario
+from benchmarks.sets.registry import image_set_class
 
 PUBLISHED = {
     "19-1-disjoint": [10034, 548],
@@ -172,7 +172,7 @@ def test_name_has_one_spelling(name: str) -> None:
 
 
 def test_unknown_data_set_is_refused_by_name() -> None:
-    from benchmarks.registry import open_image_set
+    from benchmarks.sets.registry import open_image_set
 
     with pytest.raises(DataError, match="did you mean shapes"):
         open_image_set("shape")

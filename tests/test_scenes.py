@@ -9,8 +9,8 @@ import pytest
 from benchmarks.division import RULES
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.packing import PackedSplit, pack
-from benchmarks.scenes import CLASS_NAMES, FORMS, SIDE, SIZES, Scenes, generate
-from benchmarks.shapes import SILHOUETTES
+from benchmarks.sets.scenes import CLASS_NAMES, FORMS, SIDE, SIZES, Scenes, generate
+from benchmarks.sets.shapes import SILHOUETTES
 
 FIRST_40 = "df78935a16761e241a5877f0c2ce02037c4ebf605c7226d29a5723e17865ee09"
 LABEL_MAPS = {

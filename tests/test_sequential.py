@@ -13,7 +13,7 @@ from toy import GROUPS, LEARNED, VOID, Toy, make
 from benchmarks.names import ScenarioName
 from benchmarks.scenarios import compute_scenario
 from benchmarks.streams import SegmentationScenario, build_benchmark
-from strategies.losses import own_classes, relabel
+from strategies.learning.losses import own_classes, relabel
 
 ONLINE = ("finetune", "er", "lwf-mc", "icarl", "agem", "mir", "mib", "coriseg", "ours")
 

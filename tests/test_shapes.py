@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.packing import pack
-from benchmarks.shapes import SIDE, SIZES, Shapes, generate
+from benchmarks.sets.shapes import SIDE, SIZES, Shapes, generate
 
 FIRST_40 = "443a1eee1bc5471463b0e8f44c60558f0f4e3e6f06eb19bdedb17e38265454cf"
 LABEL_MAPS = {

@@ -11,18 +11,29 @@ import pytest
 from rich.console import Console
 from test_resume import SCENARIO, TINY, execute, plan
 
-import bench.deciding
-import bench.plugins
-from bench.base import base_checkpoint, base_model
-from bench.checkpoint import CheckpointError
-from bench.deciding import BASE_TRAINING, PACKAGES, RUN, TELLING, deciding_digest, deciding_modules, imported_modules
-from bench.planning import Plan, Request, prepare
-from bench.plugins import plugins_of
-from bench.resume import run_checkpoints
-from bench.session import say_stale
-from bench.spec import made_by
-from bench.stale import SHOWN_REASONS, stale_text
-from bench.status import print_states, run_states
+import bench.plan.deciding
+import bench.plan.plugins
+from bench.launch.execution import say_stale
+from bench.launch.session import prepare
+from bench.launch.status import print_states, run_states
+from bench.plan.deciding import (
+    BASE_TRAINING,
+    PACKAGES,
+    RUN,
+    TELLING,
+    deciding_digest,
+    deciding_modules,
+    imported_modules,
+)
+from bench.plan.plan import Plan
+from bench.plan.plugins import plugins_of
+from bench.plan.request import Request
+from bench.plan.spec import made_by
+from bench.plan.stale import SHOWN_REASONS, stale_text
+from bench.train.base import base_checkpoint, base_model
+from bench.train.checkpoint import CheckpointError
+from bench.train.resume import run_checkpoints
+from bench.train.work import made
 from reports.records import read_spec, write_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +51,7 @@ def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit]:
     def add_line(file: str) -> None:
         with (copy / file).open("a") as source:
             source.write("\nedited = True\n")
-        monkeypatch.setattr(bench.deciding, "TOP", copy)
+        monkeypatch.setattr(bench.plan.deciding, "TOP", copy)
         forget()
 
     yield add_line
@@ -59,40 +70,38 @@ def forget() -> None:
 
 def test_the_base_training_is_decided_by_these() -> None:
     found = set(deciding_modules(BASE_TRAINING))
-    for name in (
-        "augmentation",
-        "division",
-        "files",
-        "imageset",
-        "labels",
-        "names",
-        "scenarios",
-        "shapes",
-        "streams",
-        "voc",
-    ):
-        assert f"benchmarks.{name}" in found
-    assert {f"strategies.{name}" for name in ("losses", "network", "protocol", "randomness")} <= found
-    assert {"bench.base", "bench.distributed", "bench.seeds"} <= found
-    assert not {name for name in found if name.startswith(("reports", "bench.cli", "strategies.template"))}
+    data = ("augmentation", "division", "files", "imageset", "labels", "names", "scenarios", "streams")
+    assert {f"benchmarks.{name}" for name in data} <= found
+    assert {f"benchmarks.sets.{name}" for name in ("shapes", "voc")} <= found
+    assert {f"strategies.learning.{name}" for name in ("losses", "protocol", "randomness")} <= found
+    assert {f"strategies.networks.{name}" for name in ("deeplab", "heads", "network", "settings", "small")} <= found
+    assert {"bench.train.base", "bench.train.distributed", "bench.train.seeds"} <= found
+    assert not {
+        name for name in found if name.startswith(("reports", "bench.cli.entry", "strategies.learning.template"))
+    }
     assert not found & {
         "strategies.er",
-        "strategies.memory",
-        "benchmarks.checking",
-        "benchmarks.download",
-        "bench.slurm",
+        "strategies.learning.memory",
+        "benchmarks.obtain.checking",
+        "benchmarks.obtain.download",
+        "bench.launch.slurm",
     }
 
 
 def test_a_run_is_decided_by_more() -> None:
     more = set(deciding_modules(RUN)) - set(deciding_modules(BASE_TRAINING))
-    assert {"bench.runner", "strategies.template", "strategies.memory", "strategies.evaluation"} <= more
-    assert not {name for name in more if name.startswith("bench.cli")}
+    assert {
+        "bench.train.run",
+        "strategies.learning.template",
+        "strategies.learning.memory",
+        "strategies.learning.evaluation",
+    } <= more
+    assert not {name for name in more if name.startswith("bench.cli.entry")}
 
 
 def test_what_only_tells_is_imported_on_the_way() -> None:
     """A name in `TELLING` that nothing imports would be out of date."""
-    imported = {name for module in deciding_modules(RUN) for name in bench.deciding._imports_of(module)}
+    imported = {name for module in deciding_modules(RUN) for name in bench.plan.deciding._imports_of(module)}
     assert imported >= TELLING
 
 
@@ -118,23 +127,23 @@ def late():
 
 
 DECIDES = {
-    "strategies/losses.py": {"base", "run"},
-    "strategies/network.py": {"base", "run"},
+    "strategies/learning/losses.py": {"base", "run"},
+    "strategies/networks/network.py": {"base", "run"},
     "benchmarks/augmentation.py": {"base", "run"},
-    "benchmarks/voc.py": {"base", "run"},
-    "bench/seeds.py": {"base", "run"},
-    "bench/base.py": {"base", "run"},
-    "strategies/template.py": {"run"},
-    "strategies/memory.py": {"run"},
-    "bench/runner.py": {"run"},
+    "benchmarks/sets/voc.py": {"base", "run"},
+    "bench/train/seeds.py": {"base", "run"},
+    "bench/train/base.py": {"base", "run"},
+    "strategies/learning/template.py": {"run"},
+    "strategies/learning/memory.py": {"run"},
+    "bench/train/run.py": {"run"},
     "strategies/mir.py": {"mir"},
     "strategies/lwf_mc.py": {"lwf-mc", "icarl"},
-    "bench/cli.py": set(),
-    "bench/config.py": set(),
-    "bench/log.py": set(),
-    "bench/slurm.py": set(),
-    "bench/presets/small.yaml": set(),
-    "benchmarks/checking.py": set(),
+    "bench/cli/entry.py": set(),
+    "bench/settings/config.py": set(),
+    "bench/screen/log.py": set(),
+    "bench/launch/slurm.py": set(),
+    "bench/settings/presets/small.yaml": set(),
+    "benchmarks/obtain/checking.py": set(),
 }
 
 
@@ -178,9 +187,9 @@ def finished(made_once: Path, tmp_path: Path) -> Path:
 
 def test_a_base_model_of_other_code_is_not_taken(finished: Path, data_root: Path, edit: Edit) -> None:
     assert not planned(data_root, finished, "er,finetune").bases
-    edit("strategies/losses.py")
+    edit("strategies/learning/losses.py")
     [base] = planned(data_root, finished, "er,finetune").bases.values()
-    assert not base.made()
+    assert not made(base)
 
 
 def test_a_base_model_of_other_packages_is_not_taken(
@@ -188,21 +197,21 @@ def test_a_base_model_of_other_packages_is_not_taken(
 ) -> None:
     for package in ("torch", "torchvision", "numpy", "pillow"):
         with monkeypatch.context() as patch:
-            patch.setattr("bench.spec._version", lambda name, other=package: "9" if name == other else "1")
+            patch.setattr("bench.plan.spec._version", lambda name, other=package: "9" if name == other else "1")
             first = planned(data_root, finished, "finetune").bases
-            patch.setattr("bench.spec._version", lambda name: "1")
+            patch.setattr("bench.plan.spec._version", lambda name: "1")
             assert first.keys() != planned(data_root, finished, "finetune").bases.keys()
 
 
 def test_a_base_model_outlives_an_edit_of_a_report(finished: Path, data_root: Path, edit: Edit) -> None:
-    edit("bench/cli.py")
+    edit("bench/cli/entry.py")
     made = planned(data_root, finished, "er,finetune")
     assert not made.bases and not made.stale
 
 
 def test_finished_runs_of_other_code_stay_and_are_told(finished: Path, data_root: Path, edit: Edit) -> None:
     there = made_by("er")["numbers_code"][:12]
-    edit("strategies/losses.py")
+    edit("strategies/learning/losses.py")
     made = planned(data_root, finished, "er,finetune")
     assert made.stale == [[f"other code ({there})"]]
     assert [run.method for run in made.runs] == ["finetune"]

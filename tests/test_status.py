@@ -17,12 +17,12 @@ import psutil
 import pytest
 from rich.console import Console
 
-from bench.claims import Claims
-from bench.cli import main
-from bench.folders import claim_of
-from bench.queue import cancel, queue_states, started
-from bench.status import RunState, print_states, run_states
-from bench.submitted import Submitted, read_submitted, write_submitted
+from bench.cli.entry import main
+from bench.launch.claims import Claims
+from bench.launch.queue import cancel, queue_states, started
+from bench.launch.status import RunState, print_states, run_states
+from bench.launch.submitted import Submitted, read_submitted, write_submitted
+from bench.plan.folders import claim_of
 from benchmarks.cache import cache_folder
 
 FINISHED = Path(__file__).parent / "finished_runs"

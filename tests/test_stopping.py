@@ -16,11 +16,12 @@ from rich.console import Console
 from test_resume import plan
 
 import bench
-from bench import stopping
-from bench.cli import main
-from bench.jobs import RunJob
-from bench.session import execute, say_end
-from bench.stopping import Interrupted, ends_interrupt, signals_heeded, stop_asked
+from bench.cli.entry import main
+from bench.launch import execution
+from bench.launch.execution import say_end
+from bench.launch.session import execute
+from bench.screen import stopping
+from bench.screen.stopping import Interrupted, ends_interrupt, signals_heeded, stop_asked
 
 QUIET = Console(quiet=True)
 ROOT = Path(bench.__file__).parents[1]
@@ -50,7 +51,7 @@ main()
 
 @pytest.mark.parametrize(
     ("module", "number"),
-    [("argparse", signal.SIGINT), ("reports", signal.SIGINT), ("bench.arguments", signal.SIGTERM)],
+    [("argparse", signal.SIGINT), ("reports", signal.SIGINT), ("bench.cli.arguments", signal.SIGTERM)],
 )
 def test_a_signal_while_modules_are_imported_is_one_line(module: str, number: signal.Signals) -> None:
     """At the first import of all, those of the command line, and those of a command."""
@@ -65,7 +66,7 @@ def test_nothing_is_imported_before_ctrl_c_is_one_line() -> None:
     """Neither by the console script nor by `python -m bench`, which both start where signals are seen to."""
     code = "import os, sys; had = set(sys.modules); import bench.start; print(*sorted(set(sys.modules) - had))"
     done = subprocess.run([sys.executable, "-S", "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
-    assert set(done.stdout.split()) <= {"__future__", "bench", "bench.start"}, done.stderr
+    assert set(done.stdout.split()) <= {"__future__", "bench", "bench.interrupted", "bench.start"}, done.stderr
     assert 'bench = "bench.start:main"' in (ROOT / "pyproject.toml").read_text()
     [line] = [line for line in (ROOT / "bench" / "__main__.py").read_text().splitlines() if "import" in line]
     assert line == "from bench.start import main"
@@ -79,7 +80,7 @@ def test_every_command_ends_with_one_line(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(one) for one in SIGNALS]
-    monkeypatch.setattr("bench.cli._scenarios", lambda options: signal.raise_signal(number))
+    monkeypatch.setattr("bench.cli.entry._scenarios", lambda options: signal.raise_signal(number))
     with pytest.raises(SystemExit) as ended:
         main(["scenarios"])
     assert (ended.value.code, *capfd.readouterr()) == (128 + number, "", TOLD[number])
@@ -114,7 +115,7 @@ def test_a_stopped_run_is_told_of_and_the_status_says_by_what(
     """What asks for it as the work begins; that it ends behind a checkpoint stands in test_pool."""
     planned = plan(data_root, tmp_path / "out", "er")
     for number in SIGNALS:
-        monkeypatch.setattr(RunJob, "announce", lambda job, number=number: signal.raise_signal(number))
+        monkeypatch.setattr(execution, "announce", lambda run, number=number: signal.raise_signal(number))
         stopped = execute(planned, QUIET)
         assert "er seed 0" in stopped.stopped and stopped.failures == {} and stopped.interrupted
         assert say_end(stopped, Console(width=200)) == 128 + number

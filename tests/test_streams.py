@@ -13,11 +13,11 @@ from avalanche.training import Naive
 from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, EWCPlugin, ReplayPlugin
 from torch import Tensor, nn
 
-from benchmarks import DataError, SegmentationScenario, load_benchmark
 from benchmarks.augmentation import MEAN, STD, Augmentation, View, normalised
+from benchmarks.errors import DataError
 from benchmarks.packing import Decoded, Reader
-from benchmarks.streams import AnnotatedImages
-from strategies.network import build_network
+from benchmarks.streams import AnnotatedImages, SegmentationScenario, load_benchmark
+from strategies.networks.build import build_network
 
 VOID = 255
 NAME = "shapes-15-1-disjoint"

@@ -17,15 +17,15 @@ import pytest
 from rich.console import Console
 from test_resume import SCENARIO, TINY, files
 
-import bench.slurm
-from bench.claims import Claims
-from bench.config import RequestError
-from bench.folders import claim_of, run_folders
-from bench.planning import Request, prepare
-from bench.queue import cancel
-from bench.session import execute, run
-from bench.status import run_states
-from bench.submitted import Submitted, read_submitted, write_submitted
+import bench.launch.slurm
+from bench.launch.claims import Claims
+from bench.launch.queue import cancel
+from bench.launch.session import execute, prepare, run
+from bench.launch.status import run_states
+from bench.launch.submitted import Submitted, read_submitted, write_submitted
+from bench.plan.folders import claim_of, run_folders
+from bench.plan.request import Request
+from bench.settings.config import RequestError
 
 QUIET = Console(quiet=True)
 
@@ -189,7 +189,7 @@ def test_processes_that_stand_for_jobs_are_killed_and_no_job_of_their_number(
             raise KeyboardInterrupt
         write_submitted(run, record)
 
-    monkeypatch.setattr(bench.slurm, "write_submitted", interrupted)
+    monkeypatch.setattr(bench.launch.slurm, "write_submitted", interrupted)
     with pytest.raises(KeyboardInterrupt):
         submit(assignments=[*TINY, "slurm.cluster=local"])
     assert not (box.folder / "cancelled").exists()

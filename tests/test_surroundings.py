@@ -25,21 +25,22 @@ from surroundings import in_surroundings
 from test_resume import SCENARIO, command_line
 
 import bench
-from bench import forkserver
-from bench.arguments import a_path
-from bench.cli import _parser, main
-from bench.code import PACKAGES
-from bench.config import RequestError
-from bench.data_roots import data_root_of
-from bench.faults import explained
+from bench.cli.arguments import a_path
+from bench.cli.entry import _parser, main
 from bench.homes import give_homes
 from bench.imports import importing_what_is_installed
+from bench.plan.code import PACKAGES
+from bench.plan.data_roots import data_root_of
+from bench.screen.faults import explained
+from bench.settings.config import RequestError
 from bench.start import forget_working_directory
-from benchmarks import DataError, avalanche_home, load_scenario
+from bench.train import forkserver
+from benchmarks import avalanche_home
 from benchmarks.cache import cache_folder, keep, kept_text
+from benchmarks.errors import DataError
 from benchmarks.names import ScenarioName
 from benchmarks.paths import can_write, user_path
-from benchmarks.scenarios import compute_scenario
+from benchmarks.scenarios import compute_scenario, load_scenario
 from reports.atomic import write_atomic
 
 TOP = Path(bench.__file__).parents[1]
@@ -84,7 +85,7 @@ def test_a_run_in_a_container_as_nobody_in_particular_in_a_folder_of_namesakes(
         folder.chmod(0o777)
     settings = ["base.epochs=1", "data.size=16", "data.workers=2", "data.ram_gb=0", "memory.size=8"]
     script = for_all / "bench-script"
-    script.write_text("from bench.cli import main\nif __name__ == '__main__':\n    main()\n")
+    script.write_text("from bench.cli.entry import main\nif __name__ == '__main__':\n    main()\n")
     done = in_surroundings(
         [sys.executable, script, *command_line(data_root, out, "er", settings), "--jobs", "2"],
         shm="64k",

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from test_reports import SCENARIO, tex, write_iou, write_run
 
-from bench.cli import main
+from bench.cli.entry import main
 from reports.notes import unfinished_note
 from reports.numbered import write_numbered
-from reports.page import write_page
+from reports.page.page import write_page
 from reports.records import find_runs, find_unfinished
 from reports.tables import write_tables
 

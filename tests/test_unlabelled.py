@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from toy import FLOAT32, VOID, Iteration, Loads, Onlooker, make, run, told, train
 
 from strategies import mir
-from strategies.losses import cross_entropy, image_losses, without_unlabelled
-from strategies.registry import method_class
+from strategies.learning.losses import cross_entropy, image_losses, without_unlabelled
+from strategies.learning.registry import method_class
 
 CROSS_ENTROPY_ALONE = {"coriseg": {"distillation_weight": 0.0}, "ours": {"loss": "cross-entropy"}}
 NAMES = ("er", "finetune", "agem", "mir", "coriseg", "ours")

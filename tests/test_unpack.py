@@ -10,8 +10,8 @@ from archive_server import ArchiveServer, Offer
 from small_archives import Files, Get, assert_nothing_looks_complete, devkit, tar_of, unfinished, zip_of
 
 from benchmarks.errors import DataError, FetchError
-from benchmarks.sources import ADE, SBD, VOC
-from benchmarks.unpack import unpack
+from benchmarks.obtain.sources import ADE, SBD, VOC
+from benchmarks.obtain.unpack import unpack
 
 # -------------------------------------------------------------------------------------------- damaged and hostile
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import bench
-from bench.config import Config as Settings
-from bench.config import RequestError, checked, parse_strategies, python_assignments, read_yaml, resolve_config
-from bench.plain_yaml import parse_yaml
-from bench.slurm import SlurmSettings
+from bench.settings.config import Config as Settings
+from bench.settings.config import RequestError, checked, parse_strategies, python_assignments, read_yaml, resolve_config
+from bench.settings.plain_yaml import parse_yaml
+from bench.settings.slurm import SlurmSettings
 from strategies.ours import Ours
 
 SCENARIO = "shapes-15-5-disjoint"

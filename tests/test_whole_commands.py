@@ -17,15 +17,17 @@ from rich.console import Console
 from test_resume import SCENARIO, TINY, command_line, execute, files, plan
 
 import bench as harness
-from bench import session
-from bench.base import base_checkpoint, base_model
-from bench.cli import main
-from bench.code import PACKAGES
-from bench.jobs import RunJob
-from bench.planning import Request
-from bench.resume import run_checkpoints
-from bench.session import Result, run, run_one, say_end
-from bench.stopping import ask_to_stop
+from bench.cli.entry import main
+from bench.launch import session
+from bench.launch.execution import Result, run_one, say_end
+from bench.launch.records import hand_over
+from bench.launch.session import run
+from bench.plan.code import PACKAGES
+from bench.plan.job import RunJob
+from bench.plan.request import Request
+from bench.screen.stopping import ask_to_stop
+from bench.train.base import base_checkpoint, base_model
+from bench.train.resume import run_checkpoints
 
 QUIET = Console(quiet=True)
 
@@ -173,7 +175,7 @@ def test_the_log_tells_which_code_trained_the_base_model(job: RunJob) -> None:
 def test_a_copied_directory_is_not_taken_for_the_run(
     job: RunJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job.hand_over()
+    hand_over(job)
     moved = shutil.copytree(job.folder, tmp_path / "a" / "b" / "c" / "copy")
     with pytest.raises(SystemExit, match="2"):
         main(["run-one", str(moved)])

@@ -19,17 +19,18 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
-from bench.config import resolve_config
-from bench.runner import make_template
+from bench.settings.config import resolve_config
+from bench.train.template import make_template
 from benchmarks.imageset import ImageSet, Presence, Split
 from benchmarks.names import ScenarioName
 from benchmarks.scenarios import compute_scenario
 from benchmarks.streams import SegmentationScenario, build_benchmark
-from strategies.method import Method
-from strategies.network import PassTally, SegmentationNetwork, build_network
-from strategies.protocol import BaseRecipe
-from strategies.registry import method_class
-from strategies.template import OnlineTemplate
+from strategies.learning.method import Method
+from strategies.learning.protocol import BaseRecipe
+from strategies.learning.registry import method_class
+from strategies.learning.template import OnlineTemplate
+from strategies.networks.build import build_network
+from strategies.networks.network import PassTally, SegmentationNetwork
 
 VOID = 255
 BATCH = 4

@@ -1,0 +1,284 @@
+"""The commands that make results out of run directories: reproduce, tables, curves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli.arguments import a_path, add_chosen_strategies, add_run_settings, add_runs_folder, require_formats, words
+
+if TYPE_CHECKING:
+    from reports.records import Run, Unfinished
+
+SETS = ("voc", "ade", "shapes", "scenes")
+ON = "voc or ade: Tables 1, 2 on VOC and 3, 4 on ADE20K; shapes or scenes: the same on the embedded sets"
+NUMBERS = ("1", "2", "3", "4")
+
+
+def add_reproduce(parser: argparse.ArgumentParser) -> None:
+    """Add `bench reproduce`."""
+    add = parser.add_argument
+    add("table", nargs="+", type=int, choices=[1, 2, 3, 4], help="numbers of the paper's tables")
+    add("--on", default="voc", choices=SETS, help=f"{ON} (default voc)")
+    add_run_settings(parser)
+    add(
+        "--tables",
+        type=a_path,
+        default=Path("tables"),
+        metavar="DIR",
+        help="folder for the tables (default tables)",
+    )
+    add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
+    add("--dry-run", action="store_true", help="say what is finished, what is missing and what it will cost")
+    parser.set_defaults(command=_reproduce)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.cli.arguments import request_of
+    from bench.launch.execution import say_end
+    from bench.launch.reproduce import reproduce
+    from bench.plan.folders import require_writable
+    from reports.markup import FORMATS
+
+    require_formats(options.format, FORMATS)
+    require_writable(options.tables)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    common = request_of(options, strategies=[], scenario="")
+    tables = list(dict.fromkeys(options.table))
+    result = reproduce(tables, options.on, common, options.tables, options.format, options.dry_run, console)
+    return say_end(result, console)
+
+
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """Add `bench tables`."""
+    add = parser.add_argument
+    add("table", nargs="*", help="1 2 3 4 as in the paper, costs, statistics, published, or scenarios (default: all)")
+    add_runs_folder(parser, "--runs")
+    add("--on", choices=SETS, help=f"{ON} (default: what there are runs of)")
+    add("--compare", action="store_true", help="set the paper's numbers and the differences beside ours")
+    add("--out", type=a_path, default=Path("tables"), help="folder to write to (default tables)")
+    add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
+    parser.set_defaults(command=_tables)
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from benchmarks.names import parse_name
+    from reports import costs, numbered, paper, statistics, tables
+    from reports.grids import MEMORY_SETTING
+    from reports.markup import FORMATS
+    from reports.notes import notes
+    from reports.records import find_unfinished
+
+    special = {*NUMBERS, "costs", "statistics", "published"}
+    numbers = [int(name) for name in options.table if name in NUMBERS]
+    scenarios = [name for name in options.table if name not in special]
+    for name in scenarios:
+        parse_name(name)
+    if options.compare and not numbers:
+        from bench.settings.config import RequestError
+
+        raise RequestError("--compare is for the paper's tables: name some of 1 2 3 4")
+    require_formats(options.format, FORMATS)
+
+    unfinished = find_unfinished(options.runs)
+
+    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+        written: list[Path] = []
+        if numbers:
+            written += numbered.write_numbered(numbers, runs, out, formats, options.on, options.compare, unfinished)
+        if "costs" in options.table:
+            written += costs.write_costs(runs, out, formats, scenarios or None, unfinished)
+        elif scenarios or not options.table:
+            written += tables.write_tables(runs, out, formats, scenarios or None, unfinished)
+        if "statistics" in options.table:
+            written += statistics.write_statistics(runs, out, formats)
+        if "published" in options.table:
+            written.append(paper.write_disagreements(out))
+        return written
+
+    def told(runs: list[Run]) -> list[str]:
+        if not options.table or len(numbers) < len(options.table):
+            return notes(runs)
+        return notes(numbered.runs_shown(numbers, runs, options.on), beside=[MEMORY_SETTING])
+
+    return _write(options, write, told, gaps=bool(options.table))
+
+
+FIGURES = ("curves", "forgetting", "classes", "cost")
+
+
+def add_curves(parser: argparse.ArgumentParser) -> None:
+    """Add `bench curves`."""
+    add = parser.add_argument
+    add("what", nargs="*", help=f"3 (Figure 3), {', '.join(FIGURES)}, or scenarios (default: all of each)")
+    add_runs_folder(parser, "--runs")
+    add_chosen_strategies(parser)
+    add("--on", choices=SETS, help="of Figure 3: voc or ade the real sets, shapes or scenes the embedded ones")
+    add("--out", type=a_path, default=Path("curves"), help="folder to write to (default curves)")
+    add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
+    parser.set_defaults(command=_curves)
+
+
+def _curves(options: argparse.Namespace) -> int:
+    from benchmarks.names import parse_name
+    from reports import curves, figures
+    from reports.grids import MEMORY_SETTING
+    from reports.lettering import fonts_notes
+    from reports.notes import notes
+    from reports.style import FORMATS
+
+    require_formats(options.format, FORMATS)
+    scenarios = [name for name in options.what if name not in (*FIGURES, "3")]
+    for name in scenarios:
+        parse_name(name)
+    per_scenario = {
+        "curves": curves.write_curves,
+        "forgetting": figures.write_forgetting,
+        "classes": figures.write_class_heatmap,
+        "cost": figures.write_cost_accuracy,
+    }
+    asked = [name for name in FIGURES if name in options.what]
+    figure3 = "3" in options.what or not options.what
+
+    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+        written = curves.write_figure3(runs, out, options.on, formats) if figure3 else []
+        for name in asked or (() if options.what == ["3"] else FIGURES):
+            written += per_scenario[name](runs, out, formats, scenarios or None)
+        return written
+
+    def told(runs: list[Run]) -> list[str]:
+        named = "classes" in asked or not options.what
+        return [*notes(runs, beside=[MEMORY_SETTING]), *(fonts_notes(runs) if named else ())]
+
+    return _write(options, write, told, gaps=bool(options.what))
+
+
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """Add `bench pictures`."""
+    add = parser.add_argument
+    add("scenario", nargs="*", help="scenarios (default: all that have finished runs with predictions)")
+    add_runs_folder(parser, "--runs")
+    add_chosen_strategies(parser)
+    add("--ids", type=words, help="image ids (default: those on which the methods disagree most)")
+    add("--memory", type=int, metavar="N", help="runs with a memory of N images alone (default: of any size)")
+    add("--count", type=int, help="how many images without --ids (default: as many as fit a page, 4 at most)")
+    add("--out", type=a_path, default=Path("pictures"), help="folder to write to (default pictures)")
+    add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
+    parser.set_defaults(command=_pictures)
+
+
+def _pictures(options: argparse.Namespace) -> int:
+    from bench.settings.config import RequestError
+    from benchmarks.names import parse_name
+    from reports.grids import memory_of
+    from reports.lettering import fonts_notes
+    from reports.notes import notes
+    from reports.pictures import write_pictures
+    from reports.style import FORMATS
+
+    require_formats(options.format, FORMATS)
+    if options.count is not None and options.count < 1:
+        raise RequestError(f"--count {options.count}: at least 1")
+    for name in options.scenario:
+        parse_name(name)
+
+    def chosen(runs: Sequence[Run]) -> list[Run]:
+        return [
+            run
+            for run in runs
+            if (not options.scenario or run.spec["scenario"] in options.scenario)
+            and options.memory in (None, memory_of(run))
+        ]
+
+    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+        return write_pictures(chosen(runs), out, options.ids, options.count, formats)
+
+    def told(runs: list[Run]) -> list[str]:
+        return [*notes(chosen(runs)), *fonts_notes(chosen(runs), pictures=True)]
+
+    return _write(options, write, told, gaps=False)
+
+
+_PAGE = "report.html"
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add `bench report`."""
+    add = parser.add_argument
+    add_runs_folder(parser, "--runs")
+    add("--title", help="the page's title (default: made of the scenarios)")
+    text = f"folder to write {_PAGE} to, or the file itself, which then ends in .html (default {_PAGE})"
+    add("--out", type=a_path, default=Path(_PAGE), metavar="PATH", help=text)
+    parser.set_defaults(command=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bench.plan.folders import require_writable
+    from reports.lettering import fonts_notes
+    from reports.notes import notes
+    from reports.page.page import write_page
+    from reports.records import find_runs, find_unfinished
+
+    is_file = options.out.suffix.lower() in (".html", ".htm") and not options.out.is_dir()
+    page = options.out if is_file else options.out / _PAGE
+    require_writable(page.parent)
+    runs, unfinished = find_runs(options.runs), find_unfinished(options.runs)
+    _say_missing(options.runs, runs, unfinished)
+    if runs:
+        print(write_page(runs, page, options.title, unfinished))
+        _say([*notes(runs), *fonts_notes(runs, pictures=True)])
+    return 0
+
+
+def _write(
+    options: argparse.Namespace,
+    write: Callable[[list[Run], Path, Sequence[str]], list[Path]],
+    told: Callable[[list[Run]], list[str]],
+    gaps: bool,
+) -> int:
+    """Write from the finished runs and say what is told of them; without any, nothing or, for `gaps`, marked ones."""
+    from bench.plan.folders import require_writable
+    from reports.records import find_runs, find_unfinished
+
+    require_writable(options.out)
+    runs = find_runs(options.runs)
+    _say_missing(options.runs, runs, find_unfinished(options.runs))
+    if not runs and not gaps:
+        return 0
+    runs = _of_strategies(runs, getattr(options, "strategies", None))
+    for path in write(runs, options.out, options.format):
+        print(path)
+    _say(told(runs))
+    return 0
+
+
+def _of_strategies(runs: list[Run], asked: str | None) -> list[Run]:
+    """The runs of the strategies asked for, all by default; `RequestError` for one without a finished run."""
+    if asked is None:
+        return runs
+    from bench.settings.config import RequestError, strategy_labels
+
+    labels, there = strategy_labels(asked), sorted({run.spec["strategy"] for run in runs})
+    for label in labels:
+        if runs and label not in there:
+            raise RequestError(f"--strategies {label}: no finished run; there are runs of {', '.join(there)}")
+    return [run for run in runs if run.spec["strategy"] in labels]
+
+
+def _say_missing(folder: Path, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> None:
+    """Say which runs of a folder are not finished, or that none is."""
+    from reports.notes import missing_notes
+
+    if not runs:
+        print(f"no finished run in {folder}", file=sys.stderr)
+    _say(missing_notes(runs, unfinished))
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)

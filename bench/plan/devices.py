@@ -1,0 +1,58 @@
+"""What runs are computed on: the CPU, or which GPUs."""
+
+from __future__ import annotations
+
+import os
+
+from bench.settings.config import RequestError
+from bench.settings.slurm import SlurmSettings
+
+
+def gpus_of(device: str) -> tuple[str, ...]:
+    """Return the GPUs that runs are spread over, by their names in CUDA_VISIBLE_DEVICES; none for `cuda:1`."""
+    if device != "cuda":
+        return ()
+    import torch
+
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()  # CUDA stops at the first name that is none
+    return tuple(visible[:count] or map(str, range(count)))
+
+
+def submitted_device(device: str, slurm: SlurmSettings) -> str:
+    """Return the device of runs that other machines make: `auto` is a GPU where the jobs ask for one."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise RequestError(f"--device {device}: with --launcher slurm allowed are auto, cpu, cuda")
+    if device == "auto":
+        return "cuda" if slurm.gpus_per_node else "cpu"
+    return device
+
+
+def resolved_device(device: str) -> str:
+    """Return `cpu` or `cuda`; `auto` takes a GPU where there is one."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        available = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu (no GPU is available)"
+        raise RequestError(f"--device {device}: allowed are {available}")
+    return device
+
+
+def require_devices(count: int, device: str) -> None:
+    """Raise `RequestError` where a job cannot be computed on so many devices of this machine."""
+    import torch
+
+    asked = torch.device(device)
+    if count == 1 or asked.type == "cpu":
+        return
+    if asked.index is not None:
+        raise RequestError(f"base.devices={count}: --device {device} is one GPU; allowed are auto, cpu, cuda")
+    visible = torch.cuda.device_count()
+    if visible < count:
+        raise RequestError(f"base.devices={count}: {visible} GPU{' is' if visible == 1 else 's are'} visible")

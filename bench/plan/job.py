@@ -1,0 +1,64 @@
+"""What is to be done, as plain data: one base model, or one run. `bench.train.work` does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.plan.folders import out_of
+from bench.settings.config import Config
+from strategies.learning.protocol import BaseRecipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """What base models and runs have in common: `units` updates, `weight` images."""
+
+    key: str
+    scenario: str
+    split_hash: str
+    data_root: Path | None
+    config: Config
+    recipe: BaseRecipe
+    seed: int
+    device: str
+    devices: int
+    """How many it is computed on."""
+    verbose: bool
+    code: str
+    """The digest of the code that it was planned by."""
+    claim: Path
+    """What is claimed while it is done: a base model's lies in the cache, so for all output folders."""
+    log: Path
+    units: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class BaseJob(Job):
+    """A base model to train."""
+
+    base: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunJob(Job):
+    """A run to make: a scenario under one method and seed.
+
+    It goes on from its last sound checkpoint unless it is to be made `anew`.
+    """
+
+    method: str
+    parameters: Any
+    spec: dict[str, Any]
+    folder: Path
+    anew: bool
+    finished_before: int | None
+    """When the run was finished, in ns, as it was planned; None if it was not."""
+    loggers: tuple[str, ...] = ()
+
+    @property
+    def out(self) -> Path:
+        """The folder of all runs that it belongs to."""
+        return out_of(self.folder)

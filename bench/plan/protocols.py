@@ -1,0 +1,87 @@
+"""How the steps of a run are trained, as far as planning needs to know; `bench.train` has a file for each.
+
+A method names those that it is defined for (`Method.protocols`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.settings.config import Config
+
+
+class Protocol(ABC):
+    """What is trained when, from what, and how much work that is."""
+
+    from_base: ClassVar[bool]
+    """Whether a run starts from the base model that all runs of its recipe share."""
+
+    @abstractmethod
+    def steps(self, parameters: Any, count: int) -> list[int]:
+        """Return at which of `count` steps a network is evaluated."""
+
+    @abstractmethod
+    def devices(self, config: Config) -> int:
+        """Return on how many devices a run is computed."""
+
+    @abstractmethod
+    def work(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> tuple[int, float]:
+        """Return a run's number of updates and its expected work, in images trained on.
+
+        `parts` are the places int (n,) of each step's training images among all.
+        """
+
+
+class Online(Protocol):
+    """From the base model, one pass over each increment: one update per incoming batch."""
+
+    from_base = True
+
+    def steps(self, parameters: Any, count: int) -> list[int]:
+        """Return all."""
+        return list(range(count))
+
+    def devices(self, config: Config) -> int:
+        """Return 1."""
+        return 1
+
+    def work(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> tuple[int, float]:
+        """Return the updates of all increments; memory and passes without gradient make three images of one."""
+        batch = config.incremental.batch_size
+        updates = sum(math.ceil(len(part) / batch) for part in parts[1:])
+        return updates, 3.0 * updates * batch
+
+
+class Joint(Protocol):
+    """From scratch, as a base model is trained, on the union of the steps so far."""
+
+    from_base = False
+
+    def steps(self, parameters: Any, count: int) -> list[int]:
+        """Return all with `every_step`, else the last."""
+        return list(range(count)) if getattr(parameters, "every_step", False) else [count - 1]
+
+    def devices(self, config: Config) -> int:
+        """Return those of a base training."""
+        return config.base.devices
+
+    def work(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> tuple[int, float]:
+        """Return the updates of the trainings on each union."""
+        unions = [
+            set[int]().union(*(part.tolist() for part in parts[: t + 1])) for t in self.steps(parameters, len(parts))
+        ]
+        updates = sum(epochs_updates(config, len(union)) for union in unions)
+        return updates, float(updates * config.base.batch_size)
+
+
+PROTOCOLS: dict[str, Protocol] = {"online": Online(), "joint": Joint()}
+
+
+def epochs_updates(config: Config, images: int) -> int:
+    """Return the number of updates of a base training."""
+    return config.base.epochs * math.ceil(images / config.base.batch_size)

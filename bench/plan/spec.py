@@ -1,0 +1,157 @@
+"""What determines a run, written out: the content of `spec.yaml`, its hash, and its seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench.plan.code import code_digest, git_revision
+from bench.plan.deciding import BASE_TRAINING, RUN, deciding_digest
+from bench.plan.plugins import plugins_of
+from bench.settings.config import Config, StrategyRequest
+from benchmarks.scenarios import Scenario
+from reports.records import SCHEMA
+from strategies.learning.protocol import BaseRecipe
+
+_BLANK = ("workers", "ram_gb", "train_list", "shared_ids")
+INDIFFERENT = (*_BLANK, "max_megapixels")
+"""Settings below `data` that change how fast images are read, or which: of that the fingerprint tells.
+
+In a run's hash the first stand without their value, the others not at all: older runs have none of these.
+"""
+_HASHED = 1
+"""What a hash is made of; the records' schema is no part of it: written in an older one a run is the same run."""
+_IN_FOLDERS = str.maketrans({":": "@", "/": "_"})
+"""What a strategy's label may have and the name of a folder may not, on any file system."""
+COMPUTING = ("torch", "torchvision", "numpy", "pillow")
+"""Packages whose versions may change the numbers of a base model."""
+PACKAGES = ("continual-seg-bench", "avalanche-lib", *COMPUTING)
+
+
+def digest(content: Any) -> str:
+    """Return the SHA-256 of plain data, written canonically as JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: int, device: str) -> dict[str, Any]:
+    """Return exactly what determines a base model: never the strategy, nor the later steps."""
+    return {
+        "data": scenario.imageset.fingerprint,
+        "classes": list(scenario.steps[0].classes),
+        "train_sha256": scenario.train_sha256(0),
+        "valid_fraction": config.evaluation.valid_fraction,
+        "valid_seed": config.evaluation.valid_seed if config.evaluation.valid_fraction else None,
+        "preparation": _deciding(dataclasses.asdict(config.data)),
+        "network": dataclasses.asdict(config.network),
+        "recipe": dataclasses.asdict(recipe),
+        "protocol": dataclasses.asdict(config.base),
+        "runtime": dataclasses.asdict(config.runtime),
+        "device": device,
+        "versions": {p: _version(p) for p in COMPUTING},
+        "code": deciding_digest(BASE_TRAINING),
+        "seed": seed,
+    }
+
+
+def run_spec(
+    scenario: Scenario,
+    request: StrategyRequest,
+    parameters: Any,
+    recipe: BaseRecipe,
+    config: Config,
+    seed: int,
+    device: str,
+    from_base: bool = True,
+) -> dict[str, Any]:
+    """Return everything that determines a run and everything needed to trace it, as plain data."""
+    settings = dataclasses.asdict(config)
+    del settings["strategies"]
+    settings = json.loads(json.dumps(settings))
+    settings["runtime"]["device"] = device
+    method = {"name": request.title, "parameters": json.loads(json.dumps(dataclasses.asdict(parameters)))}
+    base = base_inputs(scenario, config, recipe, seed, device)
+    described = scenario.as_dict()
+    determining = {
+        "schema": _HASHED,
+        "split_hash": described["split_hash"],
+        "data": scenario.imageset.fingerprint,
+        "method": method,
+        "recipe": dataclasses.asdict(recipe),
+        "config": {**settings, "data": {**dict.fromkeys(_BLANK), **_deciding(settings["data"])}},
+    }
+    return {
+        "schema": SCHEMA,
+        "scenario": described["name"],
+        "asked": str(scenario.asked),
+        "strategy": request.label,
+        "seed": seed,
+        "hash": digest(determining)[:12],
+        "method": method,
+        "config": settings,
+        "conventions": {
+            "future_classes": config.evaluation.future_classes,
+            "test_images": config.evaluation.images,
+            "background_in_mean": config.evaluation.background_in_mean,
+            "resolution": _resolution(config),
+            "evaluate_on": config.evaluation.stream,
+        },
+        "class_names": scenario.class_names,
+        "steps": described["steps"],
+        "split_hash": described["split_hash"],
+        "division": described["division"],
+        "published_train_images": described["published_train_images"],
+        "data": {
+            "name": scenario.asked.dataset,
+            "root": str(scenario.imageset.root.resolve()) if scenario.imageset.root else None,
+            "fingerprint": scenario.imageset.fingerprint,
+        },
+        "base": {"hash": digest(base), "inputs": base} if from_base else None,
+        **made_by(request.name),
+    }
+
+
+def _deciding(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in INDIFFERENT}
+
+
+def made_by(method: str) -> dict[str, Any]:
+    """Return what a run of a method would be made by here: versions, code, plug-ins; see `UnknownStrategyError`.
+
+    `code` is the digest of all of the harness, `numbers_code` that of what decides the numbers of every run; what
+    decides those of the method's alone stands in `plugins`.
+    """
+    return {
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "code": code_digest(),
+        "numbers_code": deciding_digest(RUN),
+        "plugins": plugins_of(method),
+        "git": git_revision(),
+    }
+
+
+def _resolution(config: Config) -> str:
+    """Return at which resolution the images are evaluated."""
+    if config.data.size:
+        return f"{config.data.size} x {config.data.size}"
+    side = config.evaluation.short_side
+    return f"short side {side}, centre crop" if side else "native"
+
+
+def run_folder(out: Path, spec: dict[str, Any]) -> Path:
+    """Return the run's directory: scenario / strategy / hash and seed."""
+    strategy = spec["strategy"].translate(_IN_FOLDERS)
+    return out.joinpath(spec["scenario"], strategy, f"{spec['hash']}-seed{spec['seed']}")
+
+
+@cache
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

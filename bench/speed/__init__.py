@@ -1,0 +1,1 @@
+"""`bench speed`: measurements of this machine, as ratios within one run."""

@@ -1,0 +1,66 @@
+"""Base models: trained once per recipe, kept under the hash of what determines them, shared by all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from bench.plan.code import code_digest
+from bench.plan.folders import base_file
+from bench.plan.job import BaseJob
+from bench.screen.events import Report
+from bench.screen.log import log
+from bench.train.checkpoint import Checkpoint, CheckpointError
+from bench.train.epochs import EpochTraining, train_epochs
+from benchmarks.streams import SegmentationScenario
+from reports.atomic import write_atomic
+from strategies.networks.network import SegmentationNetwork
+
+
+def base_model(base_hash: str) -> Checkpoint:
+    """Return the file in which the base model of a hash is kept: what determines it, and its network."""
+    return Checkpoint(base_file(base_hash), {"base": base_hash})
+
+
+def base_checkpoint(base_hash: str) -> Checkpoint:
+    """Return the checkpoint of the training of a base model."""
+    return Checkpoint(base_file(base_hash).with_suffix(".ckpt"), {"base": base_hash, "code": code_digest()})
+
+
+def make_base(job: BaseJob, benchmark: SegmentationScenario, report: Report) -> None:
+    """Train the base model of a job on the first step of a benchmark, or go on with it, and keep it."""
+    experience = benchmark.train_stream[0]
+    classes = len(experience.classes_in_this_experience)
+    checkpoint = base_checkpoint(job.base["hash"])
+    task = EpochTraining(experience.data, classes, job.config, job.recipe, job.seed, job.key, checkpoint)
+    trained = train_epochs(task, torch.device(job.device), report)
+    save_base(trained.network, job.base, trained.seconds / job.units)
+    checkpoint.remove()
+
+
+def save_base(network: SegmentationNetwork, base: dict[str, Any], seconds_per_update: float) -> None:
+    """Keep a base model under its hash, and beside it what an update took; each file appears by one rename."""
+    kept, inputs = base_model(base["hash"]), base["inputs"]
+    kind = {
+        "network": inputs["network"]["name"],
+        "device": inputs["device"],
+        "devices": inputs["protocol"]["devices"],
+    }
+    write_atomic(kept.path.with_suffix(".json"), json.dumps({**kind, "seconds_per_update": seconds_per_update}))
+    kept.write({"inputs": inputs, "code": code_digest(), "network": network.state_dict()})
+
+
+def load_base(base_hash: str, network: SegmentationNetwork) -> None:
+    """Load a kept base model into a network of its form, in eval mode; raise RuntimeError where that cannot be done."""
+
+    def load(state: Any) -> None:
+        network.load_state_dict(state["network"])
+        log.info("base model %s, trained by code %s", base_hash[:12], state["code"])
+
+    try:
+        base_model(base_hash).restore(load)
+    except CheckpointError as error:
+        raise RuntimeError(f"{error}; the same command trains the base model again") from error
+    network.eval()

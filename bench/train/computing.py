@@ -1,0 +1,32 @@
+"""How a process computes: with how many threads, and in which precision on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from bench.settings.config import RuntimeConfig
+
+
+def compute_as(runtime: RuntimeConfig) -> None:
+    """Compute so from here on: equal numbers of threads give equal sums, and fp32 is TF32 on a GPU only where asked."""
+    _set(runtime.threads, runtime.tf32, runtime.tf32)
+
+
+@contextmanager
+def computing(runtime: RuntimeConfig) -> Iterator[None]:
+    """Compute so for a block, and after it as before."""
+    before = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    compute_as(runtime)
+    try:
+        yield
+    finally:
+        _set(*before)
+
+
+def _set(threads: int, matmul_tf32: bool, convolution_tf32: bool) -> None:
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
+    torch.backends.cudnn.allow_tf32 = convolution_tf32

@@ -1,0 +1,197 @@
+"""Training over epochs, with a schedule: what base models and `joint` come from (METHODS, Protocol)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.plan.protocols import epochs_updates
+from bench.screen.events import Event, Report, Throttle
+from bench.screen.stopping import Stopped, stop_asked
+from bench.settings.config import Config
+from bench.train.checkpoint import Checkpoint, CheckpointError
+from bench.train.distributed import Rank, run_ranks
+from bench.train.networks import augmentation, new_network
+from bench.train.seeds import derived_seed
+from benchmarks.streams import AnnotatedImages
+from strategies.learning.guard import LossGuard, listed
+from strategies.learning.losses import BASE_LOSSES
+from strategies.learning.protocol import BaseRecipe
+from strategies.learning.randomness import generator_states, set_generator_states
+from strategies.networks.network import SegmentationNetwork
+
+CHECKPOINT_SECONDS = 30.0
+"""An epoch's end writes a checkpoint if the last one is at least so old."""
+
+
+@dataclass
+class TrainingState:
+    """A training between two epochs; `seconds` were spent on the `epochs` behind it."""
+
+    network: SegmentationNetwork
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    epochs: int = 0
+    seconds: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next epoch goes on from, as plain data and tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generators": generator_states(self.device),
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned, in a training started alike."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epochs, self.seconds = state["epochs"], state["seconds"]
+        set_generator_states(state["generators"], self.device)
+
+
+def train_epochs(task: EpochTraining, device: torch.device, report: Report) -> TrainingState:
+    """Train a network (METHODS, Protocol) and return the end of the training, its network in eval mode.
+
+    The training goes on from the task's checkpoint if that is sound and leaves it behind: the caller removes it when
+    what was trained is kept. With `base.devices` above 1 so many processes share each batch. Raises
+    `NonFiniteLossError`.
+    """
+    config = task.config
+    if config.base.devices == 1:
+        training = task.train(Rank(device), report)
+    else:
+        run_ranks(task.train, config.base.devices, device.type, config.runtime, report)
+        training = task.started(Rank(device), pretrained=False)
+        task.checkpoint.restore(training.load_state_dict)
+    training.network.eval()
+    return training
+
+
+@dataclass(frozen=True)
+class EpochTraining:
+    """A network to train on some images over epochs, with warm-up and poly decay: a base model, or joint's."""
+
+    data: AnnotatedImages
+    classes: int
+    config: Config
+    recipe: BaseRecipe
+    seed: int
+    job: str
+    checkpoint: Checkpoint
+
+    @property
+    def total(self) -> int:
+        """The number of updates."""
+        return epochs_updates(self.config, len(self.data))
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """The number of batches of an epoch."""
+        return self.total // self.config.base.epochs
+
+    def started(self, rank: Rank, pretrained: bool) -> TrainingState:
+        """Return a training that has done nothing yet."""
+        torch.manual_seed(derived_seed("base", self.seed, "initialisation"))
+        network = new_network(self.config, self.recipe, self.classes, pretrained).to(rank.device).train()
+        rank.synchronise(network)
+        return TrainingState(network, _optimizer(network, self.config), rank.device)
+
+    def gone_on(self, rank: Rank, report: Report) -> TrainingState:
+        """Return the training at the checkpoint, or at its start; the ranks start from the first one's weights."""
+
+        def note(text: str) -> None:
+            report(Event(self.job, "training", 0, self.total, note=text))
+
+        pretrained = self.config.network.pretrained and rank.leads
+        training = self.started(rank, pretrained)
+        if self.checkpoint.path.exists():
+            try:
+                self.checkpoint.restore(training.load_state_dict)
+                note(f"goes on after epoch {training.epochs}")
+            except CheckpointError as error:
+                note(f"{error}; trained from the start")
+                training = self.started(rank, pretrained)
+        return training
+
+    def train(self, rank: Rank, report: Report) -> TrainingState:
+        """Do a rank's part of the training; the first of several leaves the end of it in the checkpoint."""
+        training, epochs = self.gone_on(rank, report), self.config.base.epochs
+        throttle, due = Throttle(), Throttle(CHECKPOINT_SECONDS)
+        for epoch in range(training.epochs, epochs):
+            started = time.perf_counter()
+            for done, loss in enumerate(self.updates(training, epoch, rank), epoch * self.updates_per_epoch + 1):
+                if throttle.due():
+                    report(Event(self.job, f"epoch {epoch + 1}/{epochs}", done, self.total, loss=loss.item()))
+            training.epochs = epoch + 1
+            training.seconds += time.perf_counter() - started
+            last = training.epochs == epochs
+            stopping = not last and rank.agreed(stop_asked())
+            if rank.leads and (due.due() or stopping or (last and rank.size > 1)):
+                self.checkpoint.write(training.state_dict())
+            if stopping:
+                raise Stopped
+        return training
+
+    def updates(self, training: TrainingState, epoch: int, rank: Rank) -> Iterator[Tensor]:
+        """Update the network with each batch of an epoch and yield the batch's loss."""
+        if rank.size > 1:
+            torch.manual_seed(derived_seed("base", self.seed, "dropout", epoch, rank.number))
+        # Wrapped anew in every epoch: the order in which ranks add up gradients changes after the first update.
+        network, guard = rank.parallel(training.network), LossGuard(training.network)
+        loss_of, optimizer, device = BASE_LOSSES[self.recipe.loss], training.optimizer, rank.device
+        order = self.order(epoch)
+        for number, (images, labels) in enumerate(self.batches(order, epoch, rank)):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.config, epoch * self.updates_per_epoch + number, self.total)
+            logits, labels = network(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+            share, loss = rank.of_whole_batch(loss_of(logits, labels), labels)
+            optimizer.zero_grad()
+            torch.autograd.backward(share)
+            optimizer.step()
+            where = f"epoch {epoch + 1}, batch {number + 1} of {self.updates_per_epoch}"
+            guard.follow(loss, where, partial(self.images_told, order, number))
+            yield loss
+        guard.finish()
+
+    def order(self, epoch: int) -> list[int]:
+        """Return the images of an epoch, by their places in the data."""
+        rng = np.random.default_rng([derived_seed("base", self.seed, "order"), epoch])
+        order: list[int] = rng.permutation(len(self.data)).tolist()
+        return order
+
+    def batches(self, order: list[int], epoch: int, rank: Rank) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return a rank's images and labels of each batch of an epoch."""
+        config = self.config
+        key = (derived_seed("base", self.seed, "augmentation"), epoch)
+        shares = self.data.batches(
+            config.base.batch_size, order, augmentation(config), key, config.data.workers, (rank.number, rank.size)
+        )
+        return rank.filled_up(shares, self.updates_per_epoch)
+
+    def images_told(self, order: list[int], number: int) -> str:
+        """Return which images a whole batch has."""
+        size = self.config.base.batch_size
+        return listed("incoming", [self.data.ids[i] for i in order[number * size : (number + 1) * size]])
+
+
+def learning_rate(config: Config, iteration: int, total: int) -> float:
+    """Return the base step's learning rate: linear warm-up times poly decay."""
+    warmup = min(1.0, (iteration + 1) / config.base.warmup_steps) if config.base.warmup_steps else 1.0
+    return float(config.base.lr * warmup * (1 - iteration / total) ** config.base.poly_power)
+
+
+def _optimizer(network: SegmentationNetwork, config: Config) -> torch.optim.Optimizer:
+    b = config.base
+    if b.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), b.lr, weight_decay=b.weight_decay)
+    return torch.optim.SGD(network.parameters(), b.lr, b.momentum, weight_decay=b.weight_decay)

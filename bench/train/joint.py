@@ -1,0 +1,42 @@
+"""The joint protocol: a base training on the union of the steps so far, each from scratch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+
+from bench.plan.protocols import PROTOCOLS, epochs_updates
+from bench.screen.events import Event
+from bench.train.epochs import EpochTraining, train_epochs
+from bench.train.losses import told_of_losses
+from bench.train.protocol import Trained, Training
+from bench.train.resume import Start, run_checkpoints
+
+
+class JointTraining(Training):
+    """Epochs as of the base model; no step needs another's network."""
+
+    keeps_template = False
+
+    def steps(self, start: Start) -> Iterator[Trained]:
+        """Yield after the training of every step, or of the last alone."""
+        job, joint, done = self.job, list(self.benchmark.joint_stream), start.done
+
+        def moved(event: Event) -> None:
+            self.report(dataclasses.replace(event, done=done + event.done, total=job.units))
+
+        for t in PROTOCOLS["joint"].steps(job.parameters, len(joint)):
+            if t <= start.step:
+                continue
+            data, classes = joint[t].data, len(joint[t].classes_seen_so_far)
+            checkpoint = run_checkpoints(job).during(t)
+            task = EpochTraining(data, classes, job.config, job.recipe, job.seed, job.key, checkpoint)
+            with told_of_losses(f"step {t}, ", ""):
+                trained = train_epochs(task, torch.device(job.device), moved)
+            done += epochs_updates(job.config, len(data))
+            template = self.template_of(trained.network)
+            template.clock.train_iterations = done
+            yield Trained(t, done, template)
+            checkpoint.remove()

@@ -1,0 +1,70 @@
+"""The look at every update's loss that makes no GPU wait."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from strategies.learning.faults import NonFiniteLossError
+
+
+class LossGuard:
+    """Raises `NonFiniteLossError` for an update's loss, once the next update is under way or when it is told to."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self._last: _Update | None = None
+
+    def follow(self, loss: Tensor, where: str, images: Callable[[], str]) -> None:
+        """Look at the loss of the update before this one, and keep this one's (a tensor of one element).
+
+        `where` and `images` tell the batch; `images` is called at a fault alone.
+        """
+        self.settle()
+        self._last = _Update(_Arriving(loss), where, images)
+
+    def settle(self) -> None:
+        """Look at the last update's loss."""
+        last, self._last = self._last, None
+        if last is not None and not math.isfinite(last.loss.value()):
+            raise last.fault("")
+
+    def finish(self) -> None:
+        """Look at the last update's loss and at the weights and statistics that the updates have left."""
+        last = self._last
+        self.settle()
+        if last is not None and not all(bool(part.isfinite().all()) for part in self.network.state_dict().values()):
+            raise last.fault(" and the weights after its update are not finite")
+
+
+@dataclass(frozen=True)
+class _Update:
+    loss: _Arriving
+    where: str
+    images: Callable[[], str]
+
+    def fault(self, beside: str) -> NonFiniteLossError:
+        return NonFiniteLossError(f"{self.where}: the loss is {self.loss.value()}{beside}; {self.images()}")
+
+
+class _Arriving:
+    """A number on its way from the device: reading it waits for the copy, not for what was launched since."""
+
+    def __init__(self, number: Tensor) -> None:
+        self._copy = number.detach().to("cpu", non_blocking=True)
+        self._copied = torch.cuda.current_stream(number.device).record_event() if number.is_cuda else None
+
+    def value(self) -> float:
+        """Return the number."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._copy.item()
+
+
+def listed(kind: str, ids: Sequence[str]) -> str:
+    """Return `incoming images a, b` for a kind of images and their ids, or that there are none."""
+    return f"{kind} images {', '.join(ids)}" if ids else f"no {kind} images"

@@ -1,0 +1,96 @@
+"""The segmentation network that grows: backbone, D-channel feature map, per-pixel classifier (Sec. 3.2).
+
+Logits are upsampled bilinearly to the image. Output 0 is the background, output c the c-th class learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from strategies.networks.heads import CosineHead, LinearHead
+from strategies.networks.settings import Precision
+
+
+class PassTally:
+    """How many forward passes, and of how many images, a network and all its copies have made."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.images = 0
+
+    def __deepcopy__(self, memo: dict[int, object]) -> PassTally:
+        return self
+
+
+class SegmentationNetwork(nn.Module):
+    """A backbone that gives features (B, D, h, w) and a head that classifies them.
+
+    With `precision` bf16 the backbone computes under autocast; head, logits and losses stay in float32.
+    """
+
+    def __init__(self, backbone: nn.Module, head: LinearHead | CosineHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.precision: Precision = "fp32"
+        self.tally = PassTally()
+
+    @property
+    def outputs(self) -> int:
+        """Background and classes known so far."""
+        return self.head.weight.shape[0]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the feature map (B, D, h, w) of images (B, 3, H, W), Eq. 1."""
+        self.tally.passes += 1
+        self.tally.images += len(images)
+        with self._autocast(images):
+            features: Tensor = self.backbone(images)
+        return features.float() if self.precision == "bf16" else features
+
+    def _autocast(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, C, H, W) of images (B, 3, H, W), Eq. 2."""
+        logits = self.head(self.features(images))
+        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def grow(self, outputs: int) -> None:
+        """Append outputs for new classes; those that are there keep their weights."""
+        self.head.grow(outputs)
+
+
+def trained_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return by name the parameters that are not frozen."""
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put every module into eval mode for a block and give each its own mode back after it."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Let BatchNorm in train mode normalise by its batch for a block without moving its running statistics."""
+    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
