@@ -43,10 +43,10 @@ BROKEN = {
         "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
     ),
     "none": ("x = 1\n", "cannot be imported: AttributeError: module 'none' has no attribute 'Method'"),
-    "number": ("Method = 3\n", "is no class derived from strategies.learning.method.Method"),
+    "number": ("Method = 3\n", "is no class derived from strategies.api.Method"),
     "plugin": (
         "from avalanche.core import SupervisedPlugin\nclass Method(SupervisedPlugin):\n    pass\n",
-        "is no class derived from strategies.learning.method.Method",
+        "is no class derived from strategies.api.Method",
     ),
     "plain": (
         "import strategies.learning.method\nclass Method(strategies.learning.method.Method):\n    pass\n",

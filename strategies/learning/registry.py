@@ -112,7 +112,7 @@ def _fault(kind: object) -> str | None:
     from strategies.learning.method import Method
 
     if not isinstance(kind, type) or not issubclass(kind, Method):
-        return "is no class derived from strategies.learning.method.Method"
+        return "is no class derived from strategies.api.Method"
     if not dataclasses.is_dataclass(getattr(kind, "Parameters", None)):
         return "has no Parameters, a dataclass of its hyper-parameters"
     if missing := getattr(kind, "__abstractmethods__", None):

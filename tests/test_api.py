@@ -1,0 +1,26 @@
+"""What plug-ins import from: one place, and the modules of before."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import strategies.api
+from strategies.learning.method import StreamReplay
+
+
+def test_every_name_of_the_public_place_is_there_once() -> None:
+    assert sorted(set(strategies.api.__all__)) == sorted(strategies.api.__all__)
+    assert all(hasattr(strategies.api, name) for name in strategies.api.__all__)
+
+
+@pytest.mark.parametrize("name", ["losses", "memory", "method", "network", "protocol", "template"])
+def test_the_modules_of_before_are_the_public_place(name: str) -> None:
+    assert importlib.import_module(f"strategies.{name}") is strategies.api
+    assert strategies.api.StreamReplay is StreamReplay
+
+
+def test_another_module_that_is_not_there_is_told_as_ever() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'strategies\.nothing'"):
+        importlib.import_module("strategies.nothing")
