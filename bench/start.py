@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-_TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 pathlib takes its time
+_TOP = os.path.realpath(__file__).rsplit(os.sep, 2)[0]
 """The folder of the packages of which this one is part."""
 
 

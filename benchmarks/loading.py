@@ -107,4 +107,5 @@ def _die_of_what_cannot_be_sent(worker: int) -> None:
         sys.stderr.flush()
         os._exit(1)
 
-    Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
+    queue: Any = Queue
+    queue._on_queue_feeder_error = staticmethod(end)

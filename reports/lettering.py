@@ -41,7 +41,7 @@ def text_width(text: str, size: float) -> float:
 @lru_cache(maxsize=4096)
 def _width(text: str, size: float, families: tuple[str, ...]) -> float:
     font = FontProperties(family=list(families), size=size)
-    renderer: Any = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+    renderer: Any = RendererAgg(1, 1, DPI)
     pixels, _, _ = renderer.get_text_width_height_descent(text, font, ismath=False)
     return float(pixels) / DPI
 

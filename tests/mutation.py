@@ -125,7 +125,9 @@ def mutants(path: Path) -> list[Mutant]:
     found = {}
     for node, other in changes.found:
         line = places[node].start.line
-        source = wrapper.module.deep_replace(node, other).code  # type: ignore[union-attr]
+        changed_module = wrapper.module.deep_replace(node, other)
+        assert isinstance(changed_module, cst.Module)
+        source = changed_module.code
         around = list(_ancestors(node, parents))
         statement = next(n for n in around if isinstance(n, cst.BaseStatement | cst.BaseSmallStatement))
         changed = statement if isinstance(statement, cst.FunctionDef) else node  # a default shows in the whole body
@@ -259,7 +261,7 @@ class Trials:
             near = self._chosen(session.items, mutant, reached)
             started = time.monotonic()
             limit = 3 + 2 * sum(reached[item.nodeid].seconds for item in near)
-            end = forked(lambda: self._try(mutant, near), limit)  # noqa: B023
+            end = forked(functools.partial(self._try, mutant, near), limit)
             shutil.rmtree(base, ignore_errors=True)
             base.mkdir()
             if end == OTHERWISE:
@@ -355,8 +357,9 @@ def _hush() -> None:
 
 def try_all(tried: Sequence[Mutant], tests: Sequence[str], results: Path, patience: float) -> None:
     """Try mutants and write a line on each into `results`."""
-    import avalanche.training  # noqa: F401  # what is imported here is imported once for all
     import torch
+
+    importlib.import_module("avalanche.training")  # what is imported here is imported once for all
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

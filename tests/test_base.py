@@ -307,25 +307,23 @@ def test_a_training_on_one_device_draws_on_from_its_initialisation(
     assert seeds == [derived_seed("base", 0, "initialisation")]
 
 
+@pytest.mark.parametrize(("update", "batch", "places"), [(5, 2, slice(4, 8)), (6, 3, slice(8, 10))])
 def test_a_loss_that_is_not_finite_is_told_with_its_epoch_its_batch_and_the_images(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    update: int, batch: int, places: slice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The fifth update is the second of epoch 2; the look at it comes with the sixth, or at the epoch's end."""
-    data = benchmark().train_stream[1].data
-    order = np.random.default_rng([derived_seed("base", 0, "order"), 1]).permutation(10)
-    for fifth, batch, places in ((5, 2, order[4:8]), (6, 3, order[8:])):
-        made = itertools.count(1)
+    """Of epoch 2; the look at an update's loss comes with the next update, or at the epoch's end."""
+    made = itertools.count(1)
 
-        def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            factor = float("nan") if next(made) == fifth else 1.0  # noqa: B023
-            return mean_nll(logits, labels) * factor
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return mean_nll(logits, labels) * (float("nan") if next(made) == update else 1.0)
 
-        monkeypatch.setitem(bench.train.epochs.BASE_LOSSES, "cross-entropy", loss)
-        names = ", ".join(data.ids[place] for place in places)
-        with pytest.raises(NonFiniteLossError) as raised:
-            trained(tmp_path / str(fifth), config(**QUICK))
-        assert str(raised.value).startswith(f"epoch 2, batch {batch} of 3: the loss is nan")
-        assert str(raised.value).endswith(f"; incoming images {names}")
+    monkeypatch.setitem(bench.train.epochs.BASE_LOSSES, "cross-entropy", loss)
+    with pytest.raises(NonFiniteLossError) as raised:
+        trained(tmp_path, config(**QUICK))
+    order = np.random.default_rng([derived_seed("base", 0, "order"), 1]).permutation(10)[places]
+    names = ", ".join(benchmark().train_stream[1].data.ids[place] for place in order)
+    assert str(raised.value).startswith(f"epoch 2, batch {batch} of 3: the loss is nan")
+    assert str(raised.value).endswith(f"; incoming images {names}")
 
 
 @pytest.mark.parametrize("number", [0, 1])

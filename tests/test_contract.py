@@ -226,7 +226,7 @@ HOOKS = ("before_forward", "after_backward", "after_update", "after_training_ite
 def keeper(kind: type[Method], way: str, hook: str) -> type[Method]:
     """A method that keeps the images of each batch in this way."""
 
-    class Keeper(kind):  # type: ignore[misc, valid-type]
+    class Keeper(kind):
         pass
 
     def keeps(self: Any, strategy: Any, *args: Any, **kwargs: Any) -> Any:
@@ -301,7 +301,7 @@ def test_a_skipped_step_fails_at_its_batch() -> None:
         if template.cost.updates == 0:
             once(*args, **kwargs)
 
-    template.optimizer_step = sometimes  # type: ignore[method-assign]
+    template.optimizer_step = sometimes
     with pytest.raises(OnlineContractError, match=r"step 1: 1 updates from 2 incoming batches; .* allows one each"):
         train(template)
 
@@ -448,7 +448,7 @@ def annotated_by(template: OnlineTemplate, loads: Loads) -> list[tuple[str, int,
                 given.append((e.image_id, e.step, annotated.numpy()))
             yield chunk, images, labels
 
-    template.inspected = watched  # type: ignore[method-assign]
+    template.inspected = watched
     return given
 
 

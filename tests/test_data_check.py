@@ -509,7 +509,7 @@ def test_palettes_of_several_lengths_that_agree_are_no_concern(tiny_voc: Path) -
 def test_classes_that_no_image_of_a_split_shows_are_named_and_a_run_tells_them(tiny_voc: Path) -> None:
     voc = Voc(tiny_voc)
     for split, label in (("train", 3), ("test", 5), ("test", 6)):
-        for path in voc.mask_paths(split):  # type: ignore[arg-type]
+        for path in voc.mask_paths(split):
             labels = read_mask(path)
             save_mask(np.where(labels == label, 0, labels).astype(np.uint8), path)
     assert warned(tiny_voc) == [

@@ -81,7 +81,7 @@ class OnGpu:
 @pytest.mark.parametrize("value", [2.0, torch.inf])
 def test_a_gpus_loss_is_read_when_its_copy_is_there(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     guard, loss = LossGuard(nn.Linear(1, 1)), OnGpu(value, monkeypatch)
-    guard.follow(loss, "batch 1", lambda: "images a")  # type: ignore[arg-type]
+    guard.follow(loss, "batch 1", lambda: "images a")
     assert loss.copy.item() == -1  # nobody has waited
     if value == 2.0:
         guard.settle()

@@ -78,7 +78,7 @@ def test_batches_come_where_workers_cannot_be_started_after_all(monkeypatch: pyt
 class Unsendable(Tensor):
     """A tensor that another process cannot be sent."""
 
-    def numpy(self, **_: object) -> None:  # type: ignore[override]
+    def numpy(self, **_: object) -> None:
         raise pickle.PicklingError("no")
 
 

@@ -370,7 +370,7 @@ class Spy(SupervisedPlugin):
             self.updates_before.append(template.cost.updates)
             offer(exemplar, known_classes)
 
-        memory.offer = written_down  # type: ignore[method-assign]
+        memory.offer = written_down
 
 
 @pytest.mark.parametrize("name", ["er", "mib", "ours"])
@@ -464,7 +464,7 @@ def test_another_number_of_updates_than_batches_is_an_error(updates: int) -> Non
         for _ in range(updates):
             once(*args, **kwargs)
 
-    template.optimizer_step = several  # type: ignore[method-assign]
+    template.optimizer_step = several
     template.begin(benchmark().train_stream[0])
     with pytest.raises(OnlineContractError, match=r"step 1: (0 updates|2 updates from 1|6 updates from 3)"):
         template.train(benchmark().train_stream[1], eval_streams=[])

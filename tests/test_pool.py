@@ -277,7 +277,7 @@ class Mumbling(IdleJob):
     """Is killed in the middle of what it says."""
 
     def execute(self, report: Report) -> None:
-        connection = report.__self__  # type: ignore[attr-defined]
+        connection = report.__self__
         os.write(connection.fileno(), struct.pack("!i", 1000) + b"half")
         os.kill(os.getpid(), signal.SIGKILL)
 

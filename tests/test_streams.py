@@ -225,7 +225,7 @@ class Noted(Reader):
     """Three images of 4 x 6 pixels, filled with 10, 20 and 30; writes down how each is asked for."""
 
     def __init__(self, kept: bool) -> None:
-        self.kept = kept  # type: ignore[misc]
+        self.kept = kept
         self.asked: list[tuple[str, int]] = []
         self.decoded = [
             (np.full((3, 4, 6), value, np.uint8), np.array([[0, 2, 5, VOID, 7, 5]] * 4, np.uint8))

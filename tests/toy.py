@@ -370,7 +370,7 @@ class Loads:
             self.batches.append((list(exemplars), [part.clone() for part in batch]))
             return batch
 
-        template.load = written_down  # type: ignore[method-assign]
+        template.load = written_down
         return template
 
 

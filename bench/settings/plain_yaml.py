@@ -26,9 +26,6 @@ class AmbiguousYamlError(yaml.YAMLError):
 class _CoreLoader(yaml.SafeLoader):
     """Knows null, true and false, whole numbers also as 0x10 and 0o17, and numbers with a point or an exponent."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 PyYAML's own name
-    yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _STRUCTURE}  # noqa: RUF012
-
     def null(self, node: yaml.ScalarNode) -> None:
         """Return None, whatever the text."""
 
@@ -46,6 +43,8 @@ class _CoreLoader(yaml.SafeLoader):
         return float(re.sub(r"(?i)\.(inf|nan)", r"\1", node.value))
 
 
+_CoreLoader.yaml_implicit_resolvers = {}
+_CoreLoader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _STRUCTURE}
 for _name, _read, _written, _first in (
     ("null", _CoreLoader.null, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", _CoreLoader.truth, r"true|True|TRUE|false|False|FALSE", list("tTfF")),

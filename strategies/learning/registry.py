@@ -86,10 +86,10 @@ def method_class(name: str) -> type[Any]:
         raise BrokenStrategyError(point, "cannot be asked for: a name has letters, digits, '_', '.', '+' and '-' alone")
     if not point.pattern.match(point.value):
         raise BrokenStrategyError(point, "cannot be imported: its package declares no MODULE:CLASS")
-    kind = _loaded(point)
+    kind: type[Any] = _loaded(point)
     if fault := _fault(kind):
         raise BrokenStrategyError(point, fault)
-    return kind  # type: ignore[no-any-return]
+    return kind
 
 
 def _loaded(point: EntryPoint) -> Any:
