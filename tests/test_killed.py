@@ -17,7 +17,7 @@ import pytest
 import bench
 from reports.records import find_runs
 
-RUNS, KILLS = 12, 30
+RUNS, KILLS = 12, 12
 GRID = ["--strategies", "er,finetune,agem,mir,mib,ours", "--scenario", "shapes-19-1-disjoint", "--seeds", "0,1"]
 SMALL = ("data.size=16", "base.epochs=2", "base.batch_size=64", "incremental.batch_size=32", "memory.size=20")
 
@@ -113,7 +113,7 @@ def python(environment: dict[str, str], *command: str) -> str:
     return done.stdout
 
 
-def test_a_grid_killed_thirty_times_ends_byte_for_byte_as_one_left_alone(
+def test_a_grid_killed_again_and_again_ends_byte_for_byte_as_one_left_alone(
     tmp_path: Path, environment: dict[str, str], record_property: Callable[[str, object], None]
 ) -> None:
     """At random moments, while files are being written, and one process of several before the others.

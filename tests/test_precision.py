@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from test_run import QUICK, quick_run
+from toy import benchmark, equal, make, train
 from voc_root import make_voc_root
 
 from bench.settings.config import RuntimeConfig
@@ -53,14 +53,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_voc_root(tmp_path_factory.mktemp("data"))
 
 
-def test_all_methods_run_in_bf16(root: Path, tmp_path: Path) -> None:
-    strategies = "finetune,er,lwf-mc,icarl,agem,mir,mib,coriseg,ours,joint"
-    settings = [*QUICK, "runtime.precision=bf16"]
-    result = quick_run(root, tmp_path, strategies=strategies, scenario="voc-15-5-overlapped", assignments=settings)
-    assert not result.failures
-    assert len(result.runs) == 10
-    assert all(np.isfinite(one.steps[-1]["miou"]) for one in result.runs)
-    assert all(one.spec["config"]["runtime"]["precision"] == "bf16" for one in result.runs)
+@pytest.mark.parametrize("name", ["finetune", "er", "lwf-mc", "icarl", "agem", "mir", "mib", "coriseg", "ours"])
+def test_each_method_trains_and_predicts_in_bf16(name: str) -> None:
+    full, rough = make(name), make(name)
+    rough.network.precision = "bf16"
+    for template in (full, rough):
+        train(template)
+        template.eval(benchmark().test_stream[2])
+    pairs = zip(full.network.parameters(), rough.network.parameters(), strict=True)
+    assert all(parameter.isfinite().all() and parameter.dtype == torch.float32 for _, parameter in pairs)
+    assert not equal(full.network.state_dict(), rough.network.state_dict())
 
 
 def tf32() -> tuple[bool, bool]:
