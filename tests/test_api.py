@@ -6,8 +6,11 @@ import importlib
 
 import pytest
 
+import bench.plan.protocols
+import bench.train.run
 import strategies.api
 from strategies.learning.method import StreamReplay
+from strategies.learning.protocol import PROTOCOLS
 
 
 def test_every_name_of_the_public_place_is_there_once() -> None:
@@ -24,3 +27,7 @@ def test_the_modules_of_before_are_the_public_place(name: str) -> None:
 def test_another_module_that_is_not_there_is_told_as_ever() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'strategies\.nothing'"):
         importlib.import_module("strategies.nothing")
+
+
+def test_every_protocol_is_planned_and_trained() -> None:
+    assert set(PROTOCOLS) == set(bench.plan.protocols.PROTOCOLS) == set(bench.train.run.TRAININGS)

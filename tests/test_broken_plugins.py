@@ -56,6 +56,15 @@ BROKEN = {
         f"{ER}import strategies.learning.method as m\nclass Method(m.StreamReplay):\n    Parameters = Er.Parameters\n",
         "lacks make_memory",
     ),
+    "offline": (f"{ER}class Method(Er):\n    offline = True\n", "says offline, which is protocols = ('joint',) now"),
+    "protocol": (
+        f"{ER}class Method(Er):\n    protocols = ('online', 'nightly')\n",
+        "names as its protocols ('online', 'nightly'); there are online, joint",
+    ),
+    "word": (
+        f"{ER}class Method(Er):\n    protocols = 'online'\n",
+        "names as its protocols 'online'; there are online, joint",
+    ),
     "head": (
         f"{ER}class Method(Er):\n    recipe = lambda parameters: BaseRecipe(head='square')\n",
         "asks for a base model that is unknown: head='square': input should be 'linear' or 'cosine'",

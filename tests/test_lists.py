@@ -14,7 +14,7 @@ from test_data_check import devkit, label_map, list_of, photograph
 
 from bench.cli.arguments import request_of
 from bench.cli.entry import _parser, main
-from bench.launch.records import hand_over
+from bench.launch.announcing import hand_over
 from bench.launch.session import prepare
 from bench.plan.job import RunJob
 from bench.plan.planning import prepare_one

@@ -21,10 +21,10 @@ from test_resume import TINY, command_line, execute, files, plan, undisturbed
 
 import bench as harness
 from bench.cli.entry import main
+from bench.launch.announcing import hand_over
 from bench.launch.directory import RunDirectory
 from bench.launch.execution import Result, run_one
 from bench.launch.queue import queue_states
-from bench.launch.records import hand_over
 from bench.launch.status import run_states
 from bench.launch.submitted import read_submitted
 from bench.plan.code import PACKAGES, git_revision

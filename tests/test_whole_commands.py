@@ -19,8 +19,8 @@ from test_resume import SCENARIO, TINY, command_line, execute, files, plan
 import bench as harness
 from bench.cli.entry import main
 from bench.launch import session
+from bench.launch.announcing import hand_over
 from bench.launch.execution import Result, run_one, say_end
-from bench.launch.records import hand_over
 from bench.launch.session import run
 from bench.plan.code import PACKAGES
 from bench.plan.job import RunJob

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench.launch import pool
+from bench.launch.announcing import announce
 from bench.launch.claims import Claims
-from bench.launch.records import announce
 from bench.plan.folders import claim_of, finished_at
 from bench.plan.plan import Plan
 from bench.plan.planning import prepare_one

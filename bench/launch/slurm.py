@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from bench.launch.announcing import hand_over
 from bench.launch.claims import Claims
 from bench.launch.directory import RunDirectory
 from bench.launch.queue import end_jobs, is_queued, queue_states, started
-from bench.launch.records import hand_over
 from bench.launch.submitted import Submitted, read_submitted, write_submitted
 from bench.plan.code import copy_code
 from bench.plan.folders import run_folders

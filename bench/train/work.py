@@ -16,7 +16,7 @@ from bench.screen.log import log_start, logged
 from bench.train.base import base_model, make_base
 from bench.train.benchmark import benchmark_of
 from bench.train.computing import computing
-from bench.train.losses import told_of_losses
+from bench.train.nonfinite import told_of_losses
 from bench.train.run import make_run
 from reports.atomic import clear_scraps, write_atomic
 

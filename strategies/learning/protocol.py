@@ -23,6 +23,10 @@ BATCH_SIZE = Called(("bs", "minibatch_size"))
 WEIGHT_DECAY = Called(("wd", "l2"))
 
 
+PROTOCOLS = ("online", "joint")
+"""How the steps of a run can be trained; a method names those that it is defined for."""
+
+
 @dataclass(frozen=True, config=STRICT)
 class OnlineProtocol:
     """How the incremental steps are trained (METHODS, Protocol)."""

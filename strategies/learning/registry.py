@@ -13,6 +13,7 @@ from typing import Any
 
 from strategies.learning.faults import in_a_line
 from strategies.learning.importing import Importing
+from strategies.learning.protocol import PROTOCOLS
 
 GROUP = "bench.strategies"
 OWN_PACKAGE = "continual-seg-bench"
@@ -117,6 +118,10 @@ def _fault(kind: object) -> str | None:
         return "has no Parameters, a dataclass of its hyper-parameters"
     if missing := getattr(kind, "__abstractmethods__", None):
         return f"lacks {', '.join(sorted(missing))}"
+    if getattr(kind, "offline", False):
+        return "says offline, which is protocols = ('joint',) now"
+    if not isinstance(kind.protocols, tuple) or not kind.protocols or not set(kind.protocols) <= set(PROTOCOLS):
+        return f"names as its protocols {kind.protocols!r}; there are {', '.join(PROTOCOLS)}"
     return None
 
 
