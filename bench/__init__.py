@@ -47,7 +47,7 @@ def run(
     above 1 runs go side by side in processes of their own, and so do the parts of a training with `base.devices`
     above 1; none of them imports the calling script. A failed run stands in `.failures`. The first Ctrl-C raises
     KeyboardInterrupt when the runs under way have written their next checkpoints. Raises
-    `bench.settings.config.RequestError` or `benchmarks.DataError`, both `ValueError`, before any work where the request
+    `bench.settings.errors.RequestError` or `benchmarks.DataError`, both `ValueError`, before any work where the request
     is wrong.
     """
     import json
@@ -58,7 +58,7 @@ def run(
     from bench.launch.session import run as run_request
     from bench.plan.request import Request
     from bench.screen.stopping import Interrupted
-    from bench.settings.config import python_assignments, with_own_option
+    from bench.settings.assignments import python_assignments, with_own_option
     from benchmarks.paths import user_path
 
     give_homes()

@@ -19,7 +19,7 @@ import bench.train.networks
 from bench.plan.code import code_digest
 from bench.screen.events import Event
 from bench.screen.stopping import Stopped
-from bench.settings.config import resolve_config
+from bench.settings.merging import resolve_config
 from bench.train.base import base_checkpoint, base_model, load_base, make_base, save_base
 from bench.train.checkpoint import Checkpoint
 from bench.train.distributed import Rank

@@ -18,7 +18,7 @@ from toy import benchmark, make
 from bench.cli.entry import main
 from bench.launch.session import prepare
 from bench.plan.request import Request
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from strategies.er import Er
 from strategies.learning.faults import PredictionError
 from strategies.learning.registry import built_in_names, method_class

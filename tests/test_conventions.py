@@ -10,7 +10,8 @@ from rich.console import Console
 from bench.launch.execution import Result
 from bench.launch.session import run
 from bench.plan.request import Request
-from bench.settings.config import RequestError, resolve_config
+from bench.settings.errors import RequestError
+from bench.settings.merging import resolve_config
 from benchmarks.augmentation import View
 from benchmarks.streams import load_benchmark
 from reports.metrics import class_iou

@@ -34,7 +34,8 @@ from bench.plan.request import Request
 from bench.screen import stopping
 from bench.screen.events import Event, Report
 from bench.screen.stopping import Stopped
-from bench.settings.config import RuntimeConfig, resolve_config
+from bench.settings.merging import resolve_config
+from bench.settings.schema import RuntimeConfig
 from bench.settings.slurm import SlurmSettings
 from bench.train.checkpoint import Checkpoint
 from bench.train.distributed import Rank, Work, run_ranks
@@ -415,7 +416,7 @@ def test_a_caller_that_fails_stops_the_ranks() -> None:
 WAITING = """
 import time
 from bench.screen.events import Event
-from bench.settings.config import RuntimeConfig
+from bench.settings.schema import RuntimeConfig
 from bench.train.distributed import run_ranks
 
 def waits(rank, report):
@@ -423,7 +424,7 @@ def waits(rank, report):
     time.sleep(100)
 """
 SCRIPT = """
-from bench.settings.config import RuntimeConfig
+from bench.settings.schema import RuntimeConfig
 from bench.train.distributed import run_ranks
 from waiting import waits
 

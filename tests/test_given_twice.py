@@ -9,8 +9,10 @@ import yaml
 from bench.cli.entry import main
 from bench.launch.reproduce import requests_for
 from bench.plan.request import Request
-from bench.settings.config import PRESETS, RequestError, parse_strategies, read_yaml, resolve_config
+from bench.settings.errors import RequestError
+from bench.settings.merging import PRESETS, read_yaml, resolve_config
 from bench.settings.plain_yaml import parse_yaml
+from bench.settings.strategies import parse_strategies
 
 SCENARIO = "shapes-15-5-disjoint"
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ import bench.train.epochs
 import bench.train.online
 import bench.train.run
 from bench.screen.events import Event
-from bench.settings.config import resolve_config
+from bench.settings.merging import resolve_config
 from bench.train.run import make_run
 from benchmarks.cache import cache_folder
 from reports.records import read_run

@@ -20,7 +20,7 @@ from bench.plan.job import RunJob
 from bench.plan.planning import prepare_one
 from bench.plan.request import Request
 from bench.plan.spec import digest
-from bench.settings.config import resolve_config
+from bench.settings.merging import resolve_config
 from bench.train.benchmark import benchmark_of
 from benchmarks.errors import DataError
 from benchmarks.obtain.checking import check

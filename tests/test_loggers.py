@@ -22,7 +22,7 @@ from bench.launch.session import prepare
 from bench.plan.job import RunJob
 from bench.plan.plan import Plan
 from bench.plan.request import Request
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from bench.train.work import Work
 from reports.records import find_runs
 from strategies.learning.template import OnlineTemplate

@@ -21,7 +21,8 @@ import pytest
 from finished_runs.make import RUNS, cost, matrix
 
 from bench.cli.entry import _parser, main
-from bench.settings.config import parse_strategies, resolve_config
+from bench.settings.merging import resolve_config
+from bench.settings.strategies import parse_strategies
 from reports.page.page import write_page
 from reports.page.parts import svg_image
 from reports.page.runs import repeat_command

@@ -186,7 +186,7 @@ def test_the_page_tells_every_contradiction():
 
 
 def test_the_rows_of_table_4_are_the_ablation_s_strategies():
-    from bench.settings.config import parse_strategies
+    from bench.settings.strategies import parse_strategies
 
     assert [row.strategy for row in LAYOUTS[4].rows] == [request.label for request in parse_strategies("ablation")]
 

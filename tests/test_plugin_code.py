@@ -14,7 +14,9 @@ from bench.cli.entry import main
 from bench.plan.plugins import plugins_of
 from bench.plan.spec import run_folder
 from bench.plan.stale import label_of, method_of
-from bench.settings.config import RequestError, method_parameters, parse_strategies, resolve_config
+from bench.settings.errors import RequestError
+from bench.settings.merging import resolve_config
+from bench.settings.strategies import method_parameters, parse_strategies
 from reports.rows import method_of as row_method
 from strategies.learning.registry import entry_point, method_class, packages_declaring
 

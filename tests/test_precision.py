@@ -8,7 +8,7 @@ from test_run import QUICK, quick_run
 from toy import benchmark, equal, make, train
 from voc_root import make_voc_root
 
-from bench.settings.config import RuntimeConfig
+from bench.settings.schema import RuntimeConfig
 from bench.train.computing import computing
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork

@@ -26,7 +26,7 @@ from bench.plan.job import RunJob
 from bench.plan.plan import Plan
 from bench.plan.request import Request
 from bench.screen.events import Event
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from bench.train.base import base_checkpoint, base_model
 from bench.train.checkpoint import Checkpoint, CheckpointError, packed
 from bench.train.resume import run_checkpoints

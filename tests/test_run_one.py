@@ -31,7 +31,7 @@ from bench.plan.code import PACKAGES, git_revision
 from bench.plan.job import RunJob
 from bench.plan.planning import prepare_one
 from bench.screen import stopping
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from bench.train.base import base_model
 
 QUIET = Console(quiet=True)

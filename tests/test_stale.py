@@ -139,7 +139,7 @@ DECIDES = {
     "strategies/mir.py": {"mir"},
     "strategies/lwf_mc.py": {"lwf-mc", "icarl"},
     "bench/cli/entry.py": set(),
-    "bench/settings/config.py": set(),
+    "bench/settings/schema.py": set(),
     "bench/screen/log.py": set(),
     "bench/launch/slurm.py": set(),
     "bench/settings/presets/small.yaml": set(),

@@ -25,7 +25,7 @@ from bench.launch.status import run_states
 from bench.launch.submitted import Submitted, read_submitted, write_submitted
 from bench.plan.folders import claim_of, run_folders
 from bench.plan.request import Request
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 
 QUIET = Console(quiet=True)
 

@@ -32,7 +32,7 @@ from bench.imports import importing_what_is_installed
 from bench.plan.code import PACKAGES
 from bench.plan.data_roots import data_root_of
 from bench.screen.faults import explained
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from bench.start import forget_working_directory
 from bench.train import forkserver
 from benchmarks import avalanche_home

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 import bench
-from bench.settings.config import Config as Settings
-from bench.settings.config import RequestError, checked, parse_strategies, python_assignments, read_yaml, resolve_config
+from bench.settings.assignments import python_assignments
+from bench.settings.checking import checked
+from bench.settings.errors import RequestError
+from bench.settings.merging import read_yaml, resolve_config
 from bench.settings.plain_yaml import parse_yaml
+from bench.settings.schema import Config as Settings
 from bench.settings.slurm import SlurmSettings
+from bench.settings.strategies import parse_strategies
 from strategies.ours import Ours
 
 SCENARIO = "shapes-15-5-disjoint"

@@ -19,7 +19,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
-from bench.settings.config import resolve_config
+from bench.settings.merging import resolve_config
 from bench.train.template import make_template
 from benchmarks.imageset import ImageSet, Presence, Split
 from benchmarks.names import ScenarioName

@@ -132,7 +132,7 @@ def words(text: str) -> list[str]:
 
 def require_formats(asked: Sequence[str], known: Sequence[str]) -> None:
     """Raise `RequestError` for an empty list of formats and for an unknown one."""
-    from bench.settings.config import RequestError
+    from bench.settings.errors import RequestError
 
     for name in asked:
         if name not in known:
@@ -143,7 +143,7 @@ def require_formats(asked: Sequence[str], known: Sequence[str]) -> None:
 
 def request_of(options: argparse.Namespace, strategies: str | Sequence[str], scenario: str) -> Request:
     """Return the request of a command line that has `add_run_settings`."""
-    from bench.settings.config import with_own_option
+    from bench.settings.assignments import with_own_option
 
     file = None if options.train_list is None else json.dumps(options.train_list)
     short = (

@@ -99,7 +99,7 @@ def _mend_streams() -> None:
 
 def _is_ours(error: ValueError) -> bool:
     """Whether the error is one of those whose message is the one line a user needs."""
-    from bench.settings.config import RequestError
+    from bench.settings.errors import RequestError
     from benchmarks.errors import DataError
     from reports.records import RecordError
 
@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
     from bench.cli.arguments import request_of
     from bench.launch.execution import say_end
     from bench.launch.session import run
-    from bench.settings.config import with_own_option
+    from bench.settings.assignments import with_own_option
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     if options.memory is not None:
@@ -235,7 +235,7 @@ def _add_strategies(parser: argparse.ArgumentParser) -> None:
 
 
 def _strategies(options: argparse.Namespace) -> int:
-    from bench.settings.config import GRIDS
+    from bench.settings.strategies import GRIDS
     from strategies.learning.registry import strategy_entry_points, unreadable_packages
 
     broken = 0
@@ -262,7 +262,7 @@ def _state(name: str) -> str:
 
 def _note(point: EntryPoint) -> str:
     """Return in brackets what else has the name of a strategy."""
-    from bench.settings.config import GRIDS
+    from bench.settings.strategies import GRIDS
     from strategies.learning.registry import full_name, packages_declaring
 
     several = packages_declaring(point.name)
@@ -363,7 +363,7 @@ def _data_get(options: argparse.Namespace) -> int:
 
     from bench.plan.data_roots import usual_data_root
     from bench.screen.view import reading
-    from bench.settings.config import read_yaml
+    from bench.settings.merging import read_yaml
     from benchmarks.errors import FetchError
     from benchmarks.obtain.obtain import obtain
     from benchmarks.obtain.sources import with_mirrors

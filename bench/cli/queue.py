@@ -58,7 +58,7 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _require_folder(folder: Path) -> None:
-    from bench.settings.config import RequestError
+    from bench.settings.errors import RequestError
 
     if not folder.is_dir():
         raise RequestError(f"{folder}: there is no such folder of runs")

@@ -80,7 +80,7 @@ def _tables(options: argparse.Namespace) -> int:
     for name in scenarios:
         parse_name(name)
     if options.compare and not numbers:
-        from bench.settings.config import RequestError
+        from bench.settings.errors import RequestError
 
         raise RequestError("--compare is for the paper's tables: name some of 1 2 3 4")
     require_formats(options.format, FORMATS)
@@ -173,7 +173,7 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
 
 
 def _pictures(options: argparse.Namespace) -> int:
-    from bench.settings.config import RequestError
+    from bench.settings.errors import RequestError
     from benchmarks.names import parse_name
     from reports.grids import memory_of
     from reports.lettering import fonts_notes
@@ -261,7 +261,8 @@ def _of_strategies(runs: list[Run], asked: str | None) -> list[Run]:
     """The runs of the strategies asked for, all by default; `RequestError` for one without a finished run."""
     if asked is None:
         return runs
-    from bench.settings.config import RequestError, strategy_labels
+    from bench.settings.errors import RequestError
+    from bench.settings.strategies import strategy_labels
 
     labels, there = strategy_labels(asked), sorted({run.spec["strategy"] for run in runs})
     for label in labels:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.launch.execution import run_one, say_end
 from bench.screen.stopping import ask_to_stop, stop_asked
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from benchmarks.errors import DataError
 from reports.atomic import write_atomic
 from reports.records import RecordError

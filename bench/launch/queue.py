@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.launch.submitted import Submitted, read_submitted, write_submitted
 from bench.plan.folders import finished_at, out_of, run_folders
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 
 CLOCK_SECONDS = 2.0
 """By so much two looks at when a process started may differ."""

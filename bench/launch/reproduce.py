@@ -18,7 +18,7 @@ from bench.launch.execution import Result, say_stale
 from bench.launch.session import execute, prepare_all
 from bench.plan.plan import Plan
 from bench.plan.request import Request
-from bench.settings.config import with_own_option
+from bench.settings.assignments import with_own_option
 from benchmarks.cache import cache_folder
 from reports.grids import needed
 from reports.notes import missing_notes, notes

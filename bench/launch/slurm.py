@@ -30,7 +30,7 @@ from bench.plan.job import BaseJob, RunJob
 from bench.plan.plan import Plan
 from bench.plan.services import submitit_module
 from bench.screen.stopping import ends_interrupt, interrupts_wait
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from bench.settings.slurm import SlurmSettings
 from bench.train.work import made
 from benchmarks.cache import DISK_FULL, cache_folder

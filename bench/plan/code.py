@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.imports import TOP
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from benchmarks.cache import appearing_folder, full_disk_names
 
 PACKAGES = ("bench", "benchmarks", "reports", "strategies")

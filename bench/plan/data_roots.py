@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.settings.config import RequestError, read_yaml
+from bench.settings.errors import RequestError
+from bench.settings.merging import read_yaml
 from benchmarks.cache import NAME
 from benchmarks.paths import home, user_path
 from benchmarks.sets.registry import image_set_class

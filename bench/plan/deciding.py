@@ -19,7 +19,8 @@ TELLING = frozenset(
     {
         "bench",
         "bench.plan.code",
-        "bench.settings.config",  # the settings themselves stand in every key
+        "bench.settings.errors",
+        "bench.settings.schema",  # the settings themselves stand in every key
         "bench.screen.events",
         "bench.screen.faults",
         "bench.train.forkserver",  # what a process may import, and where its socket lies

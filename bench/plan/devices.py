@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from bench.settings.slurm import SlurmSettings
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from benchmarks.cache import cache_folder
 
 

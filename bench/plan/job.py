@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.plan.folders import out_of
-from bench.settings.config import Config
+from bench.settings.schema import Config
 from strategies.learning.protocol import BaseRecipe
 
 

@@ -17,24 +17,17 @@ from bench.plan.job import BaseJob, RunJob
 from bench.plan.plan import Plan
 from bench.plan.protocols import PROTOCOLS, epochs_updates
 from bench.plan.request import OVERWRITE, Request
-from bench.plan.services import require_account, require_launcher
+from bench.plan.services import parse_loggers, require_account, require_launcher
 from bench.plan.spec import run_folder, run_spec
 from bench.plan.stale import label_of, made_otherwise
 from bench.screen.log import LOG_FILE
 from bench.screen.view import reading
-from bench.settings.config import (
-    Config,
-    RequestError,
-    StrategyRequest,
-    base_recipe,
-    checked,
-    launcher_settings,
-    method_parameters,
-    parse_loggers,
-    parse_strategies,
-    resolve_config,
-)
+from bench.settings.checking import checked
+from bench.settings.errors import RequestError
+from bench.settings.merging import launcher_settings, resolve_config
+from bench.settings.schema import Config
 from bench.settings.slurm import SlurmSettings
+from bench.settings.strategies import StrategyRequest, base_recipe, method_parameters, parse_strategies
 from benchmarks.names import parse_name
 from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.settings.config import Config
+from bench.settings.schema import Config
 
 
 class Protocol(ABC):

@@ -14,7 +14,8 @@ from typing import Any
 from bench.plan.code import code_digest, git_revision
 from bench.plan.deciding import BASE_TRAINING, RUN, deciding_digest
 from bench.plan.plugins import plugins_of
-from bench.settings.config import Config, StrategyRequest
+from bench.settings.schema import Config
+from bench.settings.strategies import StrategyRequest
 from benchmarks.scenarios import Scenario
 from reports.records import SCHEMA
 from strategies.learning.protocol import BaseRecipe

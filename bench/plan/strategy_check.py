@@ -7,7 +7,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from bench.screen.faults import explained_exit
-from bench.settings.config import MissingSettingError, RequestError, StrategyRequest, base_recipe, method_parameters
+from bench.settings.errors import MissingSettingError, RequestError
+from bench.settings.strategies import StrategyRequest, base_recipe, method_parameters
 from strategies.learning import method as method  # so that it is imported once, before the processes are forked
 from strategies.learning.registry import BrokenStrategyError
 

@@ -27,7 +27,7 @@ from bench.speed import data as speed_data
 from bench.speed import pool as speed_pool
 
 if TYPE_CHECKING:
-    from bench.settings.config import Config
+    from bench.settings.schema import Config
     from benchmarks.streams import AnnotatedImages, Exemplar, SegmentationExperience, SegmentationScenario
     from strategies.networks.network import SegmentationNetwork
 
@@ -39,7 +39,7 @@ FILLED = 120
 
 def measure(what: Sequence[str], data_root: Path | None) -> int:
     """Print the measurements asked for (by default all that the machine's data allow); return the exit status."""
-    from bench.settings.config import RequestError
+    from bench.settings.errors import RequestError
 
     for name in what:
         if name not in MEASUREMENTS:
@@ -55,7 +55,8 @@ def update(data_root: Path | None) -> None:
     """Print milliseconds per update and ratios: methods against er, the template against a bare loop."""
     import torch
 
-    from bench.settings.config import method_parameters, parse_strategies, resolve_config
+    from bench.settings.merging import resolve_config
+    from bench.settings.strategies import method_parameters, parse_strategies
     from bench.train.computing import computing
     from bench.train.networks import new_network
     from bench.train.template import make_template

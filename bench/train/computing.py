@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from bench.settings.config import RuntimeConfig
+from bench.settings.schema import RuntimeConfig
 
 
 def compute_as(runtime: RuntimeConfig) -> None:

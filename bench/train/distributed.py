@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from bench.screen.events import Event, Report
 from bench.screen.faults import explained_exit
 from bench.screen.stopping import Stopped, ask_to_stop, stop_asked
-from bench.settings.config import RuntimeConfig
+from bench.settings.schema import RuntimeConfig
 from bench.train.computing import compute_as
 from bench.train.forkserver import start, warm_up
 from benchmarks.labels import VOID

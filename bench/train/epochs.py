@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.plan.protocols import epochs_updates
 from bench.screen.events import Event, Report, Throttle
 from bench.screen.stopping import Stopped, stop_asked
-from bench.settings.config import Config
+from bench.settings.schema import Config
 from bench.train.checkpoint import Checkpoint, CheckpointError
 from bench.train.distributed import Rank, run_ranks
 from bench.train.networks import augmentation, new_network

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bench.imports import importing_what_is_installed
-from bench.settings.config import RequestError
+from bench.settings.errors import RequestError
 from benchmarks.paths import can_write
 
 _SOCKET = len("/pymp-12345678/listener-12345678")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.settings.config import Config
+from bench.settings.schema import Config
 from benchmarks.augmentation import Augmentation
 from strategies.learning.protocol import BaseRecipe
 from strategies.networks.build import build_network

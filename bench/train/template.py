@@ -14,7 +14,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from bench.plan.job import RunJob
 from bench.screen.events import Event, Report, Throttle
 from bench.screen.log import log
-from bench.settings.config import Config
+from bench.settings.schema import Config
 from bench.train.networks import augmentation
 from bench.train.seeds import derived_seed
 from strategies.learning.method import Method

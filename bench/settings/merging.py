@@ -1,0 +1,157 @@
+"""Presets, files and `--set`, merged: the later over the earlier."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import importlib.resources
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.settings.assignments import pair_of, require_once, split_assignments
+from bench.settings.checking import Settings, checked
+from bench.settings.errors import RequestError
+from bench.settings.plain_yaml import AmbiguousYamlError, parse_yaml
+from bench.settings.schema import VALID_FRACTION, Config
+from benchmarks.paths import user_path
+from strategies.learning.registry import (
+    UnknownStrategyError,
+    entry_point,
+    packages_declaring,
+)
+
+PRESETS = ("paper", "small")
+DEFAULT_PRESET = {"voc": "paper", "ade": "paper", "folder": "paper", "shapes": "small", "scenes": "small"}
+LAUNCHER_SECTION = "slurm"
+"""Settings that stand beside those of a run, and change none of its numbers."""
+
+
+def resolve_config(
+    scenario: str,
+    preset: str | None = None,
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    evaluate_on: str | None = None,
+) -> Config:
+    """Return the settings: the preset of the scenario's data set, then the file, then each `key=value`, checked.
+
+    `evaluate_on` chooses the stream over all of them; `valid` holds out `VALID_FRACTION` where no fraction is set.
+
+    In a preset or file, settings below `scenarios: PATTERN:` hold for the scenarios that match, over the others.
+    Raises `RequestError` for an unknown preset, key or strategy and for a value outside its range.
+    """
+    settings = _merged_settings(scenario, preset, file, assignments)
+    settings.pop(LAUNCHER_SECTION, None)
+    if evaluate_on is not None:
+        settings = _merged(settings, {"evaluation": {"stream": evaluate_on}})
+    if evaluate_on == "valid" and not settings["evaluation"].get("valid_fraction"):
+        settings = _merged(settings, {"evaluation": {"valid_fraction": VALID_FRACTION}})
+    config = _with_absolute_list(checked(Config, settings))
+    for name in config.strategies:
+        try:
+            if not packages_declaring(name):
+                entry_point(name)
+        except UnknownStrategyError as error:
+            raise RequestError(f"strategies.{name}: {error}") from None
+    _check_together(config)
+    return config
+
+
+def _with_absolute_list(config: Config) -> Config:
+    """Return the settings with a training list that jobs find whatever folder they start in."""
+    if config.data.train_list is None:
+        return config
+    file = str(user_path(config.data.train_list).absolute())
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, train_list=file))
+
+
+def launcher_settings(
+    scenario: str, preset: str | None = None, file: Path | None = None, assignments: Sequence[str] = ()
+) -> Settings:
+    """Return the section of the settings that tells how jobs are submitted, unchecked; see `resolve_config`."""
+    section = _merged_settings(scenario, preset, file, assignments).get(LAUNCHER_SECTION, {})
+    if not isinstance(section, dict):
+        raise RequestError(f"{LAUNCHER_SECTION}={section!r}: a section of settings is a mapping")
+    return section
+
+
+def _merged_settings(scenario: str, preset: str | None, file: Path | None, assignments: Sequence[str]) -> Settings:
+    chosen = preset or DEFAULT_PRESET[scenario.partition("-")[0]]
+    if chosen not in PRESETS:
+        near = difflib.get_close_matches(chosen, PRESETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise RequestError(f"unknown preset '{chosen}'{hint} (known: {', '.join(PRESETS)})")
+    settings = _for_scenario(
+        read_yaml(importlib.resources.files("bench.settings") / "presets" / f"{chosen}.yaml"), scenario
+    )
+    if file is not None:
+        settings = _merged(settings, _for_scenario(read_yaml(file), scenario))
+    for given in assignments:
+        pairs = [pair_of(text, "--set") for text in split_assignments(given)]
+        require_once([key for key, _ in pairs], f"--set {given}")
+        for key, value in pairs:
+            nested: Any = value
+            for part in reversed(key.split(".")):
+                nested = {part: nested}
+            settings = _merged(settings, nested)
+    return settings
+
+
+def _check_together(config: Config) -> None:
+    if config.data.scale[0] > config.data.scale[1]:
+        raise RequestError(f"data.scale {list(config.data.scale)}: the first value is above the second")
+    if config.data.size is not None and config.evaluation.short_side is not None:
+        raise RequestError("evaluation.short_side is for images as they are; data.size squeezes them to one size")
+    if config.data.size is None and config.evaluation.short_side is None and config.evaluation.batch_size > 1:
+        raise RequestError("evaluation.batch_size must be 1 where images differ in size (data.size is null)")
+    if config.data.crop is None and (config.data.size is None or config.data.scale != (1.0, 1.0)):
+        raise RequestError("data.crop must be set where data.size is null or data.scale varies: images differ in size")
+    if config.network.pretrained and config.network.name == "small":
+        raise RequestError("network.pretrained=True: there are no ImageNet weights for network.name=small")
+    if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
+        raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
+
+
+def read_yaml(path: Any) -> Settings:
+    """Return the mapping in a plain YAML file; raise `RequestError` where it is something else."""
+    try:
+        settings = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"cannot read the settings {path} ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not text ({error.reason})") from None
+    except AmbiguousYamlError as error:
+        raise RequestError(f"{path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path} is not plain YAML ({' '.join(str(error).split())})") from None
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise RequestError(f"{path}: settings are a mapping of sections")
+    return settings
+
+
+def _for_scenario(settings: Settings, scenario: str) -> Settings:
+    """Return the settings with those of the matching `scenarios` patterns over them."""
+    patterns = settings.pop("scenarios", {})
+    if not isinstance(patterns, dict) or not all(isinstance(value, dict) for value in patterns.values()):
+        raise RequestError("scenarios: below it stand patterns of scenario names, and below each a mapping of sections")
+    for pattern, special in patterns.items():
+        if fnmatch.fnmatchcase(scenario, pattern):
+            settings = _merged(settings, special)
+    return settings
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _merged(below, value)
+        result[key] = value
+    return result

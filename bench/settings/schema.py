@@ -1,0 +1,109 @@
+"""The settings: dataclasses with types, ranges and a sentence each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as validated
+
+from strategies.learning.protocol import BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, Called, OnlineProtocol
+from strategies.networks.settings import STRICT, NetworkName, Precision
+
+VALID_FRACTION = 0.1
+"""Of the training images held out where the valid stream is asked for and no fraction is set."""
+
+
+@validated(frozen=True, config=STRICT)
+class BaseProtocol:
+    """How the base model is trained (METHODS, Protocol)."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000), Called(("num_epochs", "max_epochs"))]
+    batch_size: Annotated[int, Field(ge=1, le=65536), BATCH_SIZE]
+    optimizer: Annotated[Literal["sgd", "adamw"], Called(("optim", "optimiser"))]
+    lr: Annotated[float, Field(gt=0), LEARNING_RATE]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0), WEIGHT_DECAY]
+    warmup_steps: Annotated[int, Field(ge=0), Called(("warmup",))]
+    poly_power: Annotated[float, Field(ge=0)]
+    devices: Annotated[int, Field(ge=1, le=64), Called(("gpus", "num_gpus"))]
+    """GPUs, or processes on the CPU, that share each batch."""
+
+
+@validated(frozen=True, config=STRICT)
+class NetworkConfig:
+    """Which network; `pretrained` loads ImageNet weights into its backbone."""
+
+    name: Annotated[NetworkName, Called(("model", "backbone", "architecture"))]
+    pretrained: bool
+
+
+@validated(frozen=True, config=STRICT)
+class MemoryConfig:
+    """BM, the memory's size in images."""
+
+    size: Annotated[int, Field(ge=1), Called(("buffer", "buffer_size", "memory", "capacity"))]
+
+
+@validated(frozen=True, config=STRICT)
+class DataConfig:
+    """What is done to images: squeezed to `size` x `size` (or as they are), scaled, cropped, flipped."""
+
+    size: Annotated[int, Field(ge=16, le=4096), Called(("image_size", "resolution"))] | None
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    crop: Annotated[int, Field(ge=16), Called(("crop_size",))] | None
+    flip: bool
+    workers: Annotated[int, Field(ge=0), Called(("num_workers",))]
+    ram_gb: Annotated[float, Field(ge=0)]
+    """Decoded images are kept in memory where both splits fit in so many GiB, else decoded by workers."""
+    train_list: str | None
+    """A file that names the training images in place of the data root's own list."""
+    shared_ids: Literal["refuse", "allow"]
+    """Whether images that the training and the test list name both are refused."""
+    max_megapixels: Annotated[float, Field(gt=0, le=1_000_000)]
+    """Larger images, in millions of pixels, are refused: a damaged file may claim any size."""
+
+
+@validated(frozen=True, config=STRICT)
+class EvaluationConfig:
+    """What is evaluated, and by which conventions (METHODS, Protocol)."""
+
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    future_classes: Literal["background", "ignore"]
+    """Pixels of classes not yet known count as background, or are void."""
+    images: Literal["known", "all"]
+    """Those with a pixel of a class known by the step, or all."""
+    background_in_mean: bool
+    """Whether tables and figures show the mean with the background; both are stored."""
+    short_side: Annotated[int, Field(ge=16, le=4096)] | None
+    """Scale the shorter side to so many pixels and take the central square; null: images as they are."""
+    pictures: Annotated[int, Field(ge=0, le=10_000)]
+    """Images, spread evenly over the last step's, whose predictions are kept after every step."""
+    stream: Literal["test", "valid"]
+    valid_fraction: Annotated[float, Field(ge=0, lt=1)]
+    valid_seed: Annotated[int, Field(ge=0)]
+
+
+@validated(frozen=True, config=STRICT)
+class RuntimeConfig:
+    """What determines a run's numbers beside its settings, independent of how many runs go side by side."""
+
+    threads: Annotated[int, Field(ge=1, le=1024), Called(("num_threads",))]
+    precision: Annotated[Precision, Called(("amp", "dtype"))]
+    """Of the backbone: fp32, or bf16 autocast."""
+    tf32: bool
+    """Whether GPUs may compute fp32 convolutions and matrix products in TF32: 10 bits of mantissa instead of 23."""
+
+
+@validated(frozen=True, config=STRICT)
+class Config:
+    """All settings of a run."""
+
+    network: NetworkConfig
+    base: BaseProtocol
+    incremental: OnlineProtocol
+    memory: MemoryConfig
+    data: DataConfig
+    evaluation: EvaluationConfig
+    runtime: RuntimeConfig
+    strategies: dict[str, dict[str, Any]]

@@ -1,0 +1,150 @@
+"""Strategies as they are asked for: `er`, `ours(delta=0.7)`, a grid, and their parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.settings.assignments import pair_of, require_once
+from bench.settings.checking import checked, first_problem
+from bench.settings.errors import RequestError
+from bench.settings.schema import Config
+from strategies.learning.faults import in_a_line
+from strategies.learning.protocol import BaseRecipe
+from strategies.learning.registry import (
+    OWN_PACKAGE,
+    BrokenStrategyError,
+    UnknownStrategyError,
+    entry_point,
+    full_name,
+    method_class,
+    package_of,
+    packages_declaring,
+)
+
+GRIDS: dict[str, tuple[str, ...]] = {
+    "ablation": (
+        "ours(memory=reservoir,loss=cross-entropy,head=linear,sampling=uniform)",
+        "ours(loss=cross-entropy,head=linear,sampling=uniform)",
+        "ours(head=linear,sampling=uniform)",
+        "ours(sampling=uniform)",
+        "ours",
+    ),
+}
+"""Lists of strategies by name. `ablation`: the rows of Table 4, from er to ours, one part more in each."""
+
+
+@dataclass(frozen=True)
+class StrategyRequest:
+    """A strategy as asked for: its name and the parameters given with it, as in `ours(head=linear)`."""
+
+    name: str
+    """`er`, or `package:er`: what `strategies.learning.registry` knows it by."""
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name in results and settings: that of a built-in method has no package."""
+        return self.name.removeprefix(f"{OWN_PACKAGE}:")
+
+    @property
+    def label(self) -> str:
+        """The name of its rows and, as far as a file system allows it, of its folder."""
+        given = ",".join(f"{k}={'null' if v is None else v}" for k, v in self.parameters)
+        return f"{self.title}({given})" if given else self.title
+
+
+def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
+    """Parse `er,ours(sampling=uniform)`, or the name of a grid; raise `RequestError` where it is wrong."""
+    requests = [_parse_strategy(part) for part in _strategy_parts(text)]
+    if not requests:
+        raise RequestError("--strategies is empty; `bench strategies` lists what there is")
+    asked = [(full_name(entry_point(r.name)), r.parameters) for r in requests]
+    for one, request in zip(asked, requests, strict=True):
+        if asked.count(one) > 1:
+            raise RequestError(f"--strategies names '{request.label}' more than once")
+    return requests
+
+
+def strategy_labels(text: str) -> list[str]:
+    """Return the labels of the strategies that `parse_strategies` reads, be their packages installed or not."""
+    return [StrategyRequest(*_read_strategy(part)).label for part in _strategy_parts(text)]
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    return re.split(r",(?![^(]*\))", text)
+
+
+def _strategy_parts(text: str | Sequence[str]) -> list[str]:
+    """Each strategy's text, a grid's one by one."""
+    given = _split_outside_brackets(text) if isinstance(text, str) else list(text)
+    parts = [strategy.strip() for part in given for strategy in GRIDS.get(part.strip(), (part,))]
+    return [part for part in parts if part]
+
+
+def _parse_strategy(text: str) -> StrategyRequest:
+    name, parameters = _read_strategy(text)
+    try:
+        point = entry_point(name)
+    except UnknownStrategyError as error:
+        raise RequestError(str(error)) from None
+    return StrategyRequest(full_name(point) if ":" in name else name, parameters)
+
+
+def _read_strategy(text: str) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """A strategy's name and parameters."""
+    match = re.fullmatch(r"([^()\s]+)(?:\((.*)\))?", text)
+    if match is None:
+        raise RequestError(f"cannot read the strategy '{text}'; it is NAME or NAME(parameter=value,...)")
+    pairs = [pair_of(p, f"strategy '{text}'") for p in (match[2] or "").split(",") if p.strip()]
+    require_once([key for key, _ in pairs], f"strategy '{text}'")
+    return match[1], tuple(sorted(pairs))
+
+
+def method_parameters(request: StrategyRequest, config: Config | None = None) -> Any:
+    """Import the method and return its checked hyper-parameters: the settings', and over them the given ones.
+
+    Raises `RequestError` for what was given, `BrokenStrategyError` for what the method makes of it.
+    """
+    settings = dict(request.parameters)
+    for section in _sections(request.name):
+        settings = {**(config.strategies.get(section, {}) if config else {}), **settings}
+    kind = method_class(request.name).Parameters
+    try:
+        parameters = checked(kind, settings, f"strategies.{request.title}")
+        json.dumps(dataclasses.asdict(parameters))  # a run's record holds them
+    except RequestError:
+        raise
+    except Exception as error:
+        raise BrokenStrategyError(entry_point(request.name), f"refuses its Parameters: {in_a_line(error)}") from error
+    return parameters
+
+
+def base_recipe(request: StrategyRequest, parameters: Any) -> BaseRecipe:
+    """Return what a method asks of the base model; raise `BrokenStrategyError` where that is no recipe."""
+    method, point = method_class(request.name), entry_point(request.name)
+    try:
+        recipe = method.recipe(parameters)
+    except ValidationError as error:
+        raise BrokenStrategyError(point, f"asks for a base model that is unknown: {first_problem(error)}") from error
+    except Exception as error:
+        raise BrokenStrategyError(point, f"does not say which base model it needs: {in_a_line(error)}") from error
+    if type(recipe) is not BaseRecipe:
+        raise BrokenStrategyError(point, f"asks for a base model by {recipe!r}, which is no BaseRecipe")
+    return recipe
+
+
+def _sections(name: str) -> list[str]:
+    """Return the sections below `strategies` that hold for a method, the one that counts most first.
+
+    `strategies.er` is the built-in method's, or that of the one package which declares the name.
+    """
+    point = entry_point(name)
+    own = package_of(point) == OWN_PACKAGE
+    return [full_name(point), point.name] if own or len(packages_declaring(point.name)) == 1 else [full_name(point)]
