@@ -25,3 +25,10 @@ def test_the_example_runs_block_after_block(tmp_path: Path, monkeypatch: pytest.
 def test_every_file_a_page_points_to_is_there(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_file_that_the_layout_names_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`((?:bench|strategies|benchmarks|reports|tests)/[\w/.]+)`", text)
+    assert len(named) > 20
+    assert not [name for name in named if not (ROOT / name).exists()]
