@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
 
 import pytest
+from toy import make, train
 
 import bench.plan.protocols
 import bench.train.run
@@ -31,3 +34,14 @@ def test_another_module_that_is_not_there_is_told_as_ever() -> None:
 
 def test_every_protocol_is_planned_and_trained() -> None:
     assert set(PROTOCOLS) == set(bench.plan.protocols.PROTOCOLS) == set(bench.train.run.TRAININGS)
+
+
+def test_the_example_works_with_the_public_place_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (Path(__file__).parent / "example_plugin" / "latest_replay.py").read_text()
+    here = re.sub(r"from strategies\.\w+ import", "from strategies.api import", source)
+    assert here.count("from strategies.api import") == source.count("from strategies.") == 3
+    (tmp_path / "public_replay.py").write_text(here)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    method = importlib.import_module("public_replay").Latest
+    assert issubclass(method, StreamReplay)
+    assert train(make(method)).method.kept() > 0
