@@ -21,8 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from bench.plan.job import RunJob
 from bench.train.resume import Start
 from reports.records import Spec, steps_rows
-from strategies.learning.evaluation import ConfusionMeter
-from strategies.learning.template import new_evaluator
+from strategies.learning.evaluation import ConfusionMeter, new_evaluator
 
 MIOU = {"mIoU": "miou", "mIoU_old": "old", "mIoU_new": "new"}
 """The columns of steps.csv that are logged, by the name of the metric."""

@@ -18,7 +18,8 @@ from bench.settings.schema import Config
 from bench.train.networks import augmentation
 from bench.train.seeds import derived_seed
 from strategies.learning.method import Method
-from strategies.learning.template import OnlineTemplate, Seeds
+from strategies.learning.randomness import Seeds
+from strategies.learning.template import OnlineTemplate
 from strategies.networks.network import SegmentationNetwork
 
 

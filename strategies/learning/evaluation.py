@@ -1,12 +1,14 @@
-"""The confusion matrix of an evaluation, accumulated over the whole test set."""
+"""What an evaluation measures: the confusion matrix, accumulated over the whole test set, and Avalanche's metrics."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor
 
 from benchmarks.labels import VOID
@@ -36,3 +38,10 @@ class ConfusionMeter(SupervisedPlugin):
     def after_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Publish the matrix."""
         self.matrix = self._counts.cpu().numpy()
+
+
+def new_evaluator(*metrics: Any) -> EvaluationPlugin:
+    """Return Avalanche's manager of metrics, without loggers; it warns of that at every construction."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return EvaluationPlugin(*metrics, collect_all=False)

@@ -1,9 +1,21 @@
-"""torch's own generators, from which dropout and initialisation draw."""
+"""The seeds of a run, and torch's own generators, from which dropout and initialisation draw."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One seed per kind of randomness, so that a change of one leaves the others' draws alone."""
+
+    initialisation: int
+    order: int
+    augmentation: int
+    memory: int
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:

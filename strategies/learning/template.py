@@ -3,76 +3,35 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import math
-import resource
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import EvaluationPlugin
-from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from strategies.learning.arrivals import ArrivingImages, Holdings, OnePass, SeenExperience
+from strategies.learning.arrivals import Holdings
+from strategies.learning.cost import StepCost, peak_ram_bytes
+from strategies.learning.evaluation import new_evaluator
 from strategies.learning.faults import OnlineContractError, PredictionError
-from strategies.learning.guard import LossGuard, listed
-from strategies.learning.losses import own_classes
-from strategies.learning.memory import Exemplar
+from strategies.learning.guard import LossGuard
 from strategies.learning.method import Method
+from strategies.learning.minibatches import MiniBatches
 from strategies.learning.protocol import OnlineProtocol
-from strategies.learning.randomness import generator_states, set_generator_states
+from strategies.learning.randomness import Seeds, generator_states, set_generator_states
 from strategies.networks.network import SegmentationNetwork, evaluation_mode, trained_parameters
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """One seed per kind of randomness, so that a change of one leaves the others' draws alone."""
-
-    initialisation: int
-    order: int
-    augmentation: int
-    memory: int
-
-
-@dataclass
-class StepCost:
-    """What the training of one step took; `images` counts an image once per forward pass."""
-
-    incoming_batches: int = 0
-    updates: int = 0
-    seconds: float = 0.0
-    forward_passes: int = 0
-    backward_passes: int = 0
-    images: int = 0
-    memory_images: int = 0
-    memory_bytes: int = 0
-    peak_ram_bytes: int = 0
-    """Of the process, since it started."""
-    peak_gpu_bytes: int = 0
-    """Allocated by torch during the step."""
-
-
-class OnlineTemplate(SupervisedTemplate):
-    """Trains a method on the increments of a stream and evaluates it.
-
-    Hooks see experiences without images (`SeenExperience`); what a method reads again is counted against
-    `memory_size`, in images, and against what it reports to keep (`Holdings`).
-    Mini-batches are [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B], the incoming
-    images first; `indices` is negative for a memory image. The optimiser is made anew for every step.
-    """
+class OnlineTemplate(MiniBatches):
+    """Trains a method on the increments of a stream and evaluates it; the optimiser is made anew for every step."""
 
     model: SegmentationNetwork
-    mbatch: list[Tensor]
     mb_output: Any
-    dataloader: OnePass
 
     def __init__(
         self,
@@ -91,18 +50,14 @@ class OnlineTemplate(SupervisedTemplate):
     ) -> None:
         self.method = method
         self.protocol = protocol
-        self.seeds = seeds
-        self.augmentation = augmentation
-        self.workers = workers
         self.cost = StepCost()
-        self._step_of_output = torch.tensor([-1])
         self._met: list[StorageWeakRef] = []
-        self._loaded: list[str] = []
-        self._holdings = Holdings(memory_size)
-        self._images: dict[int, ArrivingImages] = {}
         self._guard = LossGuard(network)
-        self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
         super().__init__(
+            seeds=seeds,
+            memory_size=memory_size,
+            augmentation=augmentation,
+            workers=workers,
             model=network,
             optimizer=torch.optim.SGD(network.parameters(), lr=protocol.lr),
             train_mb_size=protocol.batch_size,
@@ -117,26 +72,6 @@ class OnlineTemplate(SupervisedTemplate):
         """The network that is trained."""
         return self.model
 
-    @property
-    def mb_step(self) -> Tensor:
-        """The step (B,) each image of the mini-batch was annotated at."""
-        return self.mbatch[2]
-
-    @property
-    def known_classes(self) -> int:
-        """|Y_t|, the background not counted."""
-        return len(self.experience.classes_seen_so_far)
-
-    @property
-    def own(self) -> Tensor:
-        """Bool (B, C): of which classes the annotation of each image of the mini-batch tells."""
-        return own_classes(self.mb_step, self._step_of_output, self.experience.annotates_all_seen)
-
-    @property
-    def is_memory(self) -> Tensor:
-        """Bool (B,): which images of the mini-batch come from memory."""
-        return self.mbatch[3] < 0
-
     def begin(self, base: Any) -> None:
         """Offer the base step's images to the method, once, in random order."""
         order = np.random.default_rng([self.seeds.memory, 1]).permutation(len(base.data)).tolist()
@@ -148,36 +83,6 @@ class OnlineTemplate(SupervisedTemplate):
         with torch.no_grad():
             self.method.fill(self, exemplars, classes)
 
-    def watched(self, exemplar: Any) -> Any:
-        """Return an exemplar of the train stream as a method gets it: reading it is counted."""
-        images = self._images.setdefault(exemplar.step, ArrivingImages(exemplar.data, self._holdings))
-        return images.watched(exemplar)
-
-    def load(self, exemplars: Sequence[Exemplar]) -> list[Tensor]:
-        """Return exemplars, augmented anew, as a mini-batch."""
-        images, labels = zip(*(e.load(self.augmentation, self._replay_rng) for e in exemplars), strict=True)
-        first = len(self._loaded)
-        self._loaded += [e.image_id for e in exemplars]
-        batch = (
-            torch.stack(images),
-            torch.stack(labels),
-            torch.tensor([e.step for e in exemplars]),
-            torch.tensor([~place for place in range(first, len(self._loaded))]),
-        )
-        return [part.to(self.device) for part in batch]
-
-    def join(self, memory: Sequence[Tensor]) -> None:
-        """Append a mini-batch from memory to the incoming images."""
-        self.mbatch = [torch.cat(parts) for parts in zip(self.mbatch, memory, strict=True)]
-
-    def inspected(self, exemplars: Sequence[Exemplar]) -> Iterator[tuple[list[Exemplar], Tensor, Tensor]]:
-        """Yield exemplars with their images and annotations as they are, in order, a few of one size at a time."""
-        for i in range(0, len(exemplars), self.eval_mb_size):
-            loaded = [(e, *e.load(None, self._replay_rng)) for e in exemplars[i : i + self.eval_mb_size]]
-            for _, of_one_size in itertools.groupby(loaded, key=lambda one: one[1].shape):
-                chunk, images, labels = zip(*of_one_size, strict=True)
-                yield list(chunk), torch.stack(images).to(self.device), torch.stack(labels).to(self.device)
-
     def gradient(self, loss: Tensor) -> list[Tensor]:
         """Return the gradient of a loss by the parameters that are trained, counted as a backward pass.
 
@@ -186,10 +91,6 @@ class OnlineTemplate(SupervisedTemplate):
         self.cost.backward_passes += 1
         trained = list(trained_parameters(self.network).values())
         return list(torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True))
-
-    def incoming(self) -> list[Exemplar]:
-        """Return references to the incoming images of the mini-batch."""
-        return [self.experience.data.exemplar(i) for i in self.mbatch[3].tolist() if i >= 0]
 
     def model_adaptation(self, model: nn.Module | None = None) -> nn.Module:
         """Grow the network before a training step; never while evaluating."""
@@ -217,29 +118,6 @@ class OnlineTemplate(SupervisedTemplate):
     def eval(self, experiences: Any, **kwargs: Any) -> Any:
         """Evaluate on one experience or several; no image of these ever comes by."""
         return super().eval([self._seen(e, Holdings(0)) for e in _listed(experiences)], **kwargs)
-
-    def _seen(self, experience: Any, holdings: Holdings) -> SeenExperience:
-        images = ArrivingImages(experience.data, holdings)
-        if holdings is self._holdings:
-            self._images[images.step] = images
-        return SeenExperience(experience, images)
-
-    def train_dataset_adaptation(self, **kwargs: Any) -> None:
-        """Adapt nothing: the experience's batches come from `make_train_dataloader`."""
-
-    def eval_dataset_adaptation(self, **kwargs: Any) -> None:
-        """Adapt nothing: the experience's batches come from `make_eval_dataloader`."""
-
-    def make_train_dataloader(self, **kwargs: Any) -> None:
-        """Order the step's images by (scenario, seed, step) alone: all methods meet the same batches."""
-        data = self.experience.data
-        order = np.random.default_rng([self.seeds.order, data.step]).permutation(len(data)).tolist()
-        seed = (self.seeds.augmentation, 0, data.step)
-        self.dataloader = data.batches(self.train_mb_size, order, self.augmentation, seed, self.workers)
-
-    def make_eval_dataloader(self, **kwargs: Any) -> None:
-        """Read the evaluation images in their list's order, as they are."""
-        self.dataloader = self.experience.data.batches(self.eval_mb_size, workers=self.workers)
 
     def forward(self) -> Tensor:
         """Return the network's logits in training, the method's scores in evaluation."""
@@ -296,18 +174,6 @@ class OnlineTemplate(SupervisedTemplate):
                 f"step {self.experience.data.step}: {self.cost.updates} updates from {self._batches_met()} incoming "
                 f"batches; the online protocol allows one each"
             )
-
-    def _images_told(self) -> Callable[[], str]:
-        """Return what tells the ids of the mini-batch's images and refers to none of these."""
-        indices, ids, loaded = self.mbatch[3], self.experience.data.ids, self._loaded
-
-        def told() -> str:
-            places = indices.tolist()
-            incoming = [ids[i] for i in places if i >= 0]
-            memory = [loaded[~i] if ~i < len(loaded) else "unknown" for i in places if i < 0]
-            return f"{listed('incoming', incoming)}; {listed('memory', memory)}"
-
-        return told
 
     def _batches_met(self) -> int:
         return int(self.clock.train_exp_iterations)
@@ -392,27 +258,8 @@ class OnlineTemplate(SupervisedTemplate):
         return self.cost
 
 
-def peak_ram_bytes() -> int:
-    """Return the most memory that the process has held since it started.
-
-    Linux carries `ru_maxrss` over from the process that started this one; `VmHWM` is this one's own.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def _listed(experiences: Any) -> list[Any]:
     return list(experiences) if isinstance(experiences, Iterable) else [experiences]
-
-
-def new_evaluator(*metrics: Any) -> EvaluationPlugin:
-    """Return Avalanche's manager of metrics, without loggers; it warns of that at every construction."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return EvaluationPlugin(*metrics, collect_all=False)
 
 
 def _freeze_batchnorm(network: nn.Module) -> None:

@@ -1,0 +1,37 @@
+"""What the training of a step costs."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class StepCost:
+    """What the training of one step took; `images` counts an image once per forward pass."""
+
+    incoming_batches: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    forward_passes: int = 0
+    backward_passes: int = 0
+    images: int = 0
+    memory_images: int = 0
+    memory_bytes: int = 0
+    peak_ram_bytes: int = 0
+    """Of the process, since it started."""
+    peak_gpu_bytes: int = 0
+    """Allocated by torch during the step."""
+
+
+def peak_ram_bytes() -> int:
+    """Return the most memory that the process has held since it started.
+
+    Linux carries `ru_maxrss` over from the process that started this one; `VmHWM` is this one's own.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,131 @@
+"""The mini-batches of the template: images that come by once, and those that a method reads again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.training.templates import SupervisedTemplate
+from torch import Tensor
+
+from strategies.learning.arrivals import ArrivingImages, Holdings, OnePass, SeenExperience
+from strategies.learning.guard import listed
+from strategies.learning.losses import own_classes
+from strategies.learning.memory import Exemplar
+from strategies.learning.randomness import Seeds
+
+
+class MiniBatches(SupervisedTemplate):
+    """An Avalanche template whose images come by once.
+
+    Hooks see experiences without images (`SeenExperience`); what a method reads again is counted against
+    `memory_size`, in images, and against what it reports to keep (`Holdings`).
+    Mini-batches are [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B], the incoming
+    images first; `indices` is negative for a memory image.
+    """
+
+    mbatch: list[Tensor]
+    dataloader: OnePass
+
+    def __init__(self, *, seeds: Seeds, memory_size: int, augmentation: Any, workers: int, **of_avalanche: Any) -> None:
+        self.seeds = seeds
+        self.augmentation = augmentation
+        self.workers = workers
+        self._step_of_output = torch.tensor([-1])
+        self._loaded: list[str] = []
+        self._holdings = Holdings(memory_size)
+        self._images: dict[int, ArrivingImages] = {}
+        self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
+        super().__init__(**of_avalanche)
+
+    @property
+    def mb_step(self) -> Tensor:
+        """The step (B,) each image of the mini-batch was annotated at."""
+        return self.mbatch[2]
+
+    @property
+    def known_classes(self) -> int:
+        """|Y_t|, the background not counted."""
+        return len(self.experience.classes_seen_so_far)
+
+    @property
+    def own(self) -> Tensor:
+        """Bool (B, C): of which classes the annotation of each image of the mini-batch tells."""
+        return own_classes(self.mb_step, self._step_of_output, self.experience.annotates_all_seen)
+
+    @property
+    def is_memory(self) -> Tensor:
+        """Bool (B,): which images of the mini-batch come from memory."""
+        return self.mbatch[3] < 0
+
+    def watched(self, exemplar: Any) -> Any:
+        """Return an exemplar of the train stream as a method gets it: reading it is counted."""
+        images = self._images.setdefault(exemplar.step, ArrivingImages(exemplar.data, self._holdings))
+        return images.watched(exemplar)
+
+    def load(self, exemplars: Sequence[Exemplar]) -> list[Tensor]:
+        """Return exemplars, augmented anew, as a mini-batch."""
+        images, labels = zip(*(e.load(self.augmentation, self._replay_rng) for e in exemplars), strict=True)
+        first = len(self._loaded)
+        self._loaded += [e.image_id for e in exemplars]
+        batch = (
+            torch.stack(images),
+            torch.stack(labels),
+            torch.tensor([e.step for e in exemplars]),
+            torch.tensor([~place for place in range(first, len(self._loaded))]),
+        )
+        return [part.to(self.device) for part in batch]
+
+    def join(self, memory: Sequence[Tensor]) -> None:
+        """Append a mini-batch from memory to the incoming images."""
+        self.mbatch = [torch.cat(parts) for parts in zip(self.mbatch, memory, strict=True)]
+
+    def inspected(self, exemplars: Sequence[Exemplar]) -> Iterator[tuple[list[Exemplar], Tensor, Tensor]]:
+        """Yield exemplars with their images and annotations as they are, in order, a few of one size at a time."""
+        for i in range(0, len(exemplars), self.eval_mb_size):
+            loaded = [(e, *e.load(None, self._replay_rng)) for e in exemplars[i : i + self.eval_mb_size]]
+            for _, of_one_size in itertools.groupby(loaded, key=lambda one: one[1].shape):
+                chunk, images, labels = zip(*of_one_size, strict=True)
+                yield list(chunk), torch.stack(images).to(self.device), torch.stack(labels).to(self.device)
+
+    def incoming(self) -> list[Exemplar]:
+        """Return references to the incoming images of the mini-batch."""
+        return [self.experience.data.exemplar(i) for i in self.mbatch[3].tolist() if i >= 0]
+
+    def train_dataset_adaptation(self, **kwargs: Any) -> None:
+        """Adapt nothing: the experience's batches come from `make_train_dataloader`."""
+
+    def eval_dataset_adaptation(self, **kwargs: Any) -> None:
+        """Adapt nothing: the experience's batches come from `make_eval_dataloader`."""
+
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        """Order the step's images by (scenario, seed, step) alone: all methods meet the same batches."""
+        data = self.experience.data
+        order = np.random.default_rng([self.seeds.order, data.step]).permutation(len(data)).tolist()
+        seed = (self.seeds.augmentation, 0, data.step)
+        self.dataloader = data.batches(self.train_mb_size, order, self.augmentation, seed, self.workers)
+
+    def make_eval_dataloader(self, **kwargs: Any) -> None:
+        """Read the evaluation images in their list's order, as they are."""
+        self.dataloader = self.experience.data.batches(self.eval_mb_size, workers=self.workers)
+
+    def _seen(self, experience: Any, holdings: Holdings) -> SeenExperience:
+        images = ArrivingImages(experience.data, holdings)
+        if holdings is self._holdings:
+            self._images[images.step] = images
+        return SeenExperience(experience, images)
+
+    def _images_told(self) -> Callable[[], str]:
+        """Return what tells the ids of the mini-batch's images and refers to none of these."""
+        indices, ids, loaded = self.mbatch[3], self.experience.data.ids, self._loaded
+
+        def told() -> str:
+            places = indices.tolist()
+            incoming = [ids[i] for i in places if i >= 0]
+            memory = [loaded[~i] if ~i < len(loaded) else "unknown" for i in places if i < 0]
+            return f"{listed('incoming', incoming)}; {listed('memory', memory)}"
+
+        return told
