@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.division import EARLIER_DIVISION, by_earlier_division
-from reports.records import RecordError, Run, run_order
+from reports.files import RecordError
+from reports.records import Run, run_order
 
 UNKNOWN = "not recorded"
 _NAMED = 5

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reports.records import Run, Spec
+from reports.records import Run
+from reports.spec import Spec
 
 EARLIER_DIVISION = "made under the earlier division of dense disjoint steps"
 

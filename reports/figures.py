@@ -35,9 +35,10 @@ from reports.curves import (
     rows_of,
     seeds_note,
 )
+from reports.files import RecordError
 from reports.lettering import labels_of, line_height, numbered_note, text_width, wrapped
 from reports.metrics import class_iou
-from reports.records import RecordError, Run
+from reports.records import Run
 from reports.rows import file_stem, method_of, row_order, seeds_text
 from reports.style import (
     FORMATS,

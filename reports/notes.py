@@ -15,7 +15,7 @@ import numpy.typing as npt
 from reports.conventions import UNKNOWN
 from reports.division import division_note
 from reports.metrics import class_iou
-from reports.records import SCHEMA, Run, Unfinished
+from reports.records import Run, Unfinished
 from reports.rows import (
     REFERENCES,
     differing_settings,
@@ -28,6 +28,7 @@ from reports.rows import (
     seeds_text,
     variants,
 )
+from reports.spec import SCHEMA
 
 _NAMED = 5
 """Names in a list, of more their number is told."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +13,12 @@ import numpy as np
 
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
+from reports.files import RecordError, csv_text
 from reports.grids import MEMORY_SETTING, Block, Grid, NeededRun, Row, grid, need_of, needed
 from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table, full_header, ranks
 from reports.notes import classes_note, code, every_class_counts, origin_notes, settings_note, unfinished_note
 from reports.paper import published_value
-from reports.records import RecordError, Run, Unfinished, run_order
+from reports.records import Run, Unfinished, run_order
 from reports.rows import (
     RowId,
     common_seeds,
@@ -106,8 +105,8 @@ def _texts(
     stem = f"table-{chosen.table}"
     for name in formats:
         if name == "csv":
-            yield f"{stem}.csv", _csv([full_header(table), *map(_plain, table.rows)])
-            yield f"{stem}-tidy.csv", _csv(_tidy(chosen, rows, compare))
+            yield f"{stem}.csv", csv_text([full_header(table), *map(_plain, table.rows)])
+            yield f"{stem}-tidy.csv", csv_text(_tidy(chosen, rows, compare))
         else:
             suffix, text = MARKUP[name]
             yield f"{stem}{suffix}", text(table)
@@ -268,12 +267,6 @@ def _exact(value: float) -> str:
 def _plain(row: Sequence[Cell]) -> list[str]:
     """A row's texts for CSV, with an ASCII minus."""
     return [text for cell in row for text in (cell.text.replace(MINUS, "-"), *[""] * (cell.span - 1))]
-
-
-def _csv(lines: Iterable[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(lines)
-    return buffer.getvalue()
 
 
 # ---------------------------------------------------------------- layout

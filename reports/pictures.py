@@ -18,10 +18,11 @@ from PIL import Image
 
 from reports.conventions import require_one_convention
 from reports.curves import rows_of
+from reports.files import RecordError
 from reports.lettering import labels_of, line_height, numbered_note, text_width, words_of, wrapped
 from reports.palettes import VOID, Palette, in_learning_order, palette_of
 from reports.picture_layout import GAP, LINE, SIZE, Label, Layout, Place, Placed, page_layout, shortest_layout
-from reports.records import RecordError, Run
+from reports.records import Run
 from reports.rows import file_stem
 from reports.style import display_name, figure_title, house_style, require_formats, write_figure
 from reports.tables import frame, scenarios_of

@@ -13,10 +13,11 @@ import pandas as pd
 
 from reports.atomic import write_atomic
 from reports.conventions import UNKNOWN, require_one_convention
+from reports.files import RecordError
 from reports.grids import MEMORY_SETTING, runs_by_memory
 from reports.markup import FORMATS, MARKUP, Cell, Table, ranks
 from reports.notes import classes_note, code, marks_note, origin_notes, settings_note, unfinished_note
-from reports.records import RecordError, Run, Unfinished, run_order
+from reports.records import Run, Unfinished, run_order
 from reports.rows import (
     REFERENCES,
     common_seeds,

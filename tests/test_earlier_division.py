@@ -16,9 +16,12 @@ from reports.costs import write_costs
 from reports.curves import write_curves
 from reports.division import EARLIER_DIVISION, by_earlier_division
 from reports.figures import write_class_heatmap, write_cost_accuracy, write_forgetting
+from reports.files import RecordError
 from reports.numbered import write_numbered
 from reports.page.page import write_page
-from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs
+from reports.records import Run, find_runs
+from reports.run_writer import RunWriter
+from reports.spec import SCHEMA
 from reports.tables import write_tables
 
 SIZES = {"100-50": [100, 50], "100-10": [100, 10, 10, 10, 10, 10], "50-50": [50, 50, 50], "3-1": [3, 1, 1]}

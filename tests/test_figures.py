@@ -18,8 +18,11 @@ from matplotlib.figure import Figure
 import reports.style
 from reports.curves import FIGURE_3, write_curves, write_figure3
 from reports.figures import forgetting, write_class_heatmap, write_cost_accuracy, write_forgetting
-from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs
+from reports.files import RecordError
+from reports.records import Run, find_runs
 from reports.rows import METHODS
+from reports.run_writer import RunWriter
+from reports.spec import SCHEMA
 from reports.style import METHOD_STYLES, display_name, line_styles, look_of
 from reports.tables import frame
 

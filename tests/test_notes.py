@@ -19,8 +19,9 @@ from reports.markup import ranks
 from reports.notes import classes_note, notes, origin_notes, settings_note
 from reports.numbered import write_numbered
 from reports.page.page import write_page
-from reports.records import Run, RunWriter, find_runs, read_run
+from reports.records import Run, find_runs, read_run
 from reports.rows import differing_settings
+from reports.run_writer import RunWriter
 from reports.statistics import paired_differences
 from reports.statistics import ranks as mean_ranks
 from reports.tables import frame, frames_by_memory, summary, write_tables

@@ -19,11 +19,13 @@ from finished_runs.make import RUNS, TABLES, cost, matrix, spec_of, write_tables
 
 from bench.cli.entry import main
 from reports.conventions import require_one_convention
+from reports.files import RecordError
 from reports.grids import NeededRun, needed
 from reports.markup import Cell, Table, latex, markdown, ranks
 from reports.markup import html as html_of
 from reports.numbered import runs_shown, write_numbered
-from reports.records import RecordError, Run, RunWriter, find_runs, read_run
+from reports.records import Run, find_runs, read_run
+from reports.run_writer import RunWriter
 
 SCENARIO = "voc-19-1-disjoint"
 TABLE_2 = "voc-15-1-disjoint"

@@ -26,7 +26,9 @@ from bench.settings.strategies import parse_strategies
 from reports.page.page import write_page
 from reports.page.parts import svg_image
 from reports.page.runs import repeat_command
-from reports.records import SCHEMA, Run, RunWriter, find_runs, read_run
+from reports.records import Run, find_runs, read_run
+from reports.run_writer import RunWriter
+from reports.spec import SCHEMA
 
 SHAPES, VOC = "shapes-2-1-disjoint", "voc-2-1-disjoint"
 CONFIG = dataclasses.asdict(resolve_config(SHAPES))

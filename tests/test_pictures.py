@@ -12,9 +12,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import reports.style
+from reports.files import RecordError
 from reports.palettes import VOID, ade_palette, in_learning_order, palette_of, voc_palette
 from reports.pictures import write_pictures
-from reports.records import SCHEMA, RecordError, RunWriter, find_runs
+from reports.records import find_runs
+from reports.run_writer import RunWriter
+from reports.spec import SCHEMA
 
 SCENARIO = "voc-2-1-disjoint"
 CLASSES = [[5, 3], [1]]

@@ -22,10 +22,14 @@ from bench.cli.entry import _parser, main
 from reports.atomic import write_atomic
 from reports.costs import write_costs
 from reports.curves import write_curves
+from reports.files import RecordError
 from reports.markup import FORMATS
 from reports.metrics import class_iou, mean_iou
 from reports.notes import origin_notes
-from reports.records import SCHEMA, RecordError, Run, RunWriter, find_runs, read_run, steps_rows
+from reports.records import Run, find_runs, read_run
+from reports.run_writer import RunWriter
+from reports.spec import SCHEMA
+from reports.steps import steps_rows
 from reports.tables import frame, summary, write_tables
 
 SCENARIO = "voc-2-1-disjoint"

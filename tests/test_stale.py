@@ -34,7 +34,7 @@ from bench.train.base import base_checkpoint, base_model
 from bench.train.checkpoint import CheckpointError
 from bench.train.resume import run_checkpoints
 from bench.train.work import made
-from reports.records import read_spec, write_spec
+from reports.spec import read_spec, write_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 

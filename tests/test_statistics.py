@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from finished_runs.make import RUNS
 
-from reports.records import RecordError, Run, find_runs
+from reports.files import RecordError
+from reports.records import Run, find_runs
 from reports.statistics import paired_differences, ranks, write_statistics
 from reports.tables import frame
 

@@ -101,7 +101,7 @@ def _is_ours(error: ValueError) -> bool:
     """Whether the error is one of those whose message is the one line a user needs."""
     from bench.settings.errors import RequestError
     from benchmarks.errors import DataError
-    from reports.records import RecordError
+    from reports.files import RecordError
 
     return isinstance(error, (RequestError, DataError, RecordError))
 
@@ -201,8 +201,9 @@ def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
     from bench.launch.claims import Claims, holder
     from reports.atomic import clear_scraps
     from reports.curves import write_curves
+    from reports.files import RecordError
     from reports.notes import missing_notes, notes
-    from reports.records import RecordError, find_runs, find_unfinished
+    from reports.records import find_runs, find_unfinished
     from reports.tables import write_tables
 
     claim = out / "tables" / ".claim"

@@ -6,7 +6,7 @@ from bench.plan.job import RunJob
 from bench.train.resume import run_checkpoints
 from benchmarks.cache import DISK_FULL
 from reports.atomic import SetAside
-from reports.records import write_spec
+from reports.spec import write_spec
 
 
 def hand_over(run: RunJob) -> SetAside:

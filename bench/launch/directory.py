@@ -16,7 +16,7 @@ from bench.screen.stopping import ask_to_stop, stop_asked
 from bench.settings.errors import RequestError
 from benchmarks.errors import DataError
 from reports.atomic import write_atomic
-from reports.records import RecordError
+from reports.files import RecordError
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from bench.screen.view import make_view
 from bench.train.base import base_checkpoint, base_model
 from bench.train.work import Work, made
 from benchmarks.cache import cache_folder
-from reports.records import RecordError, Run, read_run
+from reports.files import RecordError
+from reports.records import Run, read_run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,8 @@ from bench.plan.stale import stale_text, staleness
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
 from reports.division import EARLIER_DIVISION, by_earlier_division
-from reports.records import RecordError, read_spec
+from reports.files import RecordError
+from reports.spec import read_spec
 
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")

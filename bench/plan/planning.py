@@ -32,7 +32,8 @@ from benchmarks.names import parse_name
 from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts
 from reports.division import EARLIER_DIVISION, by_earlier_division
-from reports.records import RecordError, read_spec
+from reports.files import RecordError
+from reports.spec import read_spec
 from strategies.learning.registry import BrokenStrategyError, method_class
 
 

@@ -17,7 +17,7 @@ from bench.plan.plugins import plugins_of
 from bench.settings.schema import Config
 from bench.settings.strategies import StrategyRequest
 from benchmarks.scenarios import Scenario
-from reports.records import SCHEMA
+from reports.spec import SCHEMA
 from strategies.learning.protocol import BaseRecipe
 
 _BLANK = ("workers", "ram_gb", "train_list", "shared_ids")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.plan.spec import COMPUTING
-from reports.records import Spec
+from reports.spec import Spec
 from strategies.learning.registry import OWN_PACKAGE, UnknownStrategyError, packages_declaring
 
 AGAIN = "`--overwrite stale` makes them again"

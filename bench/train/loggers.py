@@ -20,7 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from bench.plan.job import RunJob
 from bench.train.resume import Start
-from reports.records import Spec, steps_rows
+from reports.spec import Spec
+from reports.steps import steps_rows
 from strategies.learning.evaluation import ConfusionMeter, new_evaluator
 
 MIOU = {"mIoU": "miou", "mIoU_old": "old", "mIoU_new": "new"}

@@ -10,7 +10,8 @@ from bench.plan.job import RunJob
 from bench.screen.events import Event, Report
 from bench.train.checkpoint import CheckpointError, StepCheckpoints, exemplars_of, packed, unpacked
 from benchmarks.streams import SegmentationScenario
-from reports.records import RecordError, RunWriter
+from reports.files import RecordError
+from reports.run_writer import RunWriter
 from strategies.learning.template import OnlineTemplate
 
 

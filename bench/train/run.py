@@ -19,7 +19,7 @@ from bench.train.resume import keep_step, run_checkpoints, start_run
 from bench.train.template import Progress, make_template
 from benchmarks.streams import AnnotatedImages, SegmentationScenario
 from reports.metrics import mean_iou
-from reports.records import RunWriter
+from reports.run_writer import RunWriter
 from strategies.learning.evaluation import ConfusionMeter
 from strategies.learning.registry import method_class
 from strategies.learning.template import OnlineTemplate

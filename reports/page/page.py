@@ -16,6 +16,7 @@ from markupsafe import Markup
 from reports.atomic import write_atomic
 from reports.conventions import UNKNOWN, require_one_convention
 from reports.division import EARLIER_DIVISION, by_earlier_division
+from reports.files import RecordError
 from reports.grids import MEMORY_SETTING, grid, memory_of, need_of, needed, runs_by_memory
 from reports.markup import Cell, Table, html
 from reports.notes import classes_note, marks_note, missing_notes, origin_notes, settings_note
@@ -32,7 +33,7 @@ from reports.page.parts import (
     tables_of,
 )
 from reports.page.runs import runs_html
-from reports.records import RecordError, Run, Unfinished, run_order
+from reports.records import Run, Unfinished, run_order
 from reports.rows import (
     REFERENCES,
     common_seeds,

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 from PIL import Image
 
-from reports.records import RecordError
+from reports.files import RecordError
 from reports.templating import joined, part
 
 _HREF = "{http://www.w3.org/1999/xlink}href"

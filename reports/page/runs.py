@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from reports.conventions import UNKNOWN
 from reports.page.parts import code
-from reports.records import Run, Spec, run_order
+from reports.records import Run, run_order
 from reports.rows import method_of, seeds_text
+from reports.spec import Spec
 from reports.templating import joined, part
 
 _REPEATING = (

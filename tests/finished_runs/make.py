@@ -15,7 +15,9 @@ import numpy as np
 
 from reports.grids import NeededRun, needed
 from reports.numbered import write_numbered
-from reports.records import SCHEMA, RunWriter, find_runs
+from reports.records import find_runs
+from reports.run_writer import RunWriter
+from reports.spec import SCHEMA
 from reports.statistics import write_statistics
 
 RUNS = Path(__file__).resolve().parent
