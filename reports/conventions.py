@@ -8,7 +8,7 @@ from typing import Any
 
 from reports.division import EARLIER_DIVISION, by_earlier_division
 from reports.files import RecordError
-from reports.records import Run, run_order
+from reports.records import Run, run_order, runs_on
 
 UNKNOWN = "not recorded"
 _NAMED = 5
@@ -24,7 +24,7 @@ def require_one_convention(runs: Sequence[Run]) -> None:
     for key in sorted({key for run in ordered for key in run.spec["conventions"]}):
         _require_one(f"convention {key}", ordered, [run.spec["conventions"].get(key, UNKNOWN) for run in ordered])
     for scenario in dict.fromkeys(run.spec["scenario"] for run in ordered):
-        own = [run for run in ordered if run.spec["scenario"] == scenario]
+        own = runs_on(scenario, ordered)
         splits = [str(run.spec.get("split_hash", UNKNOWN)) for run in own]
         earlier = {split for split, run in zip(splits, own, strict=True) if by_earlier_division(run.spec)}
         notes = {split: f"{split} ({EARLIER_DIVISION})" for split in earlier}
@@ -43,3 +43,13 @@ def _require_one(what: str, runs: Sequence[Run], values: Sequence[Any], notes: M
     odd = [f"{text} in {run.path}" for run, text in zip(runs, texts, strict=True) if text != usual]
     rest = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
     raise RecordError(f"{what} is {usual} in {counts[usual]} of {len(runs)} runs, but {', '.join(odd[:_NAMED])}{rest}")
+
+
+def convention_text(value: object) -> str:
+    """Return a convention's value in words."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def background_counts(conventions: Mapping[str, Any]) -> bool:
+    """Whether the background's IoU enters the means: where a spec does not say otherwise."""
+    return conventions.get("background_in_mean") is not False

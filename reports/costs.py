@@ -12,9 +12,9 @@ from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
 from reports.markup import MARKUP, Cell, Table
 from reports.notes import origin_notes, settings_note, unfinished_note
-from reports.records import Run, Unfinished
-from reports.rows import embedded_note, file_stem, row_name
-from reports.tables import NO_RUN, frame, group_breaks, scenarios_of, summary
+from reports.records import Run, Unfinished, runs_on, scenarios_of
+from reports.rows import NO_RUN, embedded_note, file_stem, row_name
+from reports.tables import frame, group_breaks, summary
 
 _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds_per_batch": ("ms", lambda value: f"{1000 * value:.1f}"),
@@ -42,13 +42,13 @@ def write_costs(
     RecordError if the runs of a scenario differ in their conventions (`require_one_convention`).
     """
     for scenario in scenarios_of(runs):
-        require_one_convention([run for run in runs if run.spec["scenario"] == scenario])
+        require_one_convention(runs_on(scenario, runs))
     rows = summary(frame(runs))
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for scenario in scenarios_of(runs) if scenarios is None else scenarios:
         own = rows[rows["scenario"] == scenario]
-        measured = [run for run in runs if run.spec["scenario"] == scenario]
+        measured = runs_on(scenario, runs)
         notes = _notes(measured, unfinished_note(scenario, unfinished, len(measured)))
         for name in formats:
             suffix, text = _text(name, scenario, own, notes)

@@ -16,8 +16,8 @@ from matplotlib.ticker import FixedLocator
 from reports.conventions import require_one_convention
 from reports.grids import MEMORY, ON, REAL, memory_of
 from reports.lettering import line_height, text_width, unbroken, words_of, wrapped
-from reports.records import Run
-from reports.rows import common_seeds, count_text, file_stem, method_of, row_order, seeds_text
+from reports.records import Run, runs_on, scenarios_of
+from reports.rows import NO_RUN, common_seeds, count_text, file_stem, method_of, row_order, seeds_text
 from reports.style import (
     FORMATS,
     LineStyle,
@@ -34,7 +34,7 @@ from reports.style import (
     wrapped_name,
     write_figure,
 )
-from reports.tables import NO_RUN, frame, frames_by_memory, headline, scenarios_of, spread_of
+from reports.tables import frame, frames_by_memory, headline, spread_of
 
 __all__ = [
     "AXIS_WIDTH",
@@ -109,7 +109,7 @@ def by_scenario(
     written = []
     with house_style(words_of(runs)):
         for scenario in scenarios_of(runs) if scenarios is None else scenarios:
-            own = [run for run in runs if run.spec["scenario"] == scenario]
+            own = runs_on(scenario, runs)
             require_one_convention(own)
             written += write_figure(draw(scenario, own), out / f"{file_stem(scenario)}{suffix}", formats)
     return written
@@ -335,6 +335,6 @@ def _scenarios(runs: Sequence[Run], on: str | None) -> list[str]:
 
 
 def _drawn(runs: Sequence[Run], scenario: str) -> list[Run]:
-    own = [run for run in runs if run.spec["scenario"] == scenario]
+    own = runs_on(scenario, runs)
     plain = [run for run in own if run.spec["strategy"] == method_of(run.spec["strategy"])]
     return [run for run in plain if memory_of(run) == MEMORY] or plain

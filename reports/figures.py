@@ -38,8 +38,8 @@ from reports.curves import (
 from reports.files import RecordError
 from reports.lettering import labels_of, line_height, numbered_note, text_width, wrapped
 from reports.metrics import class_iou
-from reports.records import Run
-from reports.rows import file_stem, method_of, row_order, seeds_text
+from reports.records import Run, scenarios_of
+from reports.rows import NO_RUN, file_stem, method_of, row_order, seeds_text
 from reports.style import (
     FORMATS,
     NOT_LEARNED,
@@ -53,7 +53,7 @@ from reports.style import (
     require_formats,
     wrapped_name,
 )
-from reports.tables import NO_RUN, frame, frames_by_memory, headline, scenarios_of, spread_of, summary
+from reports.tables import frame, frames_by_memory, headline, spread_of, summary
 
 _MEASURES = {"forgetting": "forgetting (points)", "backward_transfer": "backward transfer (points)"}
 

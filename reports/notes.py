@@ -1,4 +1,4 @@
-"""What is said of runs beside their numbers: how their settings differ, what made them, over which classes they are.
+"""What is said of runs beside their numbers: how their settings differ, what made them.
 
 Sentences are plain text with code between backticks, as in a table's caption.
 """
@@ -9,13 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from reports.conventions import UNKNOWN
 from reports.division import division_note
-from reports.metrics import class_iou
-from reports.records import Run, Unfinished
+from reports.records import Run, Unfinished, runs_on, scenarios_of
 from reports.rows import (
     REFERENCES,
     differing_settings,
@@ -30,6 +26,7 @@ from reports.rows import (
 )
 from reports.spec import SCHEMA
 
+IMIOU = "imIoU is the mean of the mIoU after steps 1..T, avg that after steps 0..T."
 _NAMED = 5
 """Names in a list, of more their number is told."""
 _AGAIN = "; `bench run --overwrite stale` makes the older again"
@@ -60,8 +57,7 @@ def notes(runs: Sequence[Run], beside: Collection[str] = ()) -> list[str]:
 
     Runs may differ in the settings `beside`: what shows them tells these apart.
     """
-    by_scenario = _grouped(runs, lambda run: str(run.spec["scenario"]))
-    settings = {scenario: settings_note(own, beside) for scenario, own in sorted(by_scenario.items())}
+    settings = {scenario: settings_note(runs_on(scenario, runs), beside) for scenario in scenarios_of(runs)}
     told = [f"{scenario}: {sentence}" for scenario, sentence in settings.items() if sentence]
     return [sentence.replace("`", "") for sentence in (*told, *origin_notes(runs))]
 
@@ -83,7 +79,7 @@ def unfinished_note(scenario: str, unfinished: Sequence[Unfinished], finished: i
     They are named by strategy and seeds, the first ones where they are many; `finished` is the number of the others.
     '' where there are none.
     """
-    own = [run for run in unfinished if run.spec["scenario"] == scenario]
+    own = runs_on(scenario, unfinished)
     if not own:
         return ""
     by_strategy: dict[str, list[int]] = {}
@@ -210,58 +206,6 @@ def _differing_facts(runs: Sequence[Run], facts_of: Callable[[Run], Mapping[str,
         return ", ".join(f"{key} {own[key]}" for key in differing if key in own) or UNKNOWN
 
     return told
-
-
-# ---------------------------------------------------------------- classes
-
-
-def classes_note(runs: Sequence[Run]) -> str:
-    """Return a sentence that says over how many classes the means of one scenario's runs are, and which are left out.
-
-    After the last step, with or without the background as the conventions say; '' without a run. Raises RecordError if
-    a confusion matrix is damaged.
-    """
-    if not runs:
-        return ""
-    first, base = _first_counted(runs), len(runs[0].spec["steps"][0]["classes"])
-    names = [str(name) for name in runs[0].spec["class_names"]]
-    present, in_truth = _presence(runs)
-    groups = {"old": range(first, base + 1), "new": range(base + 1, len(names))}
-    each = ", ".join(f"{name} {_count(present[:, list(group)])}" for name, group in groups.items() if group)
-    among = "without" if first else "with"
-    absent = [names[c] for c in range(first, len(names)) if not present[:, c].all()]
-    zero = [names[c] for c in range(first, len(names)) if (present & ~in_truth)[:, c].any()]
-    sentences = [
-        f"`all` is the mean of {_count(present[:, first:])} classes {among} the background ({each}).",
-        f"Left out, without a pixel in truth and prediction: {joined(list(map(code, absent)))}." if absent else "",
-        f"Counted as 0, predicted without a pixel in the truth: {joined(list(map(code, zero)))}." if zero else "",
-    ]
-    return " ".join(filter(None, sentences))
-
-
-def every_class_counts(runs: Sequence[Run]) -> bool:
-    """Return whether every class of one scenario has a pixel in the truth of every run's last step."""
-    return bool(_presence(runs)[1][:, _first_counted(runs) :].all())
-
-
-def _first_counted(runs: Sequence[Run]) -> int:
-    return 1 if runs[0].spec["conventions"].get("background_in_mean") is False else 0
-
-
-def _presence(runs: Sequence[Run]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Whether a class counts after each run's last step, and whether the truth has a pixel of it: runs x classes."""
-    last = [run.last_confusion for run in runs]
-    present = np.array([~np.isnan(class_iou(confusion)) for confusion in last])
-    return present, np.array([confusion.sum(axis=1) > 0 for confusion in last])
-
-
-def _count(present: npt.NDArray[np.bool_]) -> str:
-    """`21`, `18 of 21` or `17 to 18 of 21`: present are runs x classes."""
-    counts = present.sum(axis=1)
-    low, high, size = int(counts.min()), int(counts.max()), present.shape[1]
-    if low == size:
-        return str(size)
-    return f"{low} of {size}" if low == high else f"{low} to {high} of {size}"
 
 
 # ---------------------------------------------------------------- lists

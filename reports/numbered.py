@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from reports.atomic import write_atomic
-from reports.conventions import require_one_convention
+from reports.class_notes import classes_note, every_class_counts
+from reports.conventions import background_counts, convention_text, require_one_convention
 from reports.files import RecordError, csv_text
 from reports.grids import MEMORY_SETTING, Block, Grid, NeededRun, Row, grid, need_of, needed
 from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table, full_header, ranks
-from reports.notes import classes_note, code, every_class_counts, origin_notes, settings_note, unfinished_note
+from reports.notes import code, origin_notes, settings_note, unfinished_note
 from reports.paper import published_value
 from reports.records import Run, Unfinished, run_order
 from reports.rows import (
@@ -229,7 +230,7 @@ def _value(run: Run, column: str) -> float:
     """A column after the last step, with or without the background as the run's conventions say."""
     last = run.steps[-1]
     without = f"{column}_without_background"
-    if run.spec["conventions"].get("background_in_mean") is False and without in last:
+    if without in last and not background_counts(run.spec["conventions"]):
         column = without
     if column not in last:
         raise RecordError(f"{run.path / 'steps.csv'}: no column {column}, which scenario {run.spec['scenario']} has")
@@ -290,7 +291,7 @@ def _table(chosen: Grid, rows: Sequence[Sequence[_Number]], compare: bool, missi
 
 def _header(text: str, rows: Sequence[Sequence[_Number]]) -> str:
     """`0-15`, or `1-15` where the background is not in the mean."""
-    without = any(number.conventions.get("background_in_mean") is False for row in rows for number in row)
+    without = not all(background_counts(number.conventions) for row in rows for number in row)
     return f"1-{text.removeprefix('0-')}" if without and text.startswith("0-") else text
 
 
@@ -403,7 +404,7 @@ def _facts(measured: Sequence[_Number]) -> list[str]:
     others = _other_seeds(measured, common)
     but = f", but {'; '.join(others)}" if others else ""
     conventions = measured[0].conventions
-    told = "; ".join(f"{key.replace('_', ' ')} `{_told(conventions[key])}`" for key in sorted(conventions))
+    told = "; ".join(f"{key.replace('_', ' ')} `{convention_text(conventions[key])}`" for key in sorted(conventions))
     runs = _runs_of(measured)
     by_block = {
         block: _runs_of([number for number in measured if number.block.split == block.split])
@@ -437,7 +438,7 @@ def _class_notes(by_block: Mapping[Block, Sequence[Run]]) -> list[str]:
     if not whole:
         return _of_blocks(others)
     spec = by_block[whole[0]][0].spec
-    counted = spec["conventions"].get("background_in_mean") is not False
+    counted = background_counts(spec["conventions"])
     size = len(spec["class_names"]) - (not counted)
     among = "with" if counted else "without"
     rest = " but where told otherwise" if others else ""
@@ -472,7 +473,3 @@ def _with_seeds(row: str, block: Block, seeds: str) -> str:
 
 def _row_name(row: Row) -> str:
     return row.names[0] if len(row.names) == 1 else f"`{row.strategy}`"
-
-
-def _told(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -22,10 +22,10 @@ from reports.files import RecordError
 from reports.lettering import labels_of, line_height, numbered_note, text_width, words_of, wrapped
 from reports.palettes import VOID, Palette, in_learning_order, palette_of
 from reports.picture_layout import GAP, LINE, SIZE, Label, Layout, Place, Placed, page_layout, shortest_layout
-from reports.records import Run
+from reports.records import Run, runs_on, scenarios_of
 from reports.rows import file_stem
 from reports.style import display_name, figure_title, house_style, require_formats, write_figure
-from reports.tables import frame, scenarios_of
+from reports.tables import frame
 
 Labels = npt.NDArray[np.uint8]
 
@@ -105,7 +105,7 @@ class _Shown:
 
 def _shown(scenario: str, runs: Sequence[Run]) -> _Shown | None:
     """The scenario's runs that can be drawn; None if there is none or if they share no image."""
-    own = [run for run in runs if run.spec["scenario"] == scenario]
+    own = runs_on(scenario, runs)
     require_one_convention(own)
     by_path = {str(run.path): run for run in own}
     chosen: dict[str, Run] = {}

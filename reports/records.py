@@ -20,10 +20,12 @@ alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from reports.files import RecordError, read_rows, read_text
 from reports.spec import Spec, known_after, read_spec
@@ -61,6 +63,17 @@ class Run:
         if [row["step"] for row in rows] != [row["step"] for row in self.steps]:
             raise RecordError(f"{path}: its steps are not those of steps.csv")
         return rows
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that was asked for and has no end yet: its folder and its spec."""
+
+    path: Path
+    spec: Spec
+
+
+AnyRun = TypeVar("AnyRun", Run, Unfinished)
 
 
 def _expanded(path: Path) -> Path:
@@ -103,14 +116,6 @@ def find_runs(folder: Path) -> list[Run]:
     return sorted(runs, key=run_order)
 
 
-@dataclass(frozen=True)
-class Unfinished:
-    """A run that was asked for and has no end yet: its folder and its spec."""
-
-    path: Path
-    spec: Spec
-
-
 def find_unfinished(folder: Path) -> list[Unfinished]:
     """Return the runs below `folder` that were asked for and are not finished, in the order of `find_runs`.
 
@@ -129,3 +134,13 @@ def run_order(run: Run | Unfinished) -> tuple[str, str, str, int, str]:
     """Return the key that sorts runs by scenario, strategy, hash and seed, wherever their files came from."""
     spec = run.spec
     return spec["scenario"], spec["strategy"], spec["hash"], spec["seed"], str(run.path)
+
+
+def scenarios_of(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the runs' scenarios, sorted."""
+    return sorted({run.spec["scenario"] for run in runs})
+
+
+def runs_on(scenario: str, runs: Sequence[AnyRun]) -> list[AnyRun]:
+    """Return the runs of a scenario."""
+    return [run for run in runs if run.spec["scenario"] == scenario]

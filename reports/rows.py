@@ -13,6 +13,8 @@ METHODS = ("finetune", "er", "lwf-mc", "icarl", "agem", "mir", "mib", "coriseg",
 REFERENCES = ("finetune", "joint")
 """Methods that bound the others from below and above; they are not ranked with them."""
 EMBEDDED = ("shapes", "scenes")
+NO_RUN = "no finished run"
+"""What stands in the place of rows."""
 
 _UNSET = object()
 _CONFIG = "config:"

@@ -14,7 +14,9 @@ from reports.files import RecordError, one_line, read_text
 SCHEMA = 2
 """Of what is written. In schema 1 `imiou` was the mean over steps 0..t, which is `avg` since."""
 READABLE = (1, SCHEMA)
+
 Spec = dict[str, Any]
+
 _SPEC_TYPES: dict[str, type] = {
     "scenario": str,
     "strategy": str,

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reports.atomic import write_atomic
-from reports.conventions import require_one_convention
-from reports.grids import runs_by_memory
-from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table
-from reports.notes import classes_note, code, origin_notes, settings_note
-from reports.records import Run
 from reports.rows import (
-    EMBEDDED,
     REFERENCES,
-    differing_settings,
     embedded_note,
-    file_stem,
     method_of,
     natural_order,
     row_name,
     row_order,
     seeds_text,
 )
-from reports.tables import IMIOU, MEASURES, NO_RUN, frames_by_memory, headline, scenarios_of, spread_of
+from reports.tables import MEASURES, headline, spread_of
 
 CONFIDENCE = 0.95
-
 _DIFFERENCES = [
     *("scenario", "settings", "strategy", "variant", "reference", "column"),
     *("n", "seeds", "all_seeds", "difference", "low", "high"),
 ]
 _RANKS = ["data", "settings", "column", "strategy", "mean_rank", "scenarios", "over", "seeds", "all_seeds"]
-
 Seeds = dict[int, float]
 
 
@@ -86,7 +74,7 @@ def ranks(steps: pd.DataFrame) -> pd.DataFrame:
     number) and `over` (their names); `seeds` (each scenario's, separated by `;` where they differ); `all_seeds` (False
     if a seed that only some of the methods have was left out, or if the scenarios' seeds differ).
     """
-    values = {key: own for key, own in _last_values(steps).items() if _is_ranked(key.strategy)}
+    values = {key: own for key, own in _last_values(steps).items() if is_ranked(key.strategy)}
     records = [
         {"data": data, "settings": settings, "column": column, **record}
         for data in ("published", "embedded")
@@ -95,26 +83,6 @@ def ranks(steps: pd.DataFrame) -> pd.DataFrame:
         for record in _mean_ranks(_by_scenario(values, data, settings, column))
     ]
     return pd.DataFrame(records, columns=_RANKS)
-
-
-def write_statistics(runs: Sequence[Run], out: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write the paired differences to ours and the mean ranks into the folder `out`; return the files, in order.
-
-    For every memory size there is in the runs: `differences-memory-<size>.*` and `ranks-memory-<size>.*`. Raises
-    ValueError for an unknown format, RecordError if the runs of a scenario differ in their conventions.
-    """
-    for unknown in set(formats) - set(FORMATS):
-        raise ValueError(f"statistics format {unknown!r}: allowed are {', '.join(FORMATS)}")
-    for scenario in scenarios_of(runs):
-        require_one_convention([run for run in runs if run.spec["scenario"] == scenario])
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    steps = frames_by_memory(runs)
-    for memory, own in runs_by_memory(runs).items():
-        for name, text in _texts(steps[memory], own, memory, formats):
-            write_atomic(out / name, text)
-            written.append(out / name)
-    return written
 
 
 # ---------------------------------------------------------------- numbers
@@ -174,7 +142,8 @@ def _half_interval(values: npt.NDArray[np.float64]) -> float:
     return float(quantile * spread_of(values) / math.sqrt(len(values)))
 
 
-def _is_ranked(strategy: str) -> bool:
+def is_ranked(strategy: str) -> bool:
+    """Whether a label is of a method without parameters that is no reference."""
     return strategy == method_of(strategy) and strategy not in REFERENCES
 
 
@@ -218,108 +187,3 @@ def _mean_ranks(found: dict[str, dict[str, Seeds]]) -> Iterable[dict[str, Any]]:
             "seeds": "; ".join(lists),
             "all_seeds": complete and len(lists) == 1,
         }
-
-
-# ---------------------------------------------------------------- files
-
-
-def _texts(steps: pd.DataFrame, runs: Sequence[Run], memory: Any, formats: Sequence[str]) -> Iterable[tuple[str, str]]:
-    differences, mean_ranks = paired_differences(steps), ranks(steps)
-    tables = {
-        "differences": (differences, _difference_tables(differences, memory, runs)),
-        "ranks": (mean_ranks, _rank_tables(mean_ranks, memory, runs)),
-    }
-    for name, (rows, drawn) in tables.items():
-        stem = f"{name}-memory-{memory}"
-        for kind in formats:
-            if kind == "csv":
-                yield f"{stem}.csv", rows.to_csv(index=False, float_format="%.4f", lineterminator="\n")
-            else:
-                suffix, text = MARKUP[kind]
-                yield f"{stem}{suffix}", "\n".join(map(text, drawn))
-
-
-def _difference_tables(rows: pd.DataFrame, memory: Any, runs: Sequence[Run]) -> list[Table]:
-    return [
-        _difference_table(str(name), own, memory, [run for run in runs if run.spec["scenario"] == name])
-        for name, own in rows.groupby("scenario", sort=False)
-    ]
-
-
-def _difference_table(scenario: str, rows: pd.DataFrame, memory: Any, runs: Sequence[Run]) -> Table:
-    note = embedded_note(scenario)
-    equal = " of equal settings" if differing_settings(runs) else ""
-    lines = []
-    for (strategy, variant), own in rows.groupby(["strategy", "variant"], sort=False):
-        by_column = {row["column"]: row for row in own.to_dict("records")}
-        seeds = by_column["miou"]["seeds"].replace(" ", ", ") or "--"
-        star = "" if by_column["miou"]["all_seeds"] else "*"
-        cells = [_interval(by_column[column]) for column in MEASURES]
-        lines.append([Cell(row_name(str(strategy), str(variant))), Cell(f"{seeds}{star}"), *cells])
-    return Table(
-        label=f"tab:{file_stem(scenario)}-differences-{memory}",
-        header=["Methods", "seeds", *MEASURES.values()],
-        rows=lines,
-        gap=NO_RUN,
-        caption=" ".join(
-            [
-                f"Paired differences to `{rows['reference'].iloc[0]}`{equal} on `{scenario}`"
-                f"{f' ({note})' if note else ''} with memory {memory}, in points of mean IoU: mean over the common "
-                "seeds and its 95 % confidence interval (Student's t).",
-                IMIOU,
-                "*: a seed that only one of the two has is left out.",
-                *filter(None, [classes_note(runs), settings_note(runs), *origin_notes(runs)]),
-            ]
-        ),
-        wide=True,
-        stub=2,
-    )
-
-
-def _interval(row: dict[Any, Any]) -> Cell:
-    if math.isnan(row["difference"]):
-        return Cell("--")
-    interval = "" if math.isnan(row["low"]) else f" [{_signed(row['low'])}, {_signed(row['high'])}]"
-    return Cell(f"{_signed(row['difference'])}{interval}")
-
-
-def _signed(value: float) -> str:
-    text = f"{value:.2f}"
-    return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
-
-
-def _rank_tables(rows: pd.DataFrame, memory: Any, runs: Sequence[Run]) -> list[Table]:
-    return [
-        _rank_table(place, own, memory, runs)
-        for place, (_, own) in enumerate(rows.groupby(["data", "settings"], sort=False), start=1)
-    ]
-
-
-def _rank_table(place: int, rows: pd.DataFrame, memory: Any, runs: Sequence[Run]) -> Table:
-    wide = rows.pivot(index="strategy", columns="column", values="mean_rank")
-    order = sorted(wide.index, key=lambda method: (wide["miou"].fillna(math.inf)[method], row_order(method, "")))
-    first = rows[rows["column"] == "miou"].iloc[0]
-    data, settings, names = first["data"], first["settings"], first["over"].split()
-    ranked = [run for run in runs if run.spec["scenario"] in names and _is_ranked(run.spec["strategy"])]
-    note = f" on the embedded data sets {' and '.join(EMBEDDED)}, not VOC/ADE results" if data == "embedded" else ""
-    flag = "" if first["all_seeds"] else " Not all methods and scenarios have these seeds alone."
-    return Table(
-        label=f"tab:ranks-{data}-{memory}{f'-{place}' if settings else ''}",
-        header=["Methods", *MEASURES.values()],
-        rows=[[Cell(method), *(_rank(wide, method, column) for column in MEASURES)] for method in order],
-        gap=NO_RUN,
-        caption=" ".join(
-            [
-                f"Mean rank (1 is the best){note} with memory {memory}"
-                f"{f' among the rows with {code(settings)}' if settings else ''} over {first['scenarios']} scenarios: "
-                f"{', '.join(map(code, names))}; means over seeds {first['seeds']}.{flag}",
-                *origin_notes(ranked),
-            ]
-        ),
-        wide=True,
-    )
-
-
-def _rank(wide: pd.DataFrame, method: str, column: str) -> Cell:
-    value = wide[column].get(method, math.nan) if column in wide else math.nan
-    return Cell("--" if math.isnan(value) else f"{value:.2f}")

@@ -17,6 +17,9 @@ from reports.spec import SCHEMA, Spec, known_after
 Confusion = npt.NDArray[np.int64]
 
 
+# ---------------------------------------------------------------- confusion matrices
+
+
 def step_of(spec: Spec, confusion: npt.NDArray[Any]) -> int:
     """Return the step a matrix was measured after, told by its size: joint is evaluated after the last one only.
 
@@ -51,6 +54,9 @@ def read_confusion(run: Path, step: int, names: Sequence[str]) -> Confusion:
         return pixel_counts(np.array([[int(cell) for cell in line] for line in lines], dtype=np.int64))
     except (ValueError, OverflowError) as error:
         raise RecordError(f"{path}: not a count of pixels ({one_line(error)})") from None
+
+
+# ---------------------------------------------------------------- rows
 
 
 MEANS_OVER_STEPS = {"imiou": 1, "avg": 0}

@@ -15,7 +15,8 @@ from bench.settings.merging import resolve_config
 from benchmarks.augmentation import View
 from benchmarks.streams import load_benchmark
 from reports.metrics import class_iou
-from reports.tables import frame, write_tables
+from reports.scenario_tables import write_tables
+from reports.tables import frame
 
 NAME = "voc-19-1-disjoint"
 CHOSEN = {

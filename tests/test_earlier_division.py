@@ -21,8 +21,8 @@ from reports.numbered import write_numbered
 from reports.page.page import write_page
 from reports.records import Run, find_runs
 from reports.run_writer import RunWriter
+from reports.scenario_tables import write_tables
 from reports.spec import SCHEMA
-from reports.tables import write_tables
 
 SIZES = {"100-50": [100, 50], "100-10": [100, 10, 10, 10, 10, 10], "50-50": [50, 50, 50], "3-1": [3, 1, 1]}
 

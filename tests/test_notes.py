@@ -13,18 +13,20 @@ from finished_runs.make import cost, matrix, spec_of
 from rich.console import Console
 
 from bench.cli.summary import results_table
+from reports.class_notes import classes_note
 from reports.curves import differing_note, rows_of, write_curves
 from reports.grids import NeededRun
 from reports.markup import ranks
-from reports.notes import classes_note, notes, origin_notes, settings_note
+from reports.notes import notes, origin_notes, settings_note
 from reports.numbered import write_numbered
 from reports.page.page import write_page
 from reports.records import Run, find_runs, read_run
 from reports.rows import differing_settings
 from reports.run_writer import RunWriter
+from reports.scenario_tables import write_tables
 from reports.statistics import paired_differences
 from reports.statistics import ranks as mean_ranks
-from reports.tables import frame, frames_by_memory, summary, write_tables
+from reports.tables import frame, frames_by_memory, summary
 
 SCENARIO = "voc-15-5-disjoint"
 USUAL = {"memory": {"size": 100}, "incremental": {"lr": 0.001, "batch_size": 16}}

@@ -28,9 +28,10 @@ from reports.metrics import class_iou, mean_iou
 from reports.notes import origin_notes
 from reports.records import Run, find_runs, read_run
 from reports.run_writer import RunWriter
+from reports.scenario_tables import write_tables
 from reports.spec import SCHEMA
 from reports.steps import steps_rows
-from reports.tables import frame, summary, write_tables
+from reports.tables import frame, summary
 
 SCENARIO = "voc-2-1-disjoint"
 NAMES = ["background", "aeroplane", "bed, double", "50% off_$"]

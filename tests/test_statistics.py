@@ -13,7 +13,8 @@ from finished_runs.make import RUNS
 
 from reports.files import RecordError
 from reports.records import Run, find_runs
-from reports.statistics import paired_differences, ranks, write_statistics
+from reports.statistics import paired_differences, ranks
+from reports.statistics_tables import write_statistics
 from reports.tables import frame
 
 

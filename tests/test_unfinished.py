@@ -13,7 +13,7 @@ from reports.notes import unfinished_note
 from reports.numbered import write_numbered
 from reports.page.page import write_page
 from reports.records import find_runs, find_unfinished
-from reports.tables import write_tables
+from reports.scenario_tables import write_tables
 
 TOLD = "4 of 7 runs are not finished and in no number: er seed 2; mib seeds 0, 1, 2."
 

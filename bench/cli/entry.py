@@ -204,7 +204,7 @@ def _write_results(out: Path, scenario: str, console: Console) -> list[Path]:
     from reports.files import RecordError
     from reports.notes import missing_notes, notes
     from reports.records import find_runs, find_unfinished
-    from reports.tables import write_tables
+    from reports.scenario_tables import write_tables
 
     claim = out / "tables" / ".claim"
     written: list[Path] = []

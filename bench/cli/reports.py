@@ -68,7 +68,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
 
 def _tables(options: argparse.Namespace) -> int:
     from benchmarks.names import parse_name
-    from reports import costs, numbered, paper, statistics, tables
+    from reports import costs, numbered, paper, scenario_tables, statistics_tables
     from reports.grids import MEMORY_SETTING
     from reports.markup import FORMATS
     from reports.notes import notes
@@ -94,9 +94,9 @@ def _tables(options: argparse.Namespace) -> int:
         if "costs" in options.table:
             written += costs.write_costs(runs, out, formats, scenarios or None, unfinished)
         elif scenarios or not options.table:
-            written += tables.write_tables(runs, out, formats, scenarios or None, unfinished)
+            written += scenario_tables.write_tables(runs, out, formats, scenarios or None, unfinished)
         if "statistics" in options.table:
-            written += statistics.write_statistics(runs, out, formats)
+            written += statistics_tables.write_statistics(runs, out, formats)
         if "published" in options.table:
             written.append(paper.write_disagreements(out))
         return written

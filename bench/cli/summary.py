@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from reports.notes import classes_note
+from reports.class_notes import classes_note
 from reports.records import Run
 from reports.rows import row_name
 from reports.tables import MEASURES, frame, group_breaks, summary

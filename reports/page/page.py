@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from reports.atomic import write_atomic
-from reports.conventions import UNKNOWN, require_one_convention
+from reports.class_notes import classes_note
+from reports.conventions import UNKNOWN, background_counts, convention_text, require_one_convention
 from reports.division import EARLIER_DIVISION, by_earlier_division
 from reports.files import RecordError
 from reports.grids import MEMORY_SETTING, grid, memory_of, need_of, needed, runs_by_memory
 from reports.markup import Cell, Table, html
-from reports.notes import classes_note, marks_note, missing_notes, origin_notes, settings_note
+from reports.notes import IMIOU, marks_note, missing_notes, origin_notes, settings_note
 from reports.numbered import write_numbered
 from reports.page.figures import drawings_html, figure3_html
 from reports.page.parts import (
@@ -33,8 +34,9 @@ from reports.page.parts import (
     tables_of,
 )
 from reports.page.runs import runs_html
-from reports.records import Run, Unfinished, run_order
+from reports.records import Run, Unfinished, run_order, runs_on, scenarios_of
 from reports.rows import (
+    NO_RUN,
     REFERENCES,
     common_seeds,
     count_text,
@@ -45,19 +47,9 @@ from reports.rows import (
     row_order,
     seeds_text,
 )
-from reports.statistics import write_statistics
-from reports.tables import (
-    IMIOU,
-    MEASURES,
-    NO_RUN,
-    cells,
-    frame,
-    frames_by_memory,
-    group_breaks,
-    ranked_groups,
-    scenarios_of,
-    summary,
-)
+from reports.scenario_tables import cells
+from reports.statistics_tables import write_statistics
+from reports.tables import MEASURES, frame, frames_by_memory, group_breaks, ranked_groups, summary
 from reports.templating import joined, part, rendered
 
 if TYPE_CHECKING:
@@ -121,14 +113,10 @@ def _sections(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> Iterable
     yield Section("figure-3", "The paper's Figure 3", figure3_html(runs))
     for place, scenario in enumerate(scenarios_of(runs), start=1):
         name = f"scenario-{place}"
-        yield Section(name, scenario, _scenario(name, scenario, _runs_on(scenario, runs)))
+        yield Section(name, scenario, _scenario(name, scenario, runs_on(scenario, runs)))
     yield Section("statistics", "Differences and ranks", _statistics(runs))
     yield Section("conventions", "Conventions and measures", _conventions(runs))
     yield Section("runs", "Runs, and how to repeat them", runs_html(runs))
-
-
-def _runs_on(scenario: str, runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run.spec["scenario"] == scenario]
 
 
 # ---------------------------------------------------------------- the document
@@ -178,7 +166,7 @@ def _summary(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> Markup:
         ("seeds", seeds_text({run.spec["seed"] for run in runs}).replace(" ", ", ")),
         ("finished runs", str(len(runs))),
     ]
-    tables = [_headline(scenario, _runs_on(scenario, runs)) for scenario in scenarios_of(runs)]
+    tables = [_headline(scenario, runs_on(scenario, runs)) for scenario in scenarios_of(runs)]
     origins = [note(sentence.replace("`", "")) for sentence in origin_notes(runs)]
     return joined([definitions(facts), _embedded(runs), *missing, *origins, part("columns", tables)])
 
@@ -227,7 +215,7 @@ def _headline_table(scenario: str, runs: Sequence[Run], memory: Any, rows: pd.Da
 
 def _headline_caption(runs: Sequence[Run], memory: Any, common: str, apart: str) -> Iterable[str]:
     base, *later = (len(step["classes"]) for step in runs[0].spec["steps"])
-    counted = runs[0].spec["conventions"].get("background_in_mean") is not False
+    counted = background_counts(runs[0].spec["conventions"])
     scenario = runs[0].spec["scenario"]
     remark = embedded_note(scenario)
     yield f"Mean IoU (%) after the last step of `{scenario}`{f' ({remark})' if remark else ''}, memory {_told(memory)}."
@@ -359,7 +347,7 @@ def _statistics(runs: Sequence[Run]) -> Markup:
     sound: list[Run] = []
     left_out: list[str] = []
     for scenario in scenarios_of(runs):
-        own = _runs_on(scenario, runs)
+        own = runs_on(scenario, runs)
         try:
             require_one_convention(own)
             sound += own
@@ -403,13 +391,9 @@ def _convention(key: str, runs: Sequence[Run]) -> Markup:
     """Each value of a convention, what it means, and where values differ the scenarios with runs of it."""
     holders: dict[str, list[str]] = {}
     for run in runs:
-        holders.setdefault(_value(run.spec["conventions"].get(key, UNKNOWN)), []).append(run.spec["scenario"])
+        holders.setdefault(convention_text(run.spec["conventions"].get(key, UNKNOWN)), []).append(run.spec["scenario"])
     told = [
         (value, _names(own) if len(holders) > 1 else "", _MEANINGS.get((key, value), _MEANINGS.get((key, ""), "")))
         for value, own in holders.items()
     ]
     return part("convention", told)
-
-
-def _value(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

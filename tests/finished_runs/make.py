@@ -18,7 +18,7 @@ from reports.numbered import write_numbered
 from reports.records import find_runs
 from reports.run_writer import RunWriter
 from reports.spec import SCHEMA
-from reports.statistics import write_statistics
+from reports.statistics_tables import write_statistics
 
 RUNS = Path(__file__).resolve().parent
 TABLES = RUNS.parent / "pinned_tables"
