@@ -10,8 +10,8 @@ from bench.cli.entry import main
 from bench.launch.reproduce import requests_for
 from bench.plan.request import Request
 from bench.settings.errors import RequestError
-from bench.settings.merging import PRESETS, read_yaml, resolve_config
-from bench.settings.plain_yaml import parse_yaml
+from bench.settings.merging import PRESETS, resolve_config
+from bench.settings.plain_yaml import parse_yaml, read_yaml
 from bench.settings.strategies import parse_strategies
 
 SCENARIO = "shapes-15-5-disjoint"

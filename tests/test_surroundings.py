@@ -30,7 +30,7 @@ from bench.cli.entry import _parser, main
 from bench.homes import give_homes
 from bench.imports import importing_what_is_installed
 from bench.plan.code import PACKAGES
-from bench.plan.data_roots import data_root_of
+from bench.plan.folders import data_root_of
 from bench.screen.faults import explained
 from bench.settings.errors import RequestError
 from bench.start import forget_working_directory

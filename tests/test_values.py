@@ -10,8 +10,8 @@ import bench
 from bench.settings.assignments import python_assignments
 from bench.settings.checking import checked
 from bench.settings.errors import RequestError
-from bench.settings.merging import read_yaml, resolve_config
-from bench.settings.plain_yaml import parse_yaml
+from bench.settings.merging import resolve_config
+from bench.settings.plain_yaml import parse_yaml, read_yaml
 from bench.settings.schema import Config as Settings
 from bench.settings.slurm import SlurmSettings
 from bench.settings.strategies import parse_strategies

@@ -299,7 +299,7 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
 
 
 def _scenario(options: argparse.Namespace) -> int:
-    from bench.plan.data_roots import data_root_of
+    from bench.plan.folders import data_root_of
     from benchmarks.class_list import ClassList
     from benchmarks.decoding import MAX_MEGAPIXELS
     from benchmarks.names import parse_name
@@ -362,9 +362,9 @@ def _add_data_get(parser: argparse.ArgumentParser) -> None:
 def _data_get(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.plan.data_roots import usual_data_root
+    from bench.plan.folders import usual_data_root
     from bench.screen.view import reading
-    from bench.settings.merging import read_yaml
+    from bench.settings.plain_yaml import read_yaml
     from benchmarks.errors import FetchError
     from benchmarks.obtain.obtain import obtain
     from benchmarks.obtain.sources import with_mirrors
@@ -401,7 +401,7 @@ def _data_check(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.cli.data_check import print_report
-    from bench.plan.data_roots import usual_data_root
+    from bench.plan.folders import usual_data_root
     from bench.screen.view import reading
     from benchmarks.decoding import MAX_MEGAPIXELS
     from benchmarks.obtain.checking import check
@@ -426,7 +426,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
 
 
 def _speed(options: argparse.Namespace) -> int:
-    from bench.plan.data_roots import usual_data_root
+    from bench.plan.folders import usual_data_root
     from bench.speed.ratios import measure
 
     return measure(options.what, options.data_root or (usual_data_root() if "scan" in options.what else None))

@@ -15,9 +15,9 @@ from rich.console import Console
 from bench.launch import pool
 from bench.launch.announcing import announce
 from bench.launch.claims import Claims
+from bench.plan.described import prepare_one
 from bench.plan.folders import claim_of, finished_at
 from bench.plan.plan import Plan
-from bench.plan.planning import prepare_one
 from bench.plan.stale import stale_text
 from bench.screen.events import last_line
 from bench.screen.log import last_lines

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.plan.folders import out_of
+from bench.plan.folders import base_file, claim_of, out_of
+from bench.plan.protocols import Extent, base_extent
+from bench.screen.log import LOG_FILE
 from bench.settings.schema import Config
 from strategies.learning.protocol import BaseRecipe
 
@@ -62,3 +64,27 @@ class RunJob(Job):
     def out(self) -> Path:
         """The folder of all runs that it belongs to."""
         return out_of(self.folder)
+
+
+def run_job(key: str, extent: Extent, *, folder: Path, **settings: Any) -> RunJob:
+    """Return the job of a run; `settings` are its other fields."""
+    return RunJob(key=key, folder=folder, claim=claim_of(folder), log=folder / LOG_FILE, **extent._asdict(), **settings)
+
+
+def base_job(
+    base: dict[str, Any], images: int, *, config: Config, recipe: BaseRecipe, seed: int, **settings: Any
+) -> BaseJob:
+    """Return the job of a base model to be trained on so many images; `settings` are its other fields."""
+    file = base_file(base["hash"])
+    loss = {"cross-entropy": "CE", "sigmoid-bce": "BCE"}[recipe.loss]
+    return BaseJob(
+        key=f"base {recipe.head} {loss} {base['hash'][:8]} seed {seed}",
+        base=base,
+        config=config,
+        recipe=recipe,
+        seed=seed,
+        claim=file.with_suffix(".claim"),
+        log=file.with_suffix(".log"),
+        **base_extent(config, [images])._asdict(),
+        **settings,
+    )

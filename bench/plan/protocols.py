@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from bench.settings.schema import Config
+
+
+class Extent(NamedTuple):
+    """How much work a job is."""
+
+    devices: int
+    """On how many it is computed."""
+    units: int
+    """Updates."""
+    weight: float
+    """Images trained on, as expected."""
 
 
 class Protocol(ABC):
@@ -26,12 +37,8 @@ class Protocol(ABC):
         """Return at which of `count` steps a network is evaluated."""
 
     @abstractmethod
-    def devices(self, config: Config) -> int:
-        """Return on how many devices a run is computed."""
-
-    @abstractmethod
-    def work(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> tuple[int, float]:
-        """Return a run's number of updates and its expected work, in images trained on.
+    def extent(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> Extent:
+        """Return how much work a run is.
 
         `parts` are the places int (n,) of each step's training images among all.
         """
@@ -46,15 +53,11 @@ class Online(Protocol):
         """Return all."""
         return list(range(count))
 
-    def devices(self, config: Config) -> int:
-        """Return 1."""
-        return 1
-
-    def work(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> tuple[int, float]:
+    def extent(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> Extent:
         """Return the updates of all increments; memory and passes without gradient make three images of one."""
         batch = config.incremental.batch_size
         updates = sum(math.ceil(len(part) / batch) for part in parts[1:])
-        return updates, 3.0 * updates * batch
+        return Extent(1, updates, 3.0 * updates * batch)
 
 
 class Joint(Protocol):
@@ -66,20 +69,21 @@ class Joint(Protocol):
         """Return all with `every_step`, else the last."""
         return list(range(count)) if getattr(parameters, "every_step", False) else [count - 1]
 
-    def devices(self, config: Config) -> int:
-        """Return those of a base training."""
-        return config.base.devices
-
-    def work(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> tuple[int, float]:
-        """Return the updates of the trainings on each union."""
+    def extent(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> Extent:
+        """Return that of the trainings on each union."""
         unions = [
             set[int]().union(*(part.tolist() for part in parts[: t + 1])) for t in self.steps(parameters, len(parts))
         ]
-        updates = sum(epochs_updates(config, len(union)) for union in unions)
-        return updates, float(updates * config.base.batch_size)
+        return base_extent(config, map(len, unions))
 
 
 PROTOCOLS: dict[str, Protocol] = {"online": Online(), "joint": Joint()}
+
+
+def base_extent(config: Config, images: Iterable[int]) -> Extent:
+    """Return how much work base trainings are, each on so many images."""
+    updates = sum(epochs_updates(config, count) for count in images)
+    return Extent(config.base.devices, updates, float(updates * config.base.batch_size))
 
 
 def epochs_updates(config: Config, images: int) -> int:

@@ -1,32 +1,13 @@
-"""What runs need beside this code: loggers, an account, a cluster."""
+"""What runs need beside this code: an account, a cluster."""
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import shutil
-from collections.abc import Sequence
 from typing import Any
 
 from bench.settings.errors import RequestError
 from bench.settings.slurm import SlurmSettings
 from strategies.learning.faults import in_a_line
-
-LOGGERS = ("csv", "tensorboard", "wandb")
-
-
-def parse_loggers(text: str | Sequence[str]) -> tuple[str, ...]:
-    """Parse `csv,tensorboard`; raise `RequestError` for an unknown name or a package that is missing."""
-    asked = text.split(",") if isinstance(text, str) else text
-    names = tuple(dict.fromkeys(name.strip() for name in asked if name.strip()))
-    for name in names:
-        if name not in LOGGERS:
-            near = difflib.get_close_matches(name, LOGGERS, n=1)
-            hint = f"did you mean {near[0]}? " if near else "unknown "
-            raise RequestError(f"--loggers {name}: {hint}(known: {', '.join(LOGGERS)})")
-        if name != "csv" and importlib.util.find_spec(name) is None:
-            raise RequestError(f"--loggers {name}: the package is missing; pip install {name}")
-    return names
 
 
 def require_launcher(settings: SlurmSettings) -> None:

@@ -49,12 +49,12 @@ class Listener(Protocol):
         """A job was stopped before its end; it can go on another time."""
 
 
+@dataclass
 class Throttle:
     """Lets an event through at most every `interval` seconds."""
 
-    def __init__(self, interval: float = 0.2) -> None:
-        self.interval = interval
-        self._last = 0.0
+    interval: float = 0.2
+    _last: float = 0.0
 
     def due(self) -> bool:
         """Return whether it is time again."""

@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.settings.assignments import pair_of, require_once, split_assignments
 from bench.settings.checking import Settings, checked
 from bench.settings.errors import RequestError
-from bench.settings.plain_yaml import AmbiguousYamlError, parse_yaml
+from bench.settings.plain_yaml import read_yaml
 from bench.settings.schema import VALID_FRACTION, Config
 from benchmarks.paths import user_path
 from strategies.learning.registry import (
@@ -45,8 +43,17 @@ def resolve_config(
     In a preset or file, settings below `scenarios: PATTERN:` hold for the scenarios that match, over the others.
     Raises `RequestError` for an unknown preset, key or strategy and for a value outside its range.
     """
+    return resolve(scenario, preset, file, assignments, evaluate_on)[0]
+
+
+def resolve(
+    scenario: str, preset: str | None, file: Path | None, assignments: Sequence[str], evaluate_on: str | None
+) -> tuple[Config, Settings]:
+    """Return the settings of `resolve_config`, and those that tell how jobs are submitted, unchecked."""
     settings = _merged_settings(scenario, preset, file, assignments)
-    settings.pop(LAUNCHER_SECTION, None)
+    launcher = settings.pop(LAUNCHER_SECTION, {})
+    if not isinstance(launcher, dict):
+        raise RequestError(f"{LAUNCHER_SECTION}={launcher!r}: a section of settings is a mapping")
     if evaluate_on is not None:
         settings = _merged(settings, {"evaluation": {"stream": evaluate_on}})
     if evaluate_on == "valid" and not settings["evaluation"].get("valid_fraction"):
@@ -59,7 +66,7 @@ def resolve_config(
         except UnknownStrategyError as error:
             raise RequestError(f"strategies.{name}: {error}") from None
     _check_together(config)
-    return config
+    return config, launcher
 
 
 def _with_absolute_list(config: Config) -> Config:
@@ -68,16 +75,6 @@ def _with_absolute_list(config: Config) -> Config:
         return config
     file = str(user_path(config.data.train_list).absolute())
     return dataclasses.replace(config, data=dataclasses.replace(config.data, train_list=file))
-
-
-def launcher_settings(
-    scenario: str, preset: str | None = None, file: Path | None = None, assignments: Sequence[str] = ()
-) -> Settings:
-    """Return the section of the settings that tells how jobs are submitted, unchecked; see `resolve_config`."""
-    section = _merged_settings(scenario, preset, file, assignments).get(LAUNCHER_SECTION, {})
-    if not isinstance(section, dict):
-        raise RequestError(f"{LAUNCHER_SECTION}={section!r}: a section of settings is a mapping")
-    return section
 
 
 def _merged_settings(scenario: str, preset: str | None, file: Path | None, assignments: Sequence[str]) -> Settings:
@@ -115,25 +112,6 @@ def _check_together(config: Config) -> None:
         raise RequestError("network.pretrained=True: there are no ImageNet weights for network.name=small")
     if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
         raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
-
-
-def read_yaml(path: Any) -> Settings:
-    """Return the mapping in a plain YAML file; raise `RequestError` where it is something else."""
-    try:
-        settings = parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"cannot read the settings {path} ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not text ({error.reason})") from None
-    except AmbiguousYamlError as error:
-        raise RequestError(f"{path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise RequestError(f"{path} is not plain YAML ({' '.join(str(error).split())})") from None
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise RequestError(f"{path}: settings are a mapping of sections")
-    return settings
 
 
 def _for_scenario(settings: Settings, scenario: str) -> Settings:

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from bench.settings.errors import RequestError
+
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _STRUCTURE = (*(f"{_TAG}{name}" for name in ("str", "seq", "map")), None)
@@ -127,3 +129,22 @@ def _lines(one: yaml.Node, other: yaml.Node) -> str:
 
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
+
+
+def read_yaml(path: Any) -> dict[str, Any]:
+    """Return the mapping in a plain YAML file; raise `RequestError` where it is something else."""
+    try:
+        settings = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"cannot read the settings {path} ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not text ({error.reason})") from None
+    except AmbiguousYamlError as error:
+        raise RequestError(f"{path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path} is not plain YAML ({' '.join(str(error).split())})") from None
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise RequestError(f"{path}: settings are a mapping of sections")
+    return settings

@@ -1,4 +1,4 @@
-"""How a process computes: with how many threads, and in which precision on a GPU."""
+"""How a process computes: with how many threads, in which precision on a GPU, and what it says where that fails."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from bench.settings.schema import RuntimeConfig
+from strategies.learning.faults import NonFiniteLossError
 
 
 def compute_as(runtime: RuntimeConfig) -> None:
@@ -24,6 +25,15 @@ def computing(runtime: RuntimeConfig) -> Iterator[None]:
         yield
     finally:
         _set(*before)
+
+
+@contextmanager
+def told_of_losses(before: str, after: str) -> Iterator[None]:
+    """Put words around those of a `NonFiniteLossError`."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(f"{before}{error}{after}") from None
 
 
 def _set(threads: int, matmul_tf32: bool, convolution_tf32: bool) -> None:

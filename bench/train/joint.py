@@ -9,8 +9,8 @@ import torch
 
 from bench.plan.protocols import PROTOCOLS, epochs_updates
 from bench.screen.events import Event
+from bench.train.computing import told_of_losses
 from bench.train.epochs import EpochTraining, train_epochs
-from bench.train.nonfinite import told_of_losses
 from bench.train.protocol import Trained, Training
 from bench.train.resume import Start, run_checkpoints
 

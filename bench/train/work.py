@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 from bench.plan.code import code_digest
 from bench.plan.folders import finished_at
@@ -15,8 +13,7 @@ from bench.screen.events import Event, Report
 from bench.screen.log import log_start, logged
 from bench.train.base import base_model, make_base
 from bench.train.benchmark import benchmark_of
-from bench.train.computing import computing
-from bench.train.nonfinite import told_of_losses
+from bench.train.computing import computing, told_of_losses
 from bench.train.run import make_run
 from reports.atomic import clear_scraps, write_atomic
 
@@ -46,26 +43,12 @@ def record_failure(job: BaseJob | RunJob, failure: str) -> None:
             write_atomic(job.folder / "error.txt", failure)
 
 
-@dataclass(frozen=True)
 class Work:
     """A job with what is done with it, as the pool takes it."""
 
-    job: BaseJob | RunJob
-
-    @property
-    def key(self) -> str:
-        """Its name."""
-        return self.job.key
-
-    @property
-    def claim(self) -> Path:
-        """What is claimed while it is done."""
-        return self.job.claim
-
-    @property
-    def devices(self) -> int:
-        """How many devices it computes on."""
-        return self.job.devices
+    def __init__(self, job: BaseJob | RunJob) -> None:
+        self.job = job
+        self.key, self.claim, self.devices = job.key, job.claim, job.devices
 
     def made(self) -> bool:
         """See `made`."""
