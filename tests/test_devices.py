@@ -27,8 +27,8 @@ import bench.train.epochs
 import bench.train.networks
 from bench.cli.arguments import request_of
 from bench.cli.entry import _parser, main
+from bench.launch.executor import cores_and_gpus
 from bench.launch.session import prepare
-from bench.launch.slurm import _cores_and_gpus
 from bench.plan.devices import gpus_of
 from bench.plan.request import Request
 from bench.screen import stopping
@@ -608,12 +608,12 @@ def test_a_cluster_is_asked_for_what_each_job_computes_on(data_root: Path, tmp_p
     plan = plan_of(data_root, tmp_path, 3, "er,joint")
     er, joint = plan.runs
     [base] = plan.bases.values()
-    asked = partial(_cores_and_gpus, SlurmSettings())
+    asked = partial(cores_and_gpus, SlurmSettings())
     assert [asked([job]) for job in (er, joint, base)] == [{"cpus_per_task": n} for n in (1, 3, 3)]
     on_gpus = [replace(job, device="cuda") for job in (er, joint, base)]
     assert [asked([job])["gpus_per_node"] for job in on_gpus] == [1, 3, 3]
     assert asked(on_gpus[:2]) == {"cpus_per_task": 3, "gpus_per_node": 3}
-    assert _cores_and_gpus(SlurmSettings(gpus_per_node=2, cpus_per_task=7), on_gpus) == {
+    assert cores_and_gpus(SlurmSettings(gpus_per_node=2, cpus_per_task=7), on_gpus) == {
         "cpus_per_task": 7,
         "gpus_per_node": 2,
     }

@@ -328,7 +328,7 @@ def test_other_errors_are_not_explained(error: Exception) -> None:
 def test_the_command_line_says_it_in_one_line(
     error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bench.cli.entry._scenarios", _raising(error))
+    monkeypatch.setattr("bench.cli.listing._scenarios", _raising(error))
     with pytest.raises(SystemExit, match="1"):
         main(["scenarios"])
     [line] = capsys.readouterr().err.splitlines()
@@ -336,7 +336,7 @@ def test_the_command_line_says_it_in_one_line(
 
 
 def test_the_command_line_leaves_a_bug_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.cli.entry._scenarios", _raising(RuntimeError("planted")))
+    monkeypatch.setattr("bench.cli.listing._scenarios", _raising(RuntimeError("planted")))
     with pytest.raises(RuntimeError, match="planted"):
         main(["scenarios"])
 

@@ -80,7 +80,7 @@ def test_every_command_ends_with_one_line(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(one) for one in SIGNALS]
-    monkeypatch.setattr("bench.cli.entry._scenarios", lambda options: signal.raise_signal(number))
+    monkeypatch.setattr("bench.cli.listing._scenarios", lambda options: signal.raise_signal(number))
     with pytest.raises(SystemExit) as ended:
         main(["scenarios"])
     assert (ended.value.code, *capfd.readouterr()) == (128 + number, "", TOLD[number])

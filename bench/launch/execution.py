@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench.launch import pool
+from bench.launch.agenda import Ended
 from bench.launch.announcing import announce
 from bench.launch.claims import Claims
 from bench.plan.described import prepare_one
@@ -172,7 +173,7 @@ def say_stale(plan: Plan, console: Console) -> None:
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _make(plan: Plan, console: Console, heed_signals: bool) -> tuple[pool.Ended, Heeded]:
+def _make(plan: Plan, console: Console, heed_signals: bool) -> tuple[Ended, Heeded]:
     jobs = sorted(plan.jobs, key=lambda job: (job.key in plan.needs, -job.weight))  # long first, none before its need
     skipped = len(plan.folders) - len(plan.runs)
     if skipped:

@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import pwd
-import re
 import resource
 import shlex
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 
 from bench.launch.announcing import hand_over
 from bench.launch.claims import Claims
 from bench.launch.directory import RunDirectory
+from bench.launch.executor import FOLDER, arrays, cores_and_gpus, new_executor, submitted
 from bench.launch.queue import end_jobs, is_queued, queue_states, started
 from bench.launch.submitted import Submitted, read_submitted, write_submitted
 from bench.plan.code import copy_code
 from bench.plan.folders import run_folders
 from bench.plan.job import BaseJob, RunJob
 from bench.plan.plan import Plan
-from bench.plan.services import submitit_module
 from bench.screen.stopping import ends_interrupt, interrupts_wait
 from bench.settings.errors import RequestError
 from bench.settings.slurm import SlurmSettings
 from bench.train.work import made
-from benchmarks.cache import DISK_FULL, cache_folder
+from benchmarks.cache import DISK_FULL
 from reports.atomic import SetAside
-
-T = TypeVar("T")
-FOLDER = ".submitted"
-"""Below the output folder: what submitit writes, and the copies of the code."""
 
 
 def submit(plan: Plan, settings: SlurmSettings, console: Console) -> dict[str, str]:
@@ -64,7 +57,7 @@ def submit(plan: Plan, settings: SlurmSettings, console: Console) -> dict[str, s
         if runs:
             alike = [record for record in records.values() if record.cluster == settings.cluster]
             given = {r.base_hash: r.base_job for r in alike if r.base_hash and r.base_job in queue}
-            executor = _executor(settings, out, code, open_files)
+            executor = new_executor(settings, out, code, open_files)
             submission = _Submission(plan, settings, code, executor, given, console)
             submission.make(runs, records)
             submission.say(len(plan.runs) - len(runs) - len(failures), out)
@@ -170,10 +163,10 @@ class _Submission:
         if not first or self.settings.cluster == "local":
             return
         bases = [self.plan.bases[base_hash] for base_hash in first]
-        self.executor.update_parameters(name="bench-base", **_cores_and_gpus(self.settings, bases))
-        for part in _arrays(list(first)):
+        self.executor.update_parameters(name="bench-base", **cores_and_gpus(self.settings, bases))
+        for part in arrays(list(first)):
             with interrupts_wait():
-                jobs = _submitted(self.executor, [self._directory(first[one], base_only=True) for one in part])
+                jobs = submitted(self.executor, [self._directory(first[one], base_only=True) for one in part])
                 self.base_jobs.update({one: job.job_id for one, job in zip(part, jobs, strict=True)})
                 self.bases += [job.job_id for job in jobs]
 
@@ -189,10 +182,10 @@ class _Submission:
         self.awaited = [job for run in runs if (job := self._base_job(run))]
         if self.awaited:
             self.executor.update_parameters(slurm_dependency=f"afterany:{':'.join(_numbers(self.awaited))}")
-        self.executor.update_parameters(name="bench", **_cores_and_gpus(self.settings, [*runs, *own_bases]))
-        for part in _arrays(runs):
+        self.executor.update_parameters(name="bench", **cores_and_gpus(self.settings, [*runs, *own_bases]))
+        for part in arrays(runs):
             with interrupts_wait():
-                jobs = _submitted(self.executor, [self._directory(run) for run in part])
+                jobs = submitted(self.executor, [self._directory(run) for run in part])
                 self.jobs += [job.job_id for job in jobs]
             for run, job in zip(part, jobs, strict=True):
                 self._note(run, job)
@@ -241,76 +234,6 @@ def _user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
-
-
-def _executor(settings: SlurmSettings, out: Path, code: Path, open_files: int) -> Any:
-    """Return submitit's executor, told how jobs are to be treated and by which code they are to be done."""
-    executor = submitit_module().AutoExecutor(
-        (out / FOLDER / "jobs").resolve(), cluster=settings.cluster, slurm_max_num_timeout=settings.max_num_timeout
-    )
-    setup = [
-        f"ulimit -Sn {open_files}",  # a job has the limits of the process that submits it
-        *settings.setup,
-        f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
-        f"export BENCH_CACHE={shlex.quote(str(cache_folder().resolve()))}",
-        "export PYTHONSAFEPATH=1",
-        # Before 3.11 `python -m` looks for modules in the current folder first, which may be the checkout.
-        f"cd {shlex.quote(str(code))}",
-    ]
-    parameters: dict[str, Any] = {
-        "timeout_min": settings.timeout_min,
-        "mem_gb": settings.mem_gb,
-        f"{settings.cluster}_setup": setup,
-        "slurm_partition": settings.partition,
-        "slurm_account": settings.account,
-        "slurm_qos": settings.qos,
-        "slurm_constraint": settings.constraint,
-        "slurm_nodelist": settings.nodelist,
-        "slurm_exclude": settings.exclude,
-        "slurm_array_parallelism": settings.array_parallelism,
-        "slurm_signal_delay_s": settings.signal_delay_s,
-        "slurm_additional_parameters": {"requeue": True, **settings.additional_parameters},
-    }
-    executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
-    return executor
-
-
-def _cores_and_gpus(settings: SlurmSettings, jobs: Sequence[BaseJob | RunJob]) -> dict[str, int]:
-    """Return what each of these jobs asks for: what the one on the most devices needs."""
-    config, devices = jobs[0].config, max(job.devices for job in jobs)
-    cores = settings.cpus_per_task or devices * (config.runtime.threads + config.data.workers)
-    gpus = settings.gpus_per_node
-    if gpus is None and jobs[0].device != "cpu":
-        gpus = devices
-    return {"cpus_per_task": cores, **({"gpus_per_node": gpus} if gpus else {})}
-
-
-def _submitted(executor: Any, work: Sequence[RunDirectory]) -> list[Any]:
-    submitit = submitit_module()
-    jobs = []
-    try:
-        with redirect_stderr(io.StringIO()), executor.batch():  # what it prints there is in the error too
-            jobs = [executor.submit(one) for one in work]
-    except submitit.core.utils.FailedJobError as error:
-        raise RequestError(f"--launcher slurm: sbatch refused: {' '.join(str(error).split())}") from None
-    return jobs
-
-
-def _arrays(work: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield parts of work that are not too long for a job array."""
-    largest = _largest_array()
-    for i in range(0, len(work), largest):
-        yield work[i : i + largest]
-
-
-def _largest_array() -> int:
-    """Return how many elements an array of the cluster may have; as usual where it does not tell."""
-    with suppress(OSError, subprocess.SubprocessError):
-        command = ["scontrol", "show", "config"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-        if found := re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE):
-            return max(1, int(found[1]))
-    return 1001
 
 
 def _numbers(ids: Iterable[str]) -> list[str]:
