@@ -16,8 +16,8 @@ from bench.cli.arguments import request_of
 from bench.cli.entry import _parser, main
 from bench.launch.announcing import hand_over
 from bench.launch.session import prepare
+from bench.plan.described import prepare_one
 from bench.plan.job import RunJob
-from bench.plan.planning import prepare_one
 from bench.plan.request import Request
 from bench.plan.spec import digest
 from bench.settings.merging import resolve_config

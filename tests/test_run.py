@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,16 +20,21 @@ import bench
 from bench.launch import pool
 from bench.launch.execution import Result
 from bench.launch.session import run
+from bench.plan.job import Job
+from bench.plan.plan import Plan
+from bench.plan.planning import Asked
 from bench.plan.request import Request
 from bench.screen.events import Event, Report
 from bench.screen.view import LineView
 from bench.train.base import base_model
+from bench.train.work import Work
 from reports.metrics import mean_iou
 from reports.records import find_runs, read_run
 from reports.tables import frame
 
 QUICK = ("data.size=32", "base.epochs=15", "base.batch_size=8", "base.warmup_steps=10", "memory.size=8")
 SCENARIO = "voc-15-1-overlapped"
+PACKAGE = f"{Path(bench.__file__).parent}{os.sep}"
 
 
 @pytest.fixture(scope="module")
@@ -350,3 +356,36 @@ def test_workers_see_the_environment_of_their_own_time(monkeypatch: pytest.Monke
     for cache in ("first", "second"):
         monkeypatch.setenv("BENCH_CACHE", cache)
         assert f"RuntimeError: {cache}" in pool.run_jobs([Telling("a", tmp_path)], {}, 2, view).failures["a"]
+
+
+def test_the_way_of_a_request_to_its_run_is_short(
+    first: tuple[Result, Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through which files it is handed on, as a request, a plan, a job; each function counts once."""
+    way: list[str] = []
+    seen: set[tuple[str, int]] = set()
+    carried = (Request, Asked, Plan, Job, Work)
+
+    def follow(frame: FrameType, event: str, _: object) -> None:
+        place = (frame.f_code.co_filename, frame.f_code.co_firstlineno)
+        if event != "call" or not place[0].startswith(PACKAGE) or place in seen:
+            return
+        if any(isinstance(value, carried) for value in frame.f_locals.values()):
+            seen.add(place)
+            if way[-1:] != [place[0].removeprefix(PACKAGE)]:
+                way.append(place[0].removeprefix(PACKAGE))
+
+    def begun(*_: object) -> None:
+        sys.setprofile(None)
+        raise RuntimeError("here the run begins")
+
+    monkeypatch.setattr("bench.train.work.make_run", begun)
+    sys.setprofile(follow)
+    try:
+        result = quick_run(root, tmp_path, strategies="er")
+    finally:
+        sys.setprofile(None)
+    assert list(result.failures) == ["er seed 0"]
+    assert way[0] == "plan/request.py" and {"launch/session.py", "train/work.py"} < set(way)
+    assert len(set(way)) <= 14, way
+    assert len(way) - len(set(way)) <= 10, way

@@ -28,8 +28,8 @@ from bench.launch.queue import queue_states
 from bench.launch.status import run_states
 from bench.launch.submitted import read_submitted
 from bench.plan.code import PACKAGES, git_revision
+from bench.plan.described import prepare_one
 from bench.plan.job import RunJob
-from bench.plan.planning import prepare_one
 from bench.screen import stopping
 from bench.settings.errors import RequestError
 from bench.train.base import base_model
