@@ -356,5 +356,5 @@ def test_both_commands_take_loggers(command: list[str]) -> None:
 
     parser = _parser()
     asked = request_of(parser.parse_args([*command, "--loggers", "csv,wandb"]), "er", SCENARIO)
-    assert asked.loggers == "csv,wandb"
+    assert asked.loggers == ("csv", "wandb")
     assert not request_of(parser.parse_args(command), "er", SCENARIO).loggers
