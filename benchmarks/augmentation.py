@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,28 +13,42 @@ from torchvision.transforms.v2 import functional as F
 from benchmarks.labels import VOID
 from benchmarks.resampling import resized, resized_by_pillow
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+Colour = tuple[float, float, float]
+"""Red, green and blue, each from 0 to 1."""
+
+
+class Normalisation(Protocol):
+    """What a network takes images by: (colour - mean) / deviation."""
+
+    @property
+    def mean(self) -> Colour:
+        """What is taken off."""
+
+    @property
+    def deviation(self) -> Colour:
+        """What is divided by."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """What is done to a training image: scale drawn from `scale`, a square crop, a flip.
 
-    `crop` is in pixels, None keeps the whole image; what the crop takes from outside the image is void. Of a scaled
-    image only what the crop keeps is computed, from the nearest whole pixels of the image.
+    `crop` is in pixels, None keeps the whole image; what the crop takes from outside the image is void, its colour
+    `outside`, which is the mean of what the network takes off. Of a scaled image only what the crop keeps is computed,
+    from the nearest whole pixels of the image.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
     crop: int | None = None
     flip: bool = True
+    outside: Colour = (0.0, 0.0, 0.0)
 
     def __call__(self, image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return image (uint8 3 x H x W) and labels (uint8 H x W), augmented by draws from `rng`."""
         drawn, down, right, mirrored = rng.random(4)
         factor = self.scale[0] + drawn * (self.scale[1] - self.scale[0])
         if self.crop is not None:
-            image, labels = _scaled_crop(image, labels, factor, self.crop, down, right)
+            image, labels = _scaled_crop(image, labels, factor, self.crop, (down, right), self.outside)
         elif factor != 1.0:
             image, labels = resized(image, labels, [_scaled(length, factor) for length in labels.shape])
         if self.flip and mirrored < 0.5:
@@ -42,15 +57,15 @@ class Augmentation:
 
 
 def _scaled_crop(
-    image: Tensor, labels: Tensor, factor: float, side: int, down: float, right: float
+    image: Tensor, labels: Tensor, factor: float, side: int, at: tuple[float, float], outside: Colour
 ) -> tuple[Tensor, Tensor]:
-    """Return the square of `side` pixels at (down, right), in [0, 1), of the image scaled by `factor`."""
-    top, from_height, height = _window(labels.shape[0], factor, side, down)
-    left, from_width, width = _window(labels.shape[1], factor, side, right)
+    """Return the square of `side` pixels at `at` (down, right), in [0, 1), of the image scaled by `factor`."""
+    top, from_height, height = _window(labels.shape[0], factor, side, at[0])
+    left, from_width, width = _window(labels.shape[1], factor, side, at[1])
     image = image[:, top : top + from_height, left : left + from_width]
     labels = labels[top : top + from_height, left : left + from_width]
     image, labels = resized(image, labels, [height, width])
-    return _padded(image, labels, side)
+    return _padded(image, labels, side, outside)
 
 
 def _window(length: int, factor: float, side: int, at: float) -> tuple[int, int, int]:
@@ -65,13 +80,13 @@ def _scaled(length: int, factor: float) -> int:
     return max(1, round(length * factor))
 
 
-def _padded(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Return a square of `side` pixels; what is added below and to the right is the mean colour and void."""
+def _padded(image: Tensor, labels: Tensor, side: int, outside: Colour) -> tuple[Tensor, Tensor]:
+    """Return a square of `side` pixels; what is added below and to the right is of the colour `outside` and void."""
     below, beside = (side - s for s in labels.shape)
     if not below and not beside:
         return image, labels
-    mean = [round(255 * m) for m in MEAN]
-    image = torch.stack([F.pad(c[None], [0, 0, beside, below], fill=m)[0] for c, m in zip(image, mean, strict=True)])
+    fills = [round(255 * part) for part in outside]
+    image = torch.stack([F.pad(c[None], [0, 0, beside, below], fill=f)[0] for c, f in zip(image, fills, strict=True)])
     return image, F.pad(labels[None], [0, 0, beside, below], fill=VOID)[0]
 
 
@@ -93,8 +108,9 @@ class View:
         return image, labels
 
 
-def normalised(images: Tensor) -> Tensor:
-    """Return uint8 images (..., 3, H, W) as float32 with ImageNet's mean and deviation taken out."""
-    mean = torch.tensor(MEAN)[:, None, None] * 255
-    std = torch.tensor(STD)[:, None, None] * 255
-    return (images.float() - mean) / std
+def normalised(images: Tensor, by: Normalisation | None) -> Tensor:
+    """Return uint8 images (..., 3, H, W) as float32, normalised as a network takes them; from 0 to 1 without one."""
+    if by is None:
+        return images.float() / 255
+    mean, deviation = (torch.tensor(part)[:, None, None] * 255 for part in (by.mean, by.deviation))
+    return (images.float() - mean) / deviation

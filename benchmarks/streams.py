@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.augmentation import Augmentation, View, normalised
+from benchmarks.augmentation import Augmentation, Normalisation, View, normalised
 from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.division import tested_images
 from benchmarks.errors import DataError
@@ -53,7 +54,7 @@ class Exemplar:
     def load(self, augmentation: Augmentation | None, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return image (float32 3 x H x W, normalised) and annotation (int64 H x W), augmented anew."""
         image, labels = self.data.sample(self.index, augmentation, rng, again=True)
-        return normalised(image), labels.long()
+        return normalised(image, self.data.normalisation), labels.long()
 
     def bytes(self) -> int:
         """Return the size of the image and its annotation as uint8."""
@@ -73,9 +74,11 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         positions: dict[int, int],
         others: int = BACKGROUND,
         view: View | None = None,
+        normalisation: Normalisation | None = None,
     ) -> None:
         """`places` are the images' places in the split's list, `positions` the labels of annotated classes."""
         self.step = step
+        self.normalisation = normalisation
         self.ids = tuple(ids[i] for i in places)
         self._pixels = pixels
         self._places = places
@@ -90,7 +93,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         image, labels = self.sample(index, None, None)
-        return normalised(image), labels.long(), self.step
+        return normalised(image, self.normalisation), labels.long(), self.step
 
     def annotated(self, index: int) -> tuple[Tensor, Tensor]:
         """Return image `index` (uint8 3 x H x W) and its annotation (uint8 H x W)."""
@@ -137,7 +140,8 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         first, every = share
         starts = range(0, len(picks), batch_size)
         shares = [list(range(len(picks))[start : start + batch_size][first::every]) for start in starts]
-        return ordered_batches(picks, [places for places in shares if places], _joined, _for_training, workers)
+        prepared = partial(_for_training, self.normalisation)
+        return ordered_batches(picks, [places for places in shares if places], _joined, prepared, workers)
 
 
 @dataclass(frozen=True)
@@ -162,10 +166,10 @@ def _joined(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:
     return [torch.stack(images), torch.stack(labels), torch.tensor(steps), torch.tensor(indices)]
 
 
-def _for_training(batch: Sequence[Tensor]) -> list[Tensor]:
+def _for_training(normalisation: Normalisation | None, batch: Sequence[Tensor]) -> list[Tensor]:
     """Return a joined batch with its images normalised (float32) and its labels int64."""
     images, labels, steps, indices = batch
-    return [normalised(images), labels.long(), steps, indices]
+    return [normalised(images, normalisation), labels.long(), steps, indices]
 
 
 class SegmentationExperience(DatasetExperience[AvalancheDataset]):
@@ -205,6 +209,7 @@ def load_benchmark(
     data_root: str | Path | None = None,
     *,
     size: int | None = None,
+    normalisation: Normalisation | None = None,
     view: View | None = None,
     future_classes: FutureClasses = "background",
     tested: Tested = "known",
@@ -217,7 +222,8 @@ def load_benchmark(
 ) -> SegmentationScenario:
     """Return the Avalanche benchmark of a scenario such as `shapes-15-1-disjoint`.
 
-    `size` squeezes every image to size x size pixels (None: as they are, for `shapes` 64 x 64). Of the valid and
+    `size` squeezes every image to size x size pixels (None: as they are, for `shapes` 64 x 64). `normalisation` is what
+    the network takes images by (`strategies.networks`); None leaves colours from 0 to 1. Of the valid and
     test streams `view` scales and crops the images, `future_classes` tells whether pixels of classes not yet known
     count as background or void, and `tested` whether step t has the images with a class known by then or all of
     them (METHODS, Protocol). `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream
@@ -227,6 +233,7 @@ def load_benchmark(
     return build_benchmark(
         load_scenario(name, data_root, train_list, shared_ids, max_megapixels=max_megapixels),
         size=size,
+        normalisation=normalisation,
         view=view,
         future_classes=future_classes,
         tested=tested,
@@ -240,6 +247,7 @@ def build_benchmark(
     scenario: Scenario,
     *,
     size: int | None = None,
+    normalisation: Normalisation | None = None,
     view: View | None = None,
     future_classes: FutureClasses = "background",
     tested: Tested = "known",
@@ -268,7 +276,8 @@ def build_benchmark(
         view: View | None = None,
     ) -> SegmentationExperience:
         labels = {c: position[c] for c in classes}
-        data = AnnotatedImages(pixels[split], places, imageset.ids(split), presence[split], t, labels, others, view)
+        ids = imageset.ids(split)
+        data = AnnotatedImages(pixels[split], places, ids, presence[split], t, labels, others, view, normalisation)
         return SegmentationExperience(data, groups, classes != groups[t])
 
     def evaluated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:

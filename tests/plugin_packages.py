@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import strategies.learning.registry
 from bench.plan.plugins import plugins_of
-from strategies.learning.registry import strategy_entry_points
+from strategies.plugins.registry import forget_metadata
 
 METHOD = """
     from typing import ClassVar
@@ -59,8 +58,8 @@ def put_metadata(site: Path, package: str, entry_points: str) -> None:
 
 def forget(installed: Path) -> None:
     """Have it all looked up anew, as another process would."""
-    for known in (strategies.learning.registry._metadata, strategy_entry_points, plugins_of):
-        known.cache_clear()
+    forget_metadata()
+    plugins_of.cache_clear()
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", "")).startswith(str(installed)):
             del sys.modules[name]

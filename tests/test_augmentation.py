@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.augmentation import Augmentation, _window, normalised
+from strategies.networks.settings import OF_IMAGENET
 
 VOID = 255
 
@@ -99,7 +100,7 @@ def test_what_a_crop_has_beyond_the_image_is_void_and_of_the_mean_colour_below_a
     height: int, width: int
 ) -> None:
     before, known = places(height, width)
-    image, labels = augmented(before, known, Augmentation(crop=8, flip=False))
+    image, labels = augmented(before, known, Augmentation(crop=8, flip=False, outside=OF_IMAGENET.mean))
     assert torch.equal(labels[:height, :width], known) and torch.equal(image[:, :height, :width], before)
     outside = torch.ones(8, 8, dtype=torch.bool)
     outside[:height, :width] = False
@@ -107,9 +108,14 @@ def test_what_a_crop_has_beyond_the_image_is_void_and_of_the_mean_colour_below_a
     assert image[:, outside].unique(dim=1).flatten().tolist() == [124, 116, 104]  # 255 times ImageNet's mean
 
 
-def test_normalised_images_have_imagenets_mean_and_deviation_taken_out() -> None:
+def test_normalised_images_have_the_networks_mean_and_deviation_taken_out() -> None:
     pixels = torch.tensor([[0, 255], [51, 0], [255, 102]], dtype=torch.uint8).view(3, 1, 2)
     expected = [(0 - 0.485) / 0.229, (1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224]
     expected += [(0 - 0.456) / 0.224, (1 - 0.406) / 0.225, (0.4 - 0.406) / 0.225]
-    assert normalised(pixels).dtype == torch.float32
-    assert normalised(pixels[None]).flatten().tolist() == pytest.approx(expected, abs=1e-6)
+    assert normalised(pixels, OF_IMAGENET).dtype == torch.float32
+    assert normalised(pixels[None], OF_IMAGENET).flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_a_network_images_are_from_0_to_1() -> None:
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1)
+    assert normalised(pixels, None).flatten().tolist() == pytest.approx([0.0, 0.2, 1.0], abs=1e-7)

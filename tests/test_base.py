@@ -32,6 +32,7 @@ from strategies.learning.losses import one_vs_rest
 from strategies.learning.protocol import BaseRecipe
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork
+from strategies.networks.settings import OF_IMAGENET, NetworkSettings
 
 WARM = {"base.lr": 0.8, "base.warmup_steps": 4, "base.poly_power": 2}
 
@@ -112,7 +113,7 @@ def by_hand(recipe: BaseRecipe, optimizer: Any, loss_of: Any, seed: int) -> Segm
     for epoch in range(2):
         order = np.random.default_rng([derived_seed("base", seed, "order"), epoch]).permutation(10)
         key = (derived_seed("base", seed, "augmentation"), epoch)
-        batches = data.batches(4, order.tolist(), Augmentation((0.5, 2.0), 16, True), key)
+        batches = data.batches(4, order.tolist(), Augmentation((0.5, 2.0), 16, True, OF_IMAGENET.mean), key)
         for i, (images, labels, _, _) in enumerate(batches, 3 * epoch):
             steps.param_groups[0]["lr"] = 0.02 * (1 - i / 6)
             steps.zero_grad()
@@ -173,7 +174,7 @@ class Alone(Rank):
         return wish
 
 
-PRETRAINED = {"network.name": "deeplabv3-resnet101", "network.pretrained": True}
+PRETRAINED = {"network.name": "deeplabv3-resnet101", "network.weights": "IMAGENET1K_V1"}
 SYNCHRONISED: list[SegmentationNetwork] = []
 CPU = torch.device("cpu")
 
@@ -440,7 +441,7 @@ def test_a_kept_base_model_is_loaded_ready_to_be_evaluated_and_the_log_tells_who
 
 def test_networks_and_augmentation_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(**{"data.scale": [0.5, 2.0], "data.crop": 16, "data.flip": False, "runtime.precision": "bf16"})
-    assert augmentation(settings) == Augmentation((0.5, 2.0), 16, False)
+    assert augmentation(settings) == Augmentation((0.5, 2.0), 16, False, OF_IMAGENET.mean)
     asked: list[tuple[Any, ...]] = []
 
     def building(*args: Any) -> SegmentationNetwork:
@@ -449,7 +450,7 @@ def test_networks_and_augmentation_are_those_of_the_settings(monkeypatch: pytest
 
     monkeypatch.setattr(bench.train.networks, "build_network", building)
     network = new_network(settings, BaseRecipe("cosine", "cross-entropy", 3.0), 7, True)
-    assert asked == [("small", 7, "cosine", 3.0, True)]
+    assert asked == [(NetworkSettings("small", "none"), 7, "cosine", 3.0, True)]
     assert network.precision == "bf16"
     weight = network.backbone.blocks[0].first[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()

@@ -21,7 +21,7 @@ from bench.plan.request import Request
 from bench.settings.errors import RequestError
 from strategies.er import Er
 from strategies.learning.faults import PredictionError
-from strategies.learning.registry import built_in_names, method_class
+from strategies.learning.registry import STRATEGIES, method_class
 from strategies.learning.template import OnlineTemplate
 
 ER = "from strategies.er import Er\nfrom strategies.learning.protocol import BaseRecipe\n"
@@ -137,7 +137,7 @@ def test_the_check_goes_through_them_all(install: Install, capfd: pytest.Capture
         "ablation": "ok  ('ablation' is a grid; ask for acme-sound:ablation)",
         "talks": "ok",
     }
-    assert said.out.count("continual-seg-bench 0.1.0  ok") == len(built_in_names())
+    assert said.out.count("continual-seg-bench 0.1.0  ok") == len(STRATEGIES.built_in_names())
 
 
 def test_metadata_that_cannot_be_read_hides_no_other_package(

@@ -42,7 +42,7 @@ from strategies.finetune import Finetune
 from strategies.learning.arrivals import Holdings
 from strategies.learning.faults import OnlineContractError
 from strategies.learning.method import Method
-from strategies.learning.registry import method_class, strategy_entry_points
+from strategies.learning.registry import STRATEGIES, method_class
 from strategies.learning.template import OnlineTemplate
 
 MEMORY = 6
@@ -73,7 +73,7 @@ every_method = pytest.mark.parametrize(
 
 
 def test_these_tests_cover_every_built_in_method() -> None:
-    built_in = {n for n, point in strategy_entry_points().items() if point.value.startswith("strategies.")}
+    built_in = {n for n, point in STRATEGIES.entry_points().items() if point.value.startswith("strategies.")}
     assert built_in == {name for name, _, _ in COSTS.values()} | {"joint"}  # joint never goes online
 
 

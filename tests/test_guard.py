@@ -27,10 +27,10 @@ from bench.train.work import Work
 from strategies.er import Er
 from strategies.learning.faults import NonFiniteLossError
 from strategies.learning.guard import LossGuard
-from strategies.learning.registry import method_class, strategy_entry_points
+from strategies.learning.registry import STRATEGIES, method_class
 from strategies.learning.template import OnlineTemplate
 
-ONLINE = [name for name in strategy_entry_points() if "online" in method_class(name).protocols]
+ONLINE = [name for name in STRATEGIES.entry_points() if "online" in method_class(name).protocols]
 HUGE = 1e30
 """A learning rate at which the weights of the second update give no number."""
 

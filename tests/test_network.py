@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from strategies.mib import share_background
+from strategies.networks.batchnorm import PooledBatchNorm
 from strategies.networks.build import build_network
-from strategies.networks.deeplab import PooledBatchNorm
 from strategies.networks.heads import CosineHead, LinearHead
 from strategies.networks.network import SegmentationNetwork, batch_statistics, evaluation_mode
 from strategies.networks.settings import HeadName
@@ -328,8 +328,8 @@ def test_deeplab_is_torchvisions_at_stride_16_and_trains_on_a_single_image(monke
         raise AssertionError("weights are not to be downloaded")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    network = build_network("deeplabv3-resnet101", 15, pretrained=False)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    network = build_network("deeplabv3-resnet101", 15)
 
     with torch.device("meta"):
         theirs = deeplabv3_resnet101(weights=None, weights_backbone=None, num_classes=16).state_dict()
@@ -356,15 +356,3 @@ def test_deeplab_is_torchvisions_at_stride_16_and_trains_on_a_single_image(monke
     torch.autograd.backward(F.cross_entropy(logits, torch.zeros(1, 64, 64, dtype=torch.long)))
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert all(b.isfinite().all() for b in network.buffers())
-
-
-@pytest.mark.parametrize(("given", "weights"), [({}, None), ({"pretrained": True}, "IMAGENET1K_V1")])
-def test_deeplab_has_imagenets_weights_only_if_asked(
-    given: dict[str, bool], weights: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def asked(weights: object, **_: object) -> None:
-        raise RuntimeError(f"asked for {getattr(weights, 'name', weights)}")
-
-    monkeypatch.setattr("torchvision.models.resnet101", asked)
-    with pytest.raises(RuntimeError, match=f"asked for {weights}$"):
-        build_network("deeplabv3-resnet101", 2, **given)

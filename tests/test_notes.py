@@ -90,7 +90,7 @@ def test_what_changes_no_number_makes_no_other_row(tmp_path: Path, key: str) -> 
     assert differing_settings(runs) == []
 
 
-@pytest.mark.parametrize("key", ["base.epochs", "data.crop", "network.pretrained", "runtime.precision"])
+@pytest.mark.parametrize("key", ["base.epochs", "data.crop", "network.weights", "runtime.precision"])
 def test_whatever_training_depends_on_makes_another_row(tmp_path: Path, key: str) -> None:
     section, name = key.split(".")
     runs = [write_run(tmp_path, each, {**USUAL, section: {name: n}}) for n, each in enumerate(("er", "ours"))]

@@ -18,7 +18,7 @@ from bench.settings.errors import RequestError
 from bench.settings.merging import resolve_config
 from bench.settings.strategies import method_parameters, parse_strategies
 from reports.rows import method_of as row_method
-from strategies.learning.registry import entry_point, method_class, packages_declaring
+from strategies.learning.registry import STRATEGIES, method_class
 
 
 def code_of(method: str) -> str:
@@ -94,8 +94,8 @@ def test_a_built_in_run_is_asked_for_whatever_else_is_installed(install: Install
 def test_metadata_left_behind_is_no_second_owner(install: Install) -> None:
     install("acme", {"new": "gone:Method"}, module="gone.py", site="old")
     install("acme", {"new": "acme:Method"})
-    assert packages_declaring("new") == ["acme"]
-    assert entry_point("new").value == "acme:Method"
+    assert STRATEGIES.packages_declaring("new") == ["acme"]
+    assert STRATEGIES.entry_point("new").value == "acme:Method"
 
 
 def test_a_label_makes_one_folder_on_any_file_system() -> None:

@@ -32,13 +32,13 @@ from bench.train.checkpoint import Checkpoint, CheckpointError, packed
 from bench.train.resume import run_checkpoints
 from bench.train.work import Work
 from strategies.er import Er
-from strategies.learning.registry import method_class, strategy_entry_points
+from strategies.learning.registry import STRATEGIES, method_class
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork
 
 SCENARIO = "voc-10-5-overlapped"
 TINY = ("data.size=16", "base.epochs=4", "base.batch_size=8", "memory.size=8", "evaluation.pictures=2")
-ONLINE = [name for name in strategy_entry_points() if "online" in method_class(name).protocols]
+ONLINE = [name for name in STRATEGIES.entry_points() if "online" in method_class(name).protocols]
 TIMES = {"seconds", "evaluation_seconds", "peak_ram_bytes", "peak_gpu_bytes"}
 
 
@@ -280,7 +280,7 @@ def test_a_subclass_says_for_itself_that_it_can() -> None:
     class Thorough(Er):
         resumable = True
 
-    assert all(method_class(name).resumable for name in strategy_entry_points())
+    assert all(method_class(name).resumable for name in STRATEGIES.entry_points())
     assert not More.resumable
     assert Thorough.resumable
 

@@ -35,6 +35,7 @@ from bench.train.checkpoint import CheckpointError
 from bench.train.resume import run_checkpoints
 from bench.train.work import made
 from reports.spec import read_spec, write_spec
+from strategies.networks.registry import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -74,13 +75,15 @@ def test_the_base_training_is_decided_by_these() -> None:
     assert {f"benchmarks.{name}" for name in data} <= found
     assert {f"benchmarks.sets.{name}" for name in ("shapes", "voc")} <= found
     assert {f"strategies.learning.{name}" for name in ("losses", "protocol", "randomness")} <= found
-    assert {f"strategies.networks.{name}" for name in ("deeplab", "heads", "network", "settings", "small")} <= found
+    assert {f"strategies.networks.{name}" for name in ("backbone", "build", "heads", "network", "settings")} <= found
     assert {"bench.train.base", "bench.train.distributed", "bench.train.seeds"} <= found
     assert not {
         name for name in found if name.startswith(("reports", "bench.cli.entry", "strategies.learning.template"))
     }
     assert not found & {
         "strategies.er",
+        "strategies.networks.deeplab",
+        "strategies.networks.small",
         "strategies.learning.memory",
         "benchmarks.obtain.checking",
         "benchmarks.obtain.download",
@@ -137,6 +140,8 @@ DECIDES = {
     "strategies/learning/memory.py": {"run"},
     "bench/train/run.py": {"run"},
     "strategies/mir.py": {"mir"},
+    "strategies/networks/small.py": {"small"},
+    "strategies/networks/decoders.py": {"deeplabv3-resnet50", "timm"},
     "strategies/lwf_mc.py": {"lwf-mc", "icarl"},
     "bench/cli/entry.py": set(),
     "bench/settings/schema.py": set(),
@@ -150,7 +155,8 @@ DECIDES = {
 def test_an_edit_changes_the_digests_of_what_it_decides(edit: Edit) -> None:
     def digests() -> dict[str, Any]:
         methods = {name: plugins_of(name) for name in ("er", "mir", "lwf-mc", "icarl")}
-        return {"base": deciding_digest(BASE_TRAINING), "run": deciding_digest(RUN), **methods}
+        networks = {name: plugins_of(name, NETWORKS) for name in ("small", "deeplabv3-resnet50", "timm")}
+        return {"base": deciding_digest(BASE_TRAINING), "run": deciding_digest(RUN), **methods, **networks}
 
     found, before = {}, digests()
     for file in DECIDES:

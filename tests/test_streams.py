@@ -13,11 +13,12 @@ from avalanche.training import Naive
 from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, EWCPlugin, ReplayPlugin
 from torch import Tensor, nn
 
-from benchmarks.augmentation import MEAN, STD, Augmentation, View, normalised
+from benchmarks.augmentation import Augmentation, View, normalised
 from benchmarks.errors import DataError
 from benchmarks.packing import Decoded, Reader
 from benchmarks.streams import AnnotatedImages, SegmentationScenario, load_benchmark
 from strategies.networks.build import build_network
+from strategies.networks.settings import OF_IMAGENET
 
 VOID = 255
 NAME = "shapes-15-1-disjoint"
@@ -68,9 +69,9 @@ def test_size_squeezes_every_image(tiny_voc: Path) -> None:
 def test_a_photograph_is_read_in_rgb_order_and_normalised(tiny_voc: Path) -> None:
     from PIL import Image
 
-    data = load_benchmark("voc-15-1-disjoint", tiny_voc).train_stream[0].data
+    data = load_benchmark("voc-15-1-disjoint", tiny_voc, normalisation=OF_IMAGENET).train_stream[0].data
     photograph = Image.open(tiny_voc / "VOCdevkit" / "VOC2012" / "JPEGImages" / f"{data.ids[3]}.jpg")
-    expected = (np.asarray(photograph, dtype=np.float64) / 255 - MEAN) / STD
+    expected = (np.asarray(photograph, dtype=np.float64) / 255 - OF_IMAGENET.mean) / OF_IMAGENET.deviation
     assert np.allclose(data[3][0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
 
 
@@ -254,7 +255,7 @@ def test_images_are_those_at_their_places_in_the_list() -> None:
     data, _ = noted()
     assert len(data) == 2 and data.ids == ("c", "a") and data.step == 4
     image, labels, step = data[1]
-    assert torch.equal(image, normalised(torch.full((3, 4, 6), 10, dtype=torch.uint8)))
+    assert torch.equal(image, normalised(torch.full((3, 4, 6), 10, dtype=torch.uint8), None))
     assert labels.tolist() == [[0, 2, 1, VOID, 0, 1]] * 4 and step == 4
     assert [data.exemplar(i).classes for i in (0, 1)] == [{1, 2}, {1}]
     assert noted(others=VOID)[0][0][1][0].tolist() == [0, 2, 1, VOID, VOID, 1]
@@ -352,12 +353,12 @@ def test_scaling_keeps_image_and_labels_aligned() -> None:
 def test_crop_pads_labels_with_void_and_the_image_with_the_mean() -> None:
     image, labels = torch.zeros(3, 20, 50, dtype=torch.uint8), torch.full((20, 50), 7, dtype=torch.uint8)
     for rng in rngs(10):
-        cropped, mapped = Augmentation(crop=32)(image, labels, rng)
+        cropped, mapped = Augmentation(crop=32, outside=OF_IMAGENET.mean)(image, labels, rng)
         assert (cropped.shape, mapped.shape) == ((3, 32, 32), (32, 32))
         assert (mapped == VOID).sum() == 12 * 32
         assert (mapped == 7).sum() == 20 * 32
         assert (cropped[:, mapped == 7] == 0).all()
-        assert normalised(cropped)[:, mapped == VOID].abs().max() < 0.02
+        assert normalised(cropped, OF_IMAGENET)[:, mapped == VOID].abs().max() < 0.02
 
 
 def test_crop_reaches_every_place() -> None:

@@ -135,7 +135,7 @@ def test_run_takes_none_and_tuples_for_settings(tmp_path: Path) -> None:
 
 HINTS = {
     "memory=50": "memory=50: a section of settings is a mapping; did you mean memory.size?",
-    "network=small": "network='small': a section of settings is a mapping; it holds network.name, network.pretrained",
+    "network=small": "network='small': a section of settings is a mapping; it holds network.name, network.weights",
     "lr=0.1": "unknown setting lr; did you mean incremental.lr or base.lr?",
     "learning_rate=0.1": "unknown setting learning_rate; did you mean incremental.lr or base.lr?",
     "learnig-rate=0.1": "unknown setting learnig-rate; did you mean incremental.lr or base.lr?",

@@ -31,6 +31,7 @@ from strategies.learning.registry import method_class
 from strategies.learning.template import OnlineTemplate
 from strategies.networks.build import build_network
 from strategies.networks.network import PassTally, SegmentationNetwork
+from strategies.networks.settings import OF_IMAGENET
 
 VOID = 255
 BATCH = 4
@@ -98,7 +99,9 @@ class Toy(ImageSet):
 
 @cache
 def benchmark() -> SegmentationScenario:
-    return build_benchmark(compute_scenario(ScenarioName("toy", "3+1+2", "overlapped"), Toy(), GROUPS))
+    return build_benchmark(
+        compute_scenario(ScenarioName("toy", "3+1+2", "overlapped"), Toy(), GROUPS), normalisation=OF_IMAGENET
+    )
 
 
 def full_label_map(image_id: str) -> np.ndarray:

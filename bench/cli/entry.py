@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from bench.cli.data import add_data
-from bench.cli.listing import add_scenario, add_scenarios, add_strategies
+from bench.cli.listing import add_networks, add_scenario, add_scenarios, add_strategies
 from bench.cli.making import add_run, add_run_one
 from bench.cli.measuring import add_speed
 from bench.cli.queue import add_cancel, add_status
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add_status(commands.add_parser("status", help="tell what is done, running, waiting and failed"))
     add_cancel(commands.add_parser("cancel", help="take submitted runs out of the queue"))
     add_strategies(commands.add_parser("strategies", help="list the strategies that are installed"))
+    add_networks(commands.add_parser("networks", help="list the networks that are installed"))
     add_scenarios(commands.add_parser("scenarios", help="list the scenarios of the paper's tables"))
     add_scenario(commands.add_parser("scenario", help="show a scenario's steps, classes and image counts"))
     add_data(commands.add_parser("data", help="get a data set, or check one"))

@@ -1,4 +1,4 @@
-"""The commands that list what there is: strategies, scenarios, and a scenario's steps."""
+"""The commands that list what there is: strategies, networks, scenarios, and a scenario's steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from bench.cli.arguments import a_path, add_data_root, add_lists
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.metadata import EntryPoint
+
+    from strategies.plugins.registry import Plugins
+
+_NAME_WIDTH = 12
 
 
 def add_strategies(parser: argparse.ArgumentParser) -> None:
@@ -20,39 +25,74 @@ def add_strategies(parser: argparse.ArgumentParser) -> None:
 
 def _strategies(options: argparse.Namespace) -> int:
     from bench.settings.strategies import GRIDS
-    from strategies.learning.registry import strategy_entry_points, unreadable_packages
+    from strategies.learning.registry import STRATEGIES
 
-    broken = 0
-    points = strategy_entry_points()
-    width = max(12, *map(len, points))
-    for name, point in points.items():
-        package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-        state = _state(name) if options.check else ""
-        broken += state.startswith("BROKEN")
-        print(f"{name:<{width}} {point.value:<32} {package}  {state}  {_note(point)}".rstrip(), flush=options.check)
+    broken = _print_plugins(STRATEGIES, _strategy_state if options.check else None)
     for name, strategies in GRIDS.items():
-        print(f"{name:<{width}} a grid of {len(strategies)}: {', '.join(strategies)}")
-    for place, reason in unreadable_packages().items():
-        print(f"{place}: BROKEN: the metadata of a package there cannot be read: {reason}")
-    return 1 if broken or (options.check and unreadable_packages()) else 0
+        print(f"{name:<{_NAME_WIDTH}} a grid of {len(strategies)}: {', '.join(strategies)}")
+    return _print_unreadable(STRATEGIES, options.check) or int(broken)
 
 
-def _state(name: str) -> str:
+def _strategy_state(name: str) -> str:
     from bench.plan.strategy_check import problem_of
 
     problem = problem_of(name)
     return f"BROKEN: {problem}" if problem else "ok"
 
 
-def _note(point: EntryPoint) -> str:
-    """Return in brackets what else has the name of a strategy."""
-    from bench.settings.strategies import GRIDS
-    from strategies.learning.registry import full_name, packages_declaring
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """Add `bench networks`."""
+    text = "build each one and print its parameters, stride, multiplications and milliseconds, or what is wrong with it"
+    parser.add_argument("--check", action="store_true", help=text)
+    parser.set_defaults(command=_networks)
 
-    several = packages_declaring(point.name)
+
+def _networks(options: argparse.Namespace) -> int:
+    from strategies.networks.registry import NETWORKS
+
+    broken = _print_plugins(NETWORKS, _network_state if options.check else None)
+    return _print_unreadable(NETWORKS, options.check) or int(broken)
+
+
+def _network_state(name: str) -> str:
+    from bench.plan.network_check import look_at
+
+    return str(look_at(name))
+
+
+def _print_plugins(plugins: Plugins, state_of: Callable[[str], str] | None) -> bool:
+    """Print a line for each plug-in, from metadata alone but for its state; return whether one is broken."""
+    broken = False
+    points = plugins.entry_points()
+    width = max(_NAME_WIDTH, *map(len, points), 0)
+    for name, point in points.items():
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+        state = state_of(name) if state_of else ""
+        broken |= state.startswith("BROKEN")
+        line = f"{name:<{width}} {point.value:<32} {package}  {state}  {_note(plugins, point)}"
+        print(line.rstrip(), flush=bool(state_of))
+    return broken
+
+
+def _print_unreadable(plugins: Plugins, is_fault: bool) -> int:
+    """Print which packages cannot be looked into; return 1 where there are some and that is a fault."""
+    unreadable = plugins.unreadable_packages()
+    for place, reason in unreadable.items():
+        print(f"{place}: BROKEN: the metadata of a package there cannot be read: {reason}")
+    return int(bool(unreadable) and is_fault)
+
+
+def _note(plugins: Plugins, point: EntryPoint) -> str:
+    """Return in brackets what else has the name of a plug-in."""
+    from bench.settings.strategies import GRIDS
+    from strategies.learning.registry import STRATEGIES
+    from strategies.plugins.registry import full_name
+
+    several = plugins.packages_declaring(point.name)
     if len(several) > 1:
         return f"('{point.name}' is declared by {' and by '.join(several)})"
-    return f"('{point.name}' is a grid; ask for {full_name(point)})" if point.name in GRIDS else ""
+    is_grid = plugins == STRATEGIES and point.name in GRIDS
+    return f"('{point.name}' is a grid; ask for {full_name(point)})" if is_grid else ""
 
 
 def add_scenarios(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from bench.screen.faults import explained, explained_exit, failure_of
 from bench.screen.stopping import Stopped, ask_to_stop, stop_asked
 from bench.train.forkserver import start, warm_up
 from benchmarks.cache import DISK_FULL
-from strategies.learning.faults import in_a_line
+from strategies.plugins.faults import in_a_line
 
 POLL_SECONDS = 0.5
 """Between two looks at a job that another process has claimed, or at whether a stop was asked for."""

@@ -23,7 +23,7 @@ def prepare(request: Request, console: Console) -> Plan:
     """Check a request, read its images and return its jobs; raise `RequestError` or `DataError` before any work."""
     checked = asked(request)
     if checked.slurm is None and (request.jobs != 1 or checked.config.base.devices > 1):
-        warm_up(each.name for each in checked.strategies)  # work goes on in processes that are started here
+        warm_up(checked.plugins)  # work goes on in processes that are started here
     plan = plan_of(checked, console)
     leave_kept_bases(plan)
     return plan

@@ -96,7 +96,7 @@ def _state(
     return RunState(folder, state, _steps(folder), detail)
 
 
-def _with_record(run: RunState, made_here: Callable[[str], Mapping[str, Any]]) -> RunState:
+def _with_record(run: RunState, made_here: Callable[[str, str | None, tuple[str, ...]], Mapping[str, Any]]) -> RunState:
     """Return the state with what the spec tells, if that is sound."""
     try:
         spec = read_spec(run.folder)

@@ -28,6 +28,7 @@ TELLING = frozenset(
         "bench.train.loggers",
         "bench.screen.stopping",
         "strategies.learning.registry",
+        "strategies.networks.registry",
     }
 )
 """Modules that change no number; every other one that is imported decides."""

@@ -15,8 +15,8 @@ from bench.plan.plan import Plan
 from bench.plan.planning import Asked, plan_of
 from bench.plan.request import Request
 from bench.plan.stale import label_of
-from bench.settings.checking import checked
 from bench.settings.errors import RequestError
+from bench.settings.networks import config_of
 from bench.settings.schema import Config
 from bench.settings.strategies import StrategyRequest, parse_strategies
 from reports.division import EARLIER_DIVISION, by_earlier_division
@@ -32,7 +32,7 @@ def prepare_one(folder: Path, verbose: bool, loggers: Sequence[str], console: Co
     spec = read_spec(folder)
     if by_earlier_division(spec):
         raise RequestError(f"{folder}: {EARLIER_DIVISION}; `bench run` makes another run by today's")
-    if missing := {"asked", "code", "data", "plugins", "versions"} - spec.keys():
+    if missing := {"asked", "code", "data", "network_plugins", "plugins", "versions"} - spec.keys():
         raise RequestError(f"{folder / 'spec.yaml'}: written by an older version, it lacks {min(missing)}")
     try:
         request, strategy, config = _described(spec)
@@ -66,12 +66,12 @@ def _described(spec: dict[str, Any]) -> tuple[Request, StrategyRequest, Config]:
     )
     if not isinstance(spec["versions"], dict):
         raise TypeError("versions is no mapping")
-    return request, strategy, checked(Config, settings)
+    return request, strategy, config_of(settings)
 
 
 def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     """Raise `RequestError` where this code, on this machine, would make another run than the directory's."""
-    for key in ("split_hash", "versions", "code", "plugins", "hash"):
+    for key in ("split_hash", "versions", "code", "plugins", "network_plugins", "hash"):
         there, here = wanted[key], found[key]
         if there != here:
             if key == "versions":

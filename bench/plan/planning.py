@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,11 @@ from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts
 from reports.files import RecordError
 from reports.spec import read_spec
-from strategies.learning.registry import BrokenStrategyError, method_class
+from strategies.learning.registry import STRATEGIES, method_class
+from strategies.networks.registry import NETWORKS, network_class
+from strategies.networks.sources import WeightsError
+from strategies.networks.weights import weights_file
+from strategies.plugins.registry import BrokenPluginError
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,12 @@ class Asked:
     config: Config
     slurm: SlurmSettings | None = None
     """How its runs are submitted, if they are."""
+
+    @property
+    def plugins(self) -> list[str]:
+        """The plug-ins that its runs use, `GROUP=NAME`."""
+        names = [f"{STRATEGIES.group}={each.name}" for each in self.strategies]
+        return [*names, f"{NETWORKS.group}={self.config.network.name}"]
 
 
 def asked(request: Request) -> Asked:
@@ -103,10 +115,11 @@ def _add_run(
     try:
         parameters = method_parameters(asked, config)
         recipe = base_recipe(asked, parameters)
-    except BrokenStrategyError as error:
+    except BrokenPluginError as error:
         raise RequestError(str(error)) from error
     protocol = PROTOCOLS[method_class(asked.name).protocols[0]]
-    spec = run_spec(scenario, asked, parameters, recipe, config, seed, request.device, protocol.from_base)
+    with _weights_told():
+        spec = run_spec(scenario, asked, parameters, recipe, config, seed, request.device, protocol.from_base)
     folder = run_folder(request.out, spec)
     plan.folders.append(folder)
     finished = finished_at(folder)
@@ -115,6 +128,8 @@ def _add_run(
         if not reasons or request.overwrite != "stale":
             plan.stale += [reasons] if reasons else []
             return
+    with _weights_told():
+        weights_file(network_class(config.network.name), config.network)  # jobs may have no way to a server
     parts = training_parts(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
     common = {
         "scenario": str(scenario.asked),
@@ -142,6 +157,15 @@ def _add_run(
     plan.runs.append(run)
     if base := spec["base"]:
         plan.add_base(run.key, base["hash"], lambda: base_job(base, len(parts[0]), **common))
+
+
+@contextmanager
+def _weights_told() -> Iterator[None]:
+    """Tell weights that cannot be got or read as what is wrong with the request."""
+    try:
+        yield
+    except WeightsError as error:
+        raise RequestError(str(error)) from error
 
 
 def _staleness(folder: Path, spec: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The packages that a method's code comes from, as they are installed here."""
+"""The packages that the code of a method or of a network comes from, as they are installed here."""
 
 from __future__ import annotations
 
@@ -10,29 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from bench.plan.deciding import RUN, Files, deciding_modules, digest_of, imported_modules, module_files, own_modules
-from strategies.learning.registry import (
-    GROUP,
-    OWN_PACKAGE,
-    entry_point,
-    module_of,
-    package_name,
-    package_of,
-    strategy_entry_points,
-)
+from strategies.learning.registry import STRATEGIES
+from strategies.networks.registry import NETWORKS
+from strategies.plugins.registry import OWN_PACKAGE, Plugins, module_of, package_name, package_of
+
+_KINDS = (STRATEGIES, NETWORKS)
 
 
 @cache
-def plugins_of(method: str) -> list[dict[str, Any]]:
-    """Return distribution, version and digest of the code of each package that a method's code comes from.
+def plugins_of(name: str, kind: Plugins = STRATEGIES) -> list[dict[str, Any]]:
+    """Return distribution, version and digest of the code of each package that a method's or network's code comes from.
 
-    The first is the one that declares the method, which may be the harness; others are plug-ins that this one imports.
-    The code of a plug-in is all of its files, that of a built-in method its module; with it goes what it imports of the
-    harness and other runs do not. Raises `UnknownStrategyError`.
+    The first is the one that declares it, which may be the harness; others are plug-ins that this one imports. The code
+    of a plug-in is all of its files, that of a built-in one its module; with it goes what it imports of the harness and
+    other runs do not. Raises `UnknownPluginError`.
     """
-    point = entry_point(method)
+    point = kind.entry_point(name)
     if point.dist and package_of(point) == OWN_PACKAGE:
         return [_plugin(point.dist, [], [module_of(point)])]
-    return [_plugin(dist, _files(dist), _imports(dist)) for dist in _distributions(method)]
+    return [_plugin(dist, _files(dist), _imports(dist)) for dist in _distributions(point.dist)]
 
 
 def _plugin(dist: Distribution, files: Files, imports: Iterable[str]) -> dict[str, Any]:
@@ -44,9 +40,8 @@ def _plugin(dist: Distribution, files: Files, imports: Iterable[str]) -> dict[st
     }
 
 
-def _distributions(method: str) -> list[Distribution]:
-    """Return the distribution of a plug-in's method and those of plug-ins whose modules it imports, directly or not."""
-    first = entry_point(method).dist
+def _distributions(first: Distribution | None) -> list[Distribution]:
+    """Return a plug-in's distribution and those of plug-ins whose modules it imports, directly or not."""
     found: list[Distribution] = []
     waiting = [first] if first else []
     while waiting:
@@ -59,14 +54,15 @@ def _distributions(method: str) -> list[Distribution]:
 
 
 def _plugins() -> list[Distribution]:
-    """Return the distributions, other than the harness, that declare methods."""
-    points = strategy_entry_points().values()
+    """Return the distributions, other than the harness, that declare methods or networks."""
+    points = [point for kind in _KINDS for point in kind.entry_points().values()]
     return [point.dist for point in points if point.dist and package_of(point) != OWN_PACKAGE]
 
 
 def _top_modules(dist: Distribution) -> set[str]:
     """Return the names of a distribution's top-level modules and packages; `__main__` is whatever was started."""
-    declared = {module_of(point).partition(".")[0] for point in dist.entry_points.select(group=GROUP)}
+    points = [point for kind in _KINDS for point in dist.entry_points.select(group=kind.group)]
+    declared = {module_of(point).partition(".")[0] for point in points}
     listed = set((dist.read_text("top_level.txt") or "").split())
     recorded = {file.parts[0].removesuffix(".py") for file in dist.files or () if file.suffix == ".py"}
     return {name for name in declared | listed | recorded if name and not name.startswith((".", "__"))}

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.settings.errors import RequestError
 from bench.settings.slurm import SlurmSettings
-from strategies.learning.faults import in_a_line
+from strategies.plugins.faults import in_a_line
 
 
 def require_launcher(settings: SlurmSettings) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +20,9 @@ from bench.settings.strategies import StrategyRequest
 from benchmarks.scenarios import Scenario
 from reports.spec import SCHEMA
 from strategies.learning.protocol import BaseRecipe
+from strategies.networks.registry import NETWORKS, network_class
+from strategies.networks.settings import NO_WEIGHTS, NetworkSettings
+from strategies.plugins.registry import OWN_PACKAGE
 
 _BLANK = ("workers", "ram_gb", "train_list", "shared_ids")
 INDIFFERENT = (*_BLANK, "max_megapixels")
@@ -28,6 +32,7 @@ In a run's hash the first stand without their value, the others not at all: olde
 """
 _HASHED = 1
 """What a hash is made of; the records' schema is no part of it: written in an older one a run is the same run."""
+_OLDER_WEIGHTS = {NO_WEIGHTS: False, "IMAGENET1K_V1": True}
 _IN_FOLDERS = str.maketrans({":": "@", "/": "_"})
 """What a strategy's label may have and the name of a folder may not, on any file system."""
 COMPUTING = ("torch", "torchvision", "numpy", "pillow")
@@ -49,12 +54,14 @@ def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: in
         "valid_fraction": config.evaluation.valid_fraction,
         "valid_seed": config.evaluation.valid_seed if config.evaluation.valid_fraction else None,
         "preparation": _deciding(dataclasses.asdict(config.data)),
-        "network": dataclasses.asdict(config.network),
+        "network": _network(config.network),
+        "weights": _weights(config.network),
+        "network_plugins": plugins_of(config.network.name, NETWORKS),
         "recipe": dataclasses.asdict(recipe),
         "protocol": dataclasses.asdict(config.base),
         "runtime": dataclasses.asdict(config.runtime),
         "device": device,
-        "versions": {p: _version(p) for p in COMPUTING},
+        "versions": {p: _version(p) for p in (*COMPUTING, *_packages(config.network))},
         "code": deciding_digest(BASE_TRAINING),
         "seed": seed,
     }
@@ -84,7 +91,11 @@ def run_spec(
         "data": scenario.imageset.fingerprint,
         "method": method,
         "recipe": dataclasses.asdict(recipe),
-        "config": {**settings, "data": {**dict.fromkeys(_BLANK), **_deciding(settings["data"])}},
+        "config": {
+            **settings,
+            "network": _network(config.network),
+            "data": {**dict.fromkeys(_BLANK), **_deciding(settings["data"])},
+        },
     }
     return {
         "schema": SCHEMA,
@@ -113,7 +124,7 @@ def run_spec(
             "fingerprint": scenario.imageset.fingerprint,
         },
         "base": {"hash": digest(base), "inputs": base} if from_base else None,
-        **made_by(request.name),
+        **made_by(request.name, config.network.name, _packages(config.network)),
     }
 
 
@@ -121,17 +132,46 @@ def _deciding(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in INDIFFERENT}
 
 
-def made_by(method: str) -> dict[str, Any]:
-    """Return what a run of a method would be made by here: versions, code, plug-ins; see `UnknownStrategyError`.
+def _network(network: NetworkSettings) -> dict[str, Any]:
+    """Return what hashes are made of, in the words of older runs, whose weights were ImageNet's or none.
+
+    A file of weights stands there by its digest, wherever it lies. Raises `WeightsError`.
+    """
+    from strategies.networks.weights import is_file_name
+
+    told = dataclasses.asdict(network)
+    weights = told.pop("weights")
+    named = _OLDER_WEIGHTS.get(weights, weights)
+    told["name"] = network.name.removeprefix(f"{OWN_PACKAGE}:")
+    told["pretrained"] = _weights(network) if is_file_name(weights) else named
+    return told
+
+
+def _weights(network: NetworkSettings) -> str | None:
+    """Return the digest of a network's weights; see `weights_digest`."""
+    from strategies.networks.weights import weights_digest
+
+    return weights_digest(network_class(network.name), network)
+
+
+def _packages(network: NetworkSettings) -> list[str]:
+    """Return the packages beside `COMPUTING` whose versions may change the network's numbers."""
+    return list(network_class(network.name).packages)
+
+
+def made_by(method: str, network: str | None = None, packages: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what a run of a method on a network would be made by here: versions, code, plug-ins.
 
     `code` is the digest of all of the harness, `numbers_code` that of what decides the numbers of every run; what
-    decides those of the method's alone stands in `plugins`.
+    decides those of the method's alone stands in `plugins`, of the network's in `network_plugins`. The versions of
+    `packages` stand among those of every run. Raises `UnknownPluginError`.
     """
     return {
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in (*PACKAGES, *packages)}},
         "code": code_digest(),
         "numbers_code": deciding_digest(RUN),
         "plugins": plugins_of(method),
+        "network_plugins": plugins_of(network, NETWORKS) if network else [],
         "git": git_revision(),
     }
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.plan.spec import COMPUTING
+from bench.plan.spec import COMPUTING, PACKAGES
 from reports.spec import Spec
-from strategies.learning.registry import OWN_PACKAGE, UnknownStrategyError, packages_declaring
+from strategies.learning.registry import STRATEGIES
+from strategies.plugins.registry import OWN_PACKAGE, UnknownPluginError
 
 AGAIN = "`--overwrite stale` makes them again"
 SHOWN_REASONS = 5
+_PLUGINS = {"plugins": "method", "network_plugins": "network"}
+"""Where a spec records by which packages what was made."""
 _KEYS = {"distribution", "version", "code"}
 _COMPARED = ("avalanche-lib", *COMPUTING)
+_OF_ALL = ("python", *PACKAGES)
 
 
 def made_otherwise(spec: Spec, here: Mapping[str, Any]) -> list[str]:
@@ -22,25 +26,37 @@ def made_otherwise(spec: Spec, here: Mapping[str, Any]) -> list[str]:
     whose code is compared itself.
     """
     found = []
-    if not isinstance(spec.get("versions"), dict) or not _plugins(spec):
+    if not isinstance(spec.get("versions"), dict) or not _plugins(spec, "plugins"):
         return ["older code"]
     if spec.get("numbers_code") != here["numbers_code"]:
         found.append(f"other code ({_short(spec.get('numbers_code'))})")
-    for package in _COMPARED:
+    for package in (*_COMPARED, *network_packages(here)):
         if (version := spec["versions"].get(package)) != here["versions"][package]:
             found.append(f"{package} {version}")
-    there, now = _plugins(spec), _plugins(here)
-    if there.keys() != now.keys():
-        found += [text for plugin, text in there.items() if plugin not in now] or ["fewer plug-ins"]
+    for key in _PLUGINS:
+        there, now = _plugins(spec, key), _plugins(here, key)
+        if there and there.keys() != now.keys():
+            found += [text for plugin, text in there.items() if plugin not in now] or ["fewer plug-ins"]
     return found
 
 
-def staleness(spec: Spec, made_here: Callable[[str], Mapping[str, Any]]) -> list[str]:
-    """Return what `made_otherwise` does, by what the run's method would be made by; [] where that is not installed."""
+def staleness(spec: Spec, made_here: Callable[[str, str | None, tuple[str, ...]], Mapping[str, Any]]) -> list[str]:
+    """Return what `made_otherwise` does, by what the run would be made by here (`bench.plan.spec.made_by`).
+
+    [] where its method or its network is not installed.
+    """
+    network = spec["config"].get("network")
+    name = str(network["name"]) if isinstance(network, dict) and "name" in network else None
     try:
-        return made_otherwise(spec, made_here(method_of(spec)))
-    except UnknownStrategyError:
+        return made_otherwise(spec, made_here(method_of(spec), name, network_packages(spec)))
+    except UnknownPluginError:
         return []
+
+
+def network_packages(made_by: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the packages whose versions are recorded for the network's sake."""
+    versions = made_by.get("versions")
+    return tuple(package for package in versions if package not in _OF_ALL) if isinstance(versions, dict) else ()
 
 
 def method_of(spec: Spec) -> str:
@@ -63,22 +79,22 @@ def stale_text(reasons: Sequence[Sequence[str]], finished: int) -> str:
 
 
 def _with_package(name: str, spec: Spec) -> str:
-    built_in = any(distribution == OWN_PACKAGE for distribution, _ in _plugins(spec))
-    others = len(packages_declaring(name.partition("(")[0])) > 1
+    built_in = any(distribution == OWN_PACKAGE for distribution, _ in _plugins(spec, "plugins"))
+    others = len(STRATEGIES.packages_declaring(name.partition("(")[0])) > 1
     return f"{OWN_PACKAGE}:{name}" if built_in and others else name
 
 
-def _plugins(made_by: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+def _plugins(made_by: Mapping[str, Any], key: str) -> dict[tuple[str, str], str]:
     """Return plug-ins by their names and digests, each as text; {} where they are not recorded."""
-    recorded = made_by.get("plugins")
+    recorded = made_by.get(key)
     if not isinstance(recorded, list) or not all(isinstance(one, dict) and one.keys() >= _KEYS for one in recorded):
         return {}
-    return {(str(one["distribution"]), str(one["code"])): _plugin_text(one) for one in recorded}
+    return {(str(one["distribution"]), str(one["code"])): _plugin_text(one, _PLUGINS[key]) for one in recorded}
 
 
-def _plugin_text(plugin: Mapping[str, Any]) -> str:
+def _plugin_text(plugin: Mapping[str, Any], of: str) -> str:
     if plugin["distribution"] == OWN_PACKAGE:
-        return f"other code of the method ({_short(plugin['code'])})"
+        return f"other code of the {of} ({_short(plugin['code'])})"
     return f"{plugin['distribution']} {plugin['version']} ({_short(plugin['code'])})"
 
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from contextlib import suppress
-from multiprocessing.connection import Connection
-
-from bench.screen.faults import explained_exit
+from bench.plan.own_process import EndedError, answer_of
 from bench.settings.errors import MissingSettingError, RequestError
 from bench.settings.strategies import StrategyRequest, base_recipe, method_parameters
 from strategies.learning import method as method  # so that it is imported once, before the processes are forked
-from strategies.learning.registry import BrokenStrategyError
-
-_SECONDS_TO_END = 1.0
+from strategies.plugins.registry import BrokenPluginError
 
 
 def problem_of(name: str) -> str | None:
@@ -20,24 +14,10 @@ def problem_of(name: str) -> str | None:
 
     It is looked at in a process of its own, which it may end or crash.
     """
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_tell_problem, args=(name, theirs))
-    process.start()
-    theirs.close()
     try:
-        problem: str | None = ours.recv()
-    except EOFError:
-        process.join()
-        return f"cannot be imported: {explained_exit(process.exitcode)}"
-    process.join(_SECONDS_TO_END)
-    process.kill()
-    return problem
-
-
-def _tell_problem(name: str, to_parent: Connection) -> None:
-    with suppress(KeyboardInterrupt):  # a terminal sends it to all
-        to_parent.send(_problem(name))
+        return answer_of(_problem, name)
+    except EndedError as error:
+        return f"cannot be imported: {error}"
 
 
 def _problem(name: str) -> str | None:
@@ -46,7 +26,7 @@ def _problem(name: str) -> str | None:
     try:
         parameters = method_parameters(request)
         base_recipe(request, parameters)
-    except BrokenStrategyError as error:
+    except BrokenPluginError as error:
         return error.reason
     except MissingSettingError:  # its parameters have no defaults
         return None

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from benchmarks.cache import DISK_FULL
 from benchmarks.errors import DataError
-from strategies.learning.faults import NonFiniteLossError, PredictionError, in_a_line
-from strategies.learning.registry import BrokenStrategyError
+from strategies.learning.faults import NonFiniteLossError, PredictionError
+from strategies.plugins.faults import in_a_line
+from strategies.plugins.registry import BrokenPluginError
 
 LESS_MEMORY = "use fewer --jobs or a smaller data.ram_gb"
 LESS_GPU_MEMORY = "use fewer --jobs on one GPU, a smaller incremental.batch_size, base.batch_size or data.crop"
@@ -44,7 +45,7 @@ def failure_of(error: BaseException) -> str:
 
 
 def _line(error: BaseException) -> str | None:
-    if isinstance(error, (NonFiniteLossError, PredictionError, BrokenStrategyError)):
+    if isinstance(error, (NonFiniteLossError, PredictionError, BrokenPluginError)):
         return str(error)
     if isinstance(error, DataError):
         return _of_data(str(error))

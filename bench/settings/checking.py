@@ -51,7 +51,7 @@ def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str, hint: 
             raise RequestError(f"{path}={value!r}: no truth value is allowed here")
         if isinstance(value, str) and value.lower() == "none" and NoneType in get_args(types[key]):
             raise RequestError(f"{path}={value}: write null for none")
-        if dataclasses.is_dataclass(types[key]):
+        if dataclasses.is_dataclass(types[key]) and not isinstance(value, types[key]):
             if not isinstance(value, Mapping):
                 told = what_it_holds(types[key], path)
                 raise RequestError(f"{path}={_shown(value)}: a section of settings is a mapping; {told}")

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
-from strategies.learning.protocol import Called
+from strategies.networks.settings import Called
 
 _FIRST = "incremental."
 """Of settings with one name, those of the steps in which methods are compared are told first."""

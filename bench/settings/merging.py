@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.settings.assignments import pair_of, require_once, split_assignments
-from bench.settings.checking import Settings, checked
+from bench.settings.checking import Settings
 from bench.settings.errors import RequestError
+from bench.settings.networks import config_of, without_others
 from bench.settings.plain_yaml import read_yaml
 from bench.settings.schema import VALID_FRACTION, Config
 from benchmarks.paths import user_path
-from strategies.learning.registry import (
-    UnknownStrategyError,
-    entry_point,
-    packages_declaring,
-)
+from strategies.learning.registry import STRATEGIES
+from strategies.plugins.registry import UnknownPluginError
 
 PRESETS = ("paper", "small")
 DEFAULT_PRESET = {"voc": "paper", "ade": "paper", "folder": "paper", "shapes": "small", "scenes": "small"}
@@ -58,12 +56,12 @@ def resolve(
         settings = _merged(settings, {"evaluation": {"stream": evaluate_on}})
     if evaluate_on == "valid" and not settings["evaluation"].get("valid_fraction"):
         settings = _merged(settings, {"evaluation": {"valid_fraction": VALID_FRACTION}})
-    config = _with_absolute_list(checked(Config, settings))
+    config = _with_absolute_list(config_of(settings))
     for name in config.strategies:
         try:
-            if not packages_declaring(name):
-                entry_point(name)
-        except UnknownStrategyError as error:
+            if not STRATEGIES.packages_declaring(name):
+                STRATEGIES.entry_point(name)
+        except UnknownPluginError as error:
             raise RequestError(f"strategies.{name}: {error}") from None
     _check_together(config)
     return config, launcher
@@ -88,6 +86,11 @@ def _merged_settings(scenario: str, preset: str | None, file: Path | None, assig
     )
     if file is not None:
         settings = _merged(settings, _for_scenario(read_yaml(file), scenario))
+    return _merged(settings, _assigned(assignments))
+
+
+def _assigned(assignments: Sequence[str]) -> Settings:
+    settings: Settings = {}
     for given in assignments:
         pairs = [pair_of(text, "--set") for text in split_assignments(given)]
         require_once([key for key, _ in pairs], f"--set {given}")
@@ -108,8 +111,6 @@ def _check_together(config: Config) -> None:
         raise RequestError("evaluation.batch_size must be 1 where images differ in size (data.size is null)")
     if config.data.crop is None and (config.data.size is None or config.data.scale != (1.0, 1.0)):
         raise RequestError("data.crop must be set where data.size is null or data.scale varies: images differ in size")
-    if config.network.pretrained and config.network.name == "small":
-        raise RequestError("network.pretrained=True: there are no ImageNet weights for network.name=small")
     if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
         raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
 
@@ -130,6 +131,6 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
     for key, value in over.items():
         below = result.get(key)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = _merged(below, value)
+            value = _merged(without_others(below, value) if key == "network" else below, value)
         result[key] = value
     return result

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
 
-from strategies.learning.protocol import BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, Called, OnlineProtocol
-from strategies.networks.settings import STRICT, NetworkName, Precision
+from strategies.learning.protocol import BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, OnlineProtocol
+from strategies.networks.settings import STRICT, Called, NetworkSettings, Precision
 
 VALID_FRACTION = 0.1
 """Of the training images held out where the valid stream is asked for and no fraction is set."""
@@ -28,14 +28,6 @@ class BaseProtocol:
     poly_power: Annotated[float, Field(ge=0)]
     devices: Annotated[int, Field(ge=1, le=64), Called(("gpus", "num_gpus"))]
     """GPUs, or processes on the CPU, that share each batch."""
-
-
-@validated(frozen=True, config=STRICT)
-class NetworkConfig:
-    """Which network; `pretrained` loads ImageNet weights into its backbone."""
-
-    name: Annotated[NetworkName, Called(("model", "backbone", "architecture"))]
-    pretrained: bool
 
 
 @validated(frozen=True, config=STRICT)
@@ -99,7 +91,8 @@ class RuntimeConfig:
 class Config:
     """All settings of a run."""
 
-    network: NetworkConfig
+    network: NetworkSettings
+    """Of the network's own kind; see `bench.settings.networks`."""
     base: BaseProtocol
     incremental: OnlineProtocol
     memory: MemoryConfig

@@ -15,18 +15,10 @@ from bench.settings.assignments import pair_of, require_once
 from bench.settings.checking import checked, first_problem
 from bench.settings.errors import RequestError
 from bench.settings.schema import Config
-from strategies.learning.faults import in_a_line
 from strategies.learning.protocol import BaseRecipe
-from strategies.learning.registry import (
-    OWN_PACKAGE,
-    BrokenStrategyError,
-    UnknownStrategyError,
-    entry_point,
-    full_name,
-    method_class,
-    package_of,
-    packages_declaring,
-)
+from strategies.learning.registry import STRATEGIES, method_class
+from strategies.plugins.faults import in_a_line
+from strategies.plugins.registry import OWN_PACKAGE, UnknownPluginError, full_name, package_of
 
 GRIDS: dict[str, tuple[str, ...]] = {
     "ablation": (
@@ -65,7 +57,7 @@ def parse_strategies(text: str | Sequence[str]) -> list[StrategyRequest]:
     requests = [_parse_strategy(part) for part in _strategy_parts(text)]
     if not requests:
         raise RequestError("--strategies is empty; `bench strategies` lists what there is")
-    asked = [(full_name(entry_point(r.name)), r.parameters) for r in requests]
+    asked = [(full_name(STRATEGIES.entry_point(r.name)), r.parameters) for r in requests]
     for one, request in zip(asked, requests, strict=True):
         if asked.count(one) > 1:
             raise RequestError(f"--strategies names '{request.label}' more than once")
@@ -91,8 +83,8 @@ def _strategy_parts(text: str | Sequence[str]) -> list[str]:
 def _parse_strategy(text: str) -> StrategyRequest:
     name, parameters = _read_strategy(text)
     try:
-        point = entry_point(name)
-    except UnknownStrategyError as error:
+        point = STRATEGIES.entry_point(name)
+    except UnknownPluginError as error:
         raise RequestError(str(error)) from None
     return StrategyRequest(full_name(point) if ":" in name else name, parameters)
 
@@ -110,7 +102,7 @@ def _read_strategy(text: str) -> tuple[str, tuple[tuple[str, Any], ...]]:
 def method_parameters(request: StrategyRequest, config: Config | None = None) -> Any:
     """Import the method and return its checked hyper-parameters: the settings', and over them the given ones.
 
-    Raises `RequestError` for what was given, `BrokenStrategyError` for what the method makes of it.
+    Raises `RequestError` for what was given, `BrokenPluginError` for what the method makes of it.
     """
     settings = dict(request.parameters)
     for section in _sections(request.name):
@@ -122,21 +114,22 @@ def method_parameters(request: StrategyRequest, config: Config | None = None) ->
     except RequestError:
         raise
     except Exception as error:
-        raise BrokenStrategyError(entry_point(request.name), f"refuses its Parameters: {in_a_line(error)}") from error
+        point = STRATEGIES.entry_point(request.name)
+        raise STRATEGIES.broken(point, f"refuses its Parameters: {in_a_line(error)}") from error
     return parameters
 
 
 def base_recipe(request: StrategyRequest, parameters: Any) -> BaseRecipe:
-    """Return what a method asks of the base model; raise `BrokenStrategyError` where that is no recipe."""
-    method, point = method_class(request.name), entry_point(request.name)
+    """Return what a method asks of the base model; raise `BrokenPluginError` where that is no recipe."""
+    method, point = method_class(request.name), STRATEGIES.entry_point(request.name)
     try:
         recipe = method.recipe(parameters)
     except ValidationError as error:
-        raise BrokenStrategyError(point, f"asks for a base model that is unknown: {first_problem(error)}") from error
+        raise STRATEGIES.broken(point, f"asks for a base model that is unknown: {first_problem(error)}") from error
     except Exception as error:
-        raise BrokenStrategyError(point, f"does not say which base model it needs: {in_a_line(error)}") from error
+        raise STRATEGIES.broken(point, f"does not say which base model it needs: {in_a_line(error)}") from error
     if type(recipe) is not BaseRecipe:
-        raise BrokenStrategyError(point, f"asks for a base model by {recipe!r}, which is no BaseRecipe")
+        raise STRATEGIES.broken(point, f"asks for a base model by {recipe!r}, which is no BaseRecipe")
     return recipe
 
 
@@ -145,6 +138,10 @@ def _sections(name: str) -> list[str]:
 
     `strategies.er` is the built-in method's, or that of the one package which declares the name.
     """
-    point = entry_point(name)
+    point = STRATEGIES.entry_point(name)
     own = package_of(point) == OWN_PACKAGE
-    return [full_name(point), point.name] if own or len(packages_declaring(point.name)) == 1 else [full_name(point)]
+    return (
+        [full_name(point), point.name]
+        if own or len(STRATEGIES.packages_declaring(point.name)) == 1
+        else [full_name(point)]
+    )

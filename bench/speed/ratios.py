@@ -58,14 +58,15 @@ def update(data_root: Path | None) -> None:
     from bench.settings.merging import resolve_config
     from bench.settings.strategies import method_parameters, parse_strategies
     from bench.train.computing import computing
-    from bench.train.networks import new_network
+    from bench.train.networks import new_network, normalisation
     from bench.train.template import make_template
     from benchmarks.streams import load_benchmark
     from strategies.learning.protocol import BaseRecipe
-    from strategies.learning.registry import OWN_PACKAGE, built_in_names, method_class
+    from strategies.learning.registry import STRATEGIES, method_class
+    from strategies.plugins.registry import OWN_PACKAGE
 
     config = resolve_config(SCENARIO)
-    benchmark = load_benchmark(SCENARIO, size=config.data.size)
+    benchmark = load_benchmark(SCENARIO, size=config.data.size, normalisation=normalisation(config))
     networks = {
         recipe.head: new_network(config, recipe, 15, pretrained=False)
         for recipe in (BaseRecipe(), BaseRecipe(head="cosine"))
@@ -86,7 +87,9 @@ def update(data_root: Path | None) -> None:
 
         return one_step
 
-    names = [name.rpartition(":")[2] for name in built_in_names() if "online" in method_class(name).protocols]
+    names = [
+        name.rpartition(":")[2] for name in STRATEGIES.built_in_names() if "online" in method_class(name).protocols
+    ]
     names += [f"mir(candidates={count})" for count in (10, 25, 100)]
     kinds = {name: method(name) for name in names}
     kinds["bare loop (er)"] = lambda: _bare_er(copy.deepcopy(networks["linear"]), config, benchmark)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.plan.job import BaseJob, RunJob
+from bench.train.networks import normalisation
 from benchmarks.augmentation import View
 from benchmarks.scenarios import load_scenario
 from benchmarks.streams import SegmentationScenario, build_benchmark
@@ -19,6 +20,7 @@ def benchmark_of(job: BaseJob | RunJob) -> SegmentationScenario:
     return build_benchmark(
         scenario,
         size=data.size,
+        normalisation=normalisation(job.config),
         view=View(evaluation.short_side) if evaluation.short_side else None,
         future_classes=evaluation.future_classes,
         tested=evaluation.images,

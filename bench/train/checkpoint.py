@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,14 +99,19 @@ def _difference(found: Any, wanted: Mapping[str, Any]) -> str:
     return "its {} is {}, not {}".format(key, *sides[key])
 
 
+def _told(plugins: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join("{distribution} {version} (code {code})".format(**one) for one in plugins)
+
+
 class StepCheckpoints:
     """The checkpoints of a run after its last steps: `folder`/step-<t>.ckpt."""
 
     def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
         """`spec` is the run's: whatever could change its numbers stands in its checkpoints."""
         self.folder = folder
-        plugins = ", ".join("{distribution} {version} (code {code})".format(**one) for one in spec["plugins"])
-        self.owner = {**{key: spec[key] for key in ("hash", "seed", "versions", "code")}, "plug-in": plugins}
+        of_all = {key: spec[key] for key in ("hash", "seed", "versions", "code")}
+        plugins = {"plug-in": spec["plugins"], "network's plug-in": spec["network_plugins"]}
+        self.owner = {**of_all, **{key: _told(used) for key, used in plugins.items()}}
 
     def after(self, step: int) -> Checkpoint:
         """Return the checkpoint after a step."""

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import threading
 import traceback
@@ -30,7 +31,7 @@ from bench.settings.schema import RuntimeConfig
 from bench.train.computing import compute_as
 from bench.train.forkserver import start, warm_up
 from benchmarks.labels import VOID
-from strategies.networks.deeplab import PooledBatchNorm, by_running_statistics
+from strategies.networks.batchnorm import PooledBatchNorm, by_running_statistics
 from strategies.networks.network import SegmentationNetwork
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
@@ -62,7 +63,7 @@ class Rank:
         """
         if self.size > 1 and self.device.type == "cuda":
             pooled = [name for name, layer in network.named_modules() if isinstance(layer, PooledBatchNorm)]
-            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            _synchronise_batchnorm(network)
             for name in pooled:
                 network.get_submodule(name).__class__ = _PooledSyncBatchNorm
 
@@ -105,6 +106,16 @@ class Rank:
         wishes = torch.tensor(int(wish), device=self.device)
         dist.all_reduce(wishes, dist.ReduceOp.MAX)
         return bool(wishes)
+
+
+def _synchronise_batchnorm(network: nn.Module) -> None:
+    """Turn BatchNorm into SyncBatchNorm; timm's own holds an activation too, which only timm's function keeps."""
+    if "timm" in sys.modules:
+        from timm.layers import convert_sync_batchnorm
+
+        convert_sync_batchnorm(network)
+    else:
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 class _PooledSyncBatchNorm(nn.SyncBatchNorm):

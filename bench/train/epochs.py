@@ -26,6 +26,7 @@ from strategies.learning.losses import BASE_LOSSES
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.randomness import generator_states, set_generator_states
 from strategies.networks.network import SegmentationNetwork
+from strategies.networks.settings import NO_WEIGHTS
 
 CHECKPOINT_SECONDS = 30.0
 """An epoch's end writes a checkpoint if the last one is at least so old."""
@@ -112,7 +113,7 @@ class EpochTraining:
         def note(text: str) -> None:
             report(Event(self.job, "training", 0, self.total, note=text))
 
-        pretrained = self.config.network.pretrained and rank.leads
+        pretrained = self.config.network.weights != NO_WEIGHTS and rank.leads
         training = self.started(rank, pretrained)
         if self.checkpoint.path.exists():
             try:

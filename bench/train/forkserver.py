@@ -21,15 +21,15 @@ _SOCKET = len("/pymp-12345678/listener-12345678")
 _LONGEST = 107 - _SOCKET
 """Bytes of the path of a folder for temporary files below which a socket may lie."""
 PRELOADED = "BENCH_PRELOADED"
-"""In the environment of the process that workers are forked from: names of strategies, a blank between them."""
+"""In the environment of the process that workers are forked from: `GROUP=NAME` of plug-ins, a blank between them."""
 _one_at_a_time = threading.Lock()
 _asked_for: set[str] = set()
 
 
-def warm_up(strategies: Iterable[str] = ()) -> None:
-    """Start the process that workers are forked from; it imports torch, Avalanche and the strategies meanwhile.
+def warm_up(plugins: Iterable[str] = ()) -> None:
+    """Start the process that workers are forked from; it imports torch, Avalanche and `plugins`, GROUP=NAME, meanwhile.
 
-    Strategies that were asked for before are imported too, where it has to be started again.
+    Those that were asked for before are imported too, where it has to be started again.
     It and they never see SIGINT, SIGHUP and SIGUSR2: a terminal, and Slurm, send them to all, and this process says
     what they mean. Raises `RequestError` where there is no place for its socket.
     """
@@ -39,7 +39,7 @@ def warm_up(strategies: Iterable[str] = ()) -> None:
 
     with _one_at_a_time:
         _place_sockets()
-        _asked_for.update(strategies)
+        _asked_for.update(plugins)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGHUP})
         try:
             with importing_what_is_installed({PRELOADED: " ".join(sorted(_asked_for))}):

@@ -9,15 +9,25 @@ from benchmarks.augmentation import Augmentation
 from strategies.learning.protocol import BaseRecipe
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork
+from strategies.networks.registry import network_class
+from strategies.networks.settings import Normalisation
+
+
+def normalisation(config: Config) -> Normalisation:
+    """Return what the network takes images by."""
+    return network_class(config.network.name).normalisation(config.network)
 
 
 def augmentation(config: Config) -> Augmentation:
-    """Return what is done to every training image."""
-    return Augmentation(config.data.scale, config.data.crop, config.data.flip)
+    """Return what is done to every training image; outside of it lies the colour that the network takes off."""
+    return Augmentation(config.data.scale, config.data.crop, config.data.flip, normalisation(config).mean)
 
 
 def new_network(config: Config, recipe: BaseRecipe, classes: int, pretrained: bool) -> SegmentationNetwork:
-    """Return an untrained network with the recipe's head, in the memory layout that convolutions like best."""
-    network = build_network(config.network.name, classes, recipe.head, recipe.tau, pretrained)
+    """Return an untrained network with the recipe's head, in the memory layout that convolutions like best.
+
+    `pretrained` lets it start from the settings' weights.
+    """
+    network = build_network(config.network, classes, recipe.head, recipe.tau, pretrained)
     network.precision = config.runtime.precision
     return network.to(memory_format=torch.channels_last)

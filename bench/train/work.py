@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
+from typing import Any
 
 from bench.plan.code import code_digest
 from bench.plan.folders import finished_at
@@ -16,6 +17,7 @@ from bench.train.benchmark import benchmark_of
 from bench.train.computing import computing, told_of_losses
 from bench.train.run import make_run
 from reports.atomic import clear_scraps, write_atomic
+from strategies.networks.registry import NETWORKS
 
 _CHANGED = "the code was changed as the command started; give it again"
 
@@ -71,7 +73,7 @@ def _train_base(job: BaseJob, report: Report) -> None:
         told_of_losses("base model, ", again),
     ):
         log_start({**job.base["inputs"]["versions"], "code": job.code})
-        _require_code(job.code)
+        _require_code(job, job.base["inputs"]["network_plugins"])
         kept = base_model(job.base["hash"])
         clear_scraps(kept.path.parent, job.base["hash"])
         if kept.path.exists() and (fault := kept.fault()):
@@ -87,13 +89,13 @@ def _make_run(job: RunJob, report: Report) -> None:
         told_of_losses("", again),
     ):
         log_start({**job.spec["versions"], "code": job.code, "git": job.spec["git"]})
-        _require_code(job.code)
+        _require_code(job, job.spec["network_plugins"])
         if plugins_of(job.method) != job.spec["plugins"]:
             raise RuntimeError(_CHANGED)
         make_run(job, benchmark_of(job), report)
 
 
-def _require_code(planned: str) -> None:
-    """Raise RuntimeError where this process would compute by other code than the one that planned it."""
-    if code_digest() != planned:
+def _require_code(job: BaseJob | RunJob, network_plugins: list[dict[str, Any]]) -> None:
+    """Raise RuntimeError where this process would compute by other code than the one that planned a job."""
+    if code_digest() != job.code or plugins_of(job.config.network.name, NETWORKS) != network_plugins:
         raise RuntimeError(_CHANGED)

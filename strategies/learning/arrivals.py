@@ -94,6 +94,11 @@ class ArrivingImages:
         ids: Sequence[str] = self._images.ids
         return ids
 
+    @property
+    def normalisation(self) -> Any:
+        """What a network takes them by; see `AnnotatedImages`."""
+        return self._images.normalisation
+
     def __len__(self) -> int:
         return len(self._images)
 

@@ -15,10 +15,3 @@ class OnlineContractError(RuntimeError):
     """A method left the online protocol: it updated more or less than once per incoming batch, kept incoming images
     outside its memory, or read images that had not come by or that its memory cannot have held.
     """
-
-
-def in_a_line(error: BaseException) -> str:
-    """Return an error's kind and text in one line."""
-    if isinstance(error, SystemExit):
-        return f"it ends the process (SystemExit: {error.code})"
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from strategies.networks.settings import STRICT, HeadName
-
-
-@dataclasses.dataclass(frozen=True)
-class Called:
-    """In the `Annotated` type of a setting: what else people call it. It is told to them and is no other name of it."""
-
-    names: tuple[str, ...]
-
+from strategies.networks.settings import STRICT, Called, HeadName
 
 LEARNING_RATE = Called(("learning_rate", "step_size"))
 BATCH_SIZE = Called(("bs", "minibatch_size"))
 WEIGHT_DECAY = Called(("wd", "l2"))
-
 
 PROTOCOLS = ("online", "joint")
 """How the steps of a run can be trained; a method names those that it is defined for."""

@@ -1,28 +1,41 @@
-"""Networks by name."""
+"""Networks by their settings: a backbone and a head on it."""
 
 from __future__ import annotations
 
-from torch import nn
-
-from strategies.networks.deeplab import deeplab_backbone
+from strategies.networks.backbone import Backbone
 from strategies.networks.heads import CosineHead, LinearHead
 from strategies.networks.network import SegmentationNetwork
-from strategies.networks.settings import HeadName, NetworkName
-from strategies.networks.small import SmallBackbone
+from strategies.networks.registry import network_class
+from strategies.networks.settings import NO_WEIGHTS, HeadName, NetworkSettings
+from strategies.networks.weights import load_weights
 
 
 def build_network(
-    name: NetworkName, classes: int, head: HeadName = "linear", tau: float | None = None, pretrained: bool = False
+    network: NetworkSettings | str,
+    classes: int,
+    head: HeadName = "linear",
+    tau: float | None = None,
+    pretrained: bool = True,
 ) -> SegmentationNetwork:
-    """Return a network for `classes` foreground classes; `pretrained` loads ImageNet weights.
+    """Return a network for `classes` foreground classes, by its settings or, with random weights, by its name.
 
-    `small`: 0.15 M parameters at stride 4 for a CPU. `deeplabv3-resnet101`: torchvision's, stride 16.
+    Without `pretrained` the settings' weights are left out, for a network that gets others. Raises
+    `UnknownPluginError`, `BrokenPluginError` and `WeightsError`.
     """
-    if name == "small":
-        backbone: nn.Module = SmallBackbone()
-        channels = SmallBackbone.channels
-    else:
-        backbone, channels = deeplab_backbone(pretrained), 256
-    outputs = classes + 1
-    top = LinearHead(channels, outputs) if head == "linear" else CosineHead(channels, outputs, tau or 12.0)
+    settings = default_settings(network) if isinstance(network, str) else network
+    backbone = build_backbone(settings)
+    size = backbone.channels, classes + 1
+    top = LinearHead(*size) if head == "linear" else CosineHead(*size, tau or 12.0)
+    if pretrained:
+        load_weights(backbone, settings)
     return SegmentationNetwork(backbone, top)
+
+
+def default_settings(name: str) -> NetworkSettings:
+    """Return a network's settings by default, with random weights."""
+    return network_class(name).Settings(name, NO_WEIGHTS)
+
+
+def build_backbone(settings: NetworkSettings) -> Backbone:
+    """Return a backbone with random weights."""
+    return network_class(settings.name)(settings)

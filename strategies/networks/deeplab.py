@@ -1,57 +1,73 @@
-"""`deeplabv3-resnet101`: torchvision's, stride 16 (Sec. 4.2)."""
+"""`deeplabv3-resnet101` and `deeplabv3-resnet50`: DeepLab-v3 on torchvision's ResNets, stride 16 (Sec. 4.2)."""
 
 from __future__ import annotations
 
-import torch
+import re
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torchvision.models import ResNet50_Weights, ResNet101_Weights, WeightsEnum, resnet50, resnet101
+from torchvision.models._utils import IntermediateLayerGetter
+
+from strategies.networks.backbone import Backbone, Stage
+from strategies.networks.decoders import aspp
+from strategies.networks.settings import NetworkSettings
+from strategies.networks.sources import Published, Source, load_by_name
 
 
-class PooledBatchNorm(nn.BatchNorm2d):
-    """BatchNorm that falls back to its running statistics for a batch with one value per channel.
+class _DeepLab(Backbone):
+    """A ResNet of torchvision's whose last stage is dilated, and DeepLab-v3's pyramid."""
 
-    The image-level branch of DeepLab is 1 x 1, so the last incoming image of a step may come alone.
-    """
+    channels = 256
+    stride = 16
+    stages = (
+        Stage("trunk.layer1", 256, 4),
+        Stage("trunk.layer2", 512, 8),
+        Stage("trunk.layer3", 1024, 16),
+        Stage("trunk.layer4", 2048, 16),
+    )
+    usual_side = 512
+    resnet: ClassVar[Callable[..., nn.Module]]
+    published: ClassVar[type[WeightsEnum]]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x (B, C, h, w) normalised."""
-        if self.training and x.numel() == x.shape[1]:
-            return by_running_statistics(self, x)
-        return super().forward(x)
-
-
-def by_running_statistics(layer: nn.BatchNorm2d | nn.SyncBatchNorm, x: Tensor) -> Tensor:
-    """Return x (B, C, h, w) normalised as in eval mode."""
-    return F.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0.0, layer.eps)
-
-
-class _Backbone(nn.Module):
-    def __init__(self, trunk: nn.Module, pyramid: nn.Module) -> None:
+    def __init__(self, settings: NetworkSettings | None = None) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.pyramid = pyramid
+        resnet = type(self).resnet(weights=None, replace_stride_with_dilation=[False, False, True])
+        self.trunk = IntermediateLayerGetter(resnet, return_layers={"layer4": "out"})
+        self.pyramid = aspp(2048, self.stride)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, 256, H / 16, W / 16)."""
         features: Tensor = self.pyramid(self.trunk(images)["out"])
         return features
 
+    @classmethod
+    def weights(cls, settings: NetworkSettings) -> dict[str, Source]:
+        """Return torchvision's, by torchvision's names."""
+        return {each.name: _from_url(each.url) for each in cls.published}
 
-def deeplab_backbone(pretrained: bool) -> nn.Module:
-    """torchvision's DeepLab-v3 ResNet-101 up to the 256 channels before its classifier, stride 16."""
-    from torchvision.models import ResNet101_Weights, resnet101
-    from torchvision.models._utils import IntermediateLayerGetter
-    from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a ResNet's state dict; what is its classifier's is left alone."""
+        load_by_name(self.trunk, tensors)
 
-    weights = ResNet101_Weights.IMAGENET1K_V1 if pretrained else None
-    try:
-        resnet = resnet101(weights=weights, replace_stride_with_dilation=[False, False, True])
-    except OSError as error:
-        raise RuntimeError(
-            f"cannot get the ImageNet weights {ResNet101_Weights.IMAGENET1K_V1.url} ({error}); put the file into "
-            f"{torch.hub.get_dir()}/checkpoints or set network.pretrained=false"
-        ) from error
-    trunk = IntermediateLayerGetter(resnet, return_layers={"layer4": "out"})
-    head = DeepLabHead(2048, 1, atrous_rates=(6, 12, 18))
-    pooling = head[0].convs[-1]
-    pooling[2] = PooledBatchNorm(pooling[2].num_features)
-    return _Backbone(trunk, nn.Sequential(*list(head)[:-1]))
+
+class DeepLabResNet101(_DeepLab):
+    """The paper's network, 58.6 M parameters."""
+
+    resnet = staticmethod(resnet101)
+    published = ResNet101_Weights
+
+
+class DeepLabResNet50(_DeepLab):
+    """The same on a ResNet-50, 39.6 M parameters."""
+
+    resnet = staticmethod(resnet50)
+    published = ResNet50_Weights
+
+
+def _from_url(url: str) -> Published:
+    """Return a source from an address whose file's name ends with the beginning of its SHA-256, as torchvision's do."""
+    name = url.rpartition("/")[2]
+    digest = re.search(r"-([0-9a-f]{8,})\.", name)
+    return Published(url, name, digest[1] if digest else None)

@@ -1,14 +1,45 @@
-"""Settings of networks, readable without torch."""
+"""Settings of networks and what they say of their input, readable without torch."""
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses of settings and hyper-parameters: an unknown name is an error."""
 
 HeadName = Literal["linear", "cosine"]
-NetworkName = Literal["small", "deeplabv3-resnet101"]
 Precision = Literal["fp32", "bf16"]
+NO_WEIGHTS = "none"
+"""What `network.weights` says where a network starts from random weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Called:
+    """In the `Annotated` type of a setting: what else people call it. It is told to them and is no other name of it."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, config=STRICT)
+class NetworkSettings:
+    """Settings that every network has; a plug-in's own derive from these, and what they add has defaults."""
+
+    name: Annotated[str, Called(("model", "backbone", "architecture"))]
+    """`small`, or `package:small` where several packages declare the name."""
+    weights: Annotated[str, Called(("pretrained", "checkpoint"))]
+    """What its backbone starts from: `none`, weights that it knows by name (`package:NAME`: of a package), a file."""
+
+
+class Normalisation(NamedTuple):
+    """What a network's input is: (colour - mean) / deviation of red, green and blue, each from 0 to 1."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+OF_IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""The mean and deviation of ImageNet's colours, which most weights trained on it expect."""

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from strategies.networks.backbone import Backbone, Stage
+from strategies.networks.settings import NetworkSettings
+
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     padding = dilation * (side // 2)
@@ -27,12 +30,15 @@ class _Residual(nn.Module):
         return F.relu(self.second(self.first(x)) + self.skip(x))
 
 
-class SmallBackbone(nn.Module):
+class SmallBackbone(Backbone):
     """Stride-4 stem, three residual blocks of growing dilation, a light pyramid with an image-level branch."""
 
     channels = 64
+    stride = 4
+    stages = (Stage("stem", 32, 4), *(Stage(f"blocks.{i}", 48, 4) for i in range(3)))
+    usual_side = 64
 
-    def __init__(self) -> None:
+    def __init__(self, settings: NetworkSettings | None = None) -> None:
         super().__init__()
         stem, width = 32, 48
         self.stem = nn.Sequential(_convolution(3, stem, 3, 2), _convolution(stem, stem, 3, 2))
