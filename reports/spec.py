@@ -66,7 +66,16 @@ def read_spec(run: Path) -> Spec:
         spec = yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise RecordError(f"{path}: not YAML ({one_line(error)})") from None
-    return check_spec(spec, path)
+    return check_spec(_in_todays_words(spec), path)
+
+
+def _in_todays_words(spec: Any) -> Any:
+    """Name a network's weights as today, `network.weights`, where an older spec has `network.pretrained`."""
+    config = spec.get("config") if isinstance(spec, dict) else None
+    network = config.get("network") if isinstance(config, dict) else None
+    if isinstance(network, dict) and isinstance(network.get("pretrained"), bool):
+        network["weights"] = "IMAGENET1K_V1" if network.pop("pretrained") else "none"
+    return spec
 
 
 def known_after(spec: Spec) -> list[int]:

@@ -1,7 +1,8 @@
 """What a plug-in imports from: these names stay where they are, whatever moves behind them.
 
 A method is a subclass of `Method`, `CrossEntropy`, `StreamReplay` or `Distilling`; its hooks get a `Strategy`. A
-package declares it as an entry point of the group `bench.strategies`.
+package declares it as an entry point of the group `bench.strategies`. A network is a subclass of `Backbone`, its
+entry point of the group `bench.networks`.
 """
 
 from strategies.learning.losses import (
@@ -38,15 +39,21 @@ from strategies.learning.method import CrossEntropy, CrossEntropyParameters, Dis
 from strategies.learning.protocol import BaseRecipe, OnlineProtocol
 from strategies.learning.strategy import Strategy
 from strategies.learning.template import OnlineTemplate
+from strategies.networks.backbone import Backbone, Stage
+from strategies.networks.batchnorm import PooledBatchNorm
 from strategies.networks.build import build_network
+from strategies.networks.decoders import LightDecoder, aspp
 from strategies.networks.heads import CosineHead, LinearHead
 from strategies.networks.network import SegmentationNetwork, batch_statistics, evaluation_mode, trained_parameters
-from strategies.networks.settings import STRICT
+from strategies.networks.settings import OF_IMAGENET, STRICT, NetworkSettings, Normalisation
+from strategies.networks.sources import Packaged, Published, Source, WeightsError, load_by_name
 
 __all__ = [
     "BASE_LOSSES",
+    "OF_IMAGENET",
     "POLICIES",
     "STRICT",
+    "Backbone",
     "BaseRecipe",
     "ClassBalanced",
     "ConfidenceMemory",
@@ -56,17 +63,27 @@ __all__ = [
     "Distilling",
     "Exemplar",
     "HerdingMemory",
+    "LightDecoder",
     "LinearHead",
     "Memory",
     "Method",
+    "NetworkSettings",
+    "Normalisation",
     "OnlineProtocol",
     "OnlineTemplate",
+    "Packaged",
+    "PooledBatchNorm",
+    "Published",
     "Replay",
     "Reservoir",
     "SegmentationNetwork",
+    "Source",
+    "Stage",
     "Strategy",
     "StreamMemory",
     "StreamReplay",
+    "WeightsError",
+    "aspp",
     "balanced",
     "batch_statistics",
     "binary_cross_entropy",
@@ -79,6 +96,7 @@ __all__ = [
     "herding_order",
     "image_losses",
     "latent_nll",
+    "load_by_name",
     "one_hot",
     "one_vs_rest",
     "own_classes",

@@ -1,4 +1,4 @@
-"""Packages that declare strategies, as they lie on a disk: for the tests."""
+"""Packages that declare strategies or networks, as they lie on a disk: for the tests."""
 
 from __future__ import annotations
 
@@ -30,12 +30,19 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Puts the metadata of a package that declares methods onto the path, and its module where it is said to be."""
+    """Puts the metadata of a package that declares plug-ins onto the path, and its module where it is said to be."""
 
-    def put(package: str, points: dict[str, str], code: str = METHOD, module: str = "", site: str = "site") -> Path:
+    def put(
+        package: str,
+        points: dict[str, str],
+        code: str = METHOD,
+        module: str = "",
+        site: str = "site",
+        group: str = "bench.strategies",
+    ) -> Path:
         place = tmp_path / site
         lines = [f"{name} = {value}" for name, value in points.items()]
-        put_metadata(place, package, "\n".join(["[bench.strategies]", *lines, ""]))
+        put_metadata(place, package, "\n".join([f"[{group}]", *lines, ""]))
         file = place / (module or f"{package.replace('-', '_')}.py")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(code))

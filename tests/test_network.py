@@ -327,8 +327,7 @@ def test_deeplab_is_torchvisions_at_stride_16_and_trains_on_a_single_image(monke
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("weights are not to be downloaded")
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setattr("strategies.networks.sources.urlopen", refuse)
     network = build_network("deeplabv3-resnet101", 15)
 
     with torch.device("meta"):

@@ -20,9 +20,10 @@ from bench.settings.strategies import StrategyRequest
 from benchmarks.scenarios import Scenario
 from reports.spec import SCHEMA
 from strategies.learning.protocol import BaseRecipe
+from strategies.learning.registry import STRATEGIES
 from strategies.networks.registry import NETWORKS, network_class
 from strategies.networks.settings import NO_WEIGHTS, NetworkSettings
-from strategies.plugins.registry import OWN_PACKAGE
+from strategies.plugins.registry import OWN_PACKAGE, Plugins
 
 _BLANK = ("workers", "ram_gb", "train_list", "shared_ids")
 INDIFFERENT = (*_BLANK, "max_megapixels")
@@ -56,7 +57,7 @@ def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: in
         "preparation": _deciding(dataclasses.asdict(config.data)),
         "network": _network(config.network),
         "weights": _weights(config.network),
-        "network_plugins": plugins_of(config.network.name, NETWORKS),
+        "network_plugins": _plugins(config.network.name, NETWORKS),
         "recipe": dataclasses.asdict(recipe),
         "protocol": dataclasses.asdict(config.base),
         "runtime": dataclasses.asdict(config.runtime),
@@ -170,10 +171,15 @@ def made_by(method: str, network: str | None = None, packages: Iterable[str] = (
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in (*PACKAGES, *packages)}},
         "code": code_digest(),
         "numbers_code": deciding_digest(RUN),
-        "plugins": plugins_of(method),
-        "network_plugins": plugins_of(network, NETWORKS) if network else [],
+        "plugins": _plugins(method, STRATEGIES),
+        "network_plugins": _plugins(network, NETWORKS) if network else [],
         "git": git_revision(),
     }
+
+
+def _plugins(name: str, kind: Plugins) -> list[dict[str, Any]]:
+    """Return `plugins_of` as a list of its own: YAML writes what stands in two places as a reference."""
+    return [dict(plugin) for plugin in plugins_of(name, kind)]
 
 
 def _resolution(config: Config) -> str:

@@ -45,5 +45,5 @@ def network_settings(section: Mapping[str, Any]) -> NetworkSettings:
 
 def without_others(section: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section `network` without what is another network's own where the one over it names another."""
-    named = over.get("name", section.get("name"))
-    return dict(section) if named == section.get("name") else {k: v for k, v in section.items() if k in COMMON}
+    same = "name" not in section or over.get("name", section["name"]) == section["name"]
+    return dict(section) if same else {key: value for key, value in section.items() if key in COMMON}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
+from urllib.request import urlopen
 
 import torch
 from torch import Tensor, nn
+
+_SECONDS = 30
+"""Without a byte, after which a server is given up."""
 
 
 class WeightsError(RuntimeError):
@@ -42,8 +48,8 @@ class Published:
         try:
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(self.url, str(path), self.sha256, progress=sys.stderr.isatty())
-        except (OSError, RuntimeError) as error:  # RuntimeError: another digest
+                _download(self.url, path, self.sha256 or "")
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: an address that is none
             reason = " ".join(str(error).split())
             raise WeightsError(f"cannot get {self.url} ({reason}); put the file at {path}") from error
         return path
@@ -67,6 +73,22 @@ class Packaged:
         if not path.is_file():
             raise WeightsError(f"{self.distribution} as it is installed here has no {self.file}")
         return path
+
+
+def _download(url: str, path: Path, sha256: str) -> None:
+    """Let a file appear at a path whole, or not at all; raise OSError where it comes cut or has another digest."""
+    digest, length = hashlib.sha256(), 0
+    with TemporaryDirectory(dir=path.parent) as scratch, urlopen(url, timeout=_SECONDS) as answer:
+        with (Path(scratch) / path.name).open("wb") as file:
+            while block := answer.read(1 << 20):
+                digest.update(block)
+                length += file.write(block)
+        announced = answer.headers.get("Content-Length")
+        if announced and int(announced) != length:
+            raise OSError(f"{length} of {announced} bytes came")
+        if not digest.hexdigest().startswith(sha256):
+            raise OSError(f"its SHA-256 begins with {digest.hexdigest()[: len(sha256)]}")
+        (Path(scratch) / path.name).replace(path)
 
 
 def load_by_name(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

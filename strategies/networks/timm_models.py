@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from strategies.networks.backbone import Backbone, Stage
 from strategies.networks.decoders import LightDecoder, aspp
@@ -75,10 +76,16 @@ class Timm(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, channels, H / stride, W / stride)."""
-        maps = [seen(each) for seen, each in zip(self.maps, self.trunk(images), strict=True)]
+        maps = [seen(each) for seen, each in zip(self.maps, self.trunk(self._padded(images)), strict=True)]
         light = self.settings.decoder == "light"
         features: Tensor = self.decoder(maps[-1], maps[self._fine]) if light else self.decoder(maps[-1])
         return features
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """Return images whose sides are whole patches, where the model takes no others."""
+        patch = self.stages[0].stride if hasattr(self.trunk.model, "patch_embed") else 1
+        below, beside = (-length % patch for length in images.shape[-2:])
+        return F.pad(images, [0, beside, 0, below]) if below or beside else images
 
     @classmethod
     def fault(cls, settings: TimmSettings) -> str | None:

@@ -100,7 +100,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{file} cannot be read as weights ({reason[:120]})") from error
     for key in _WRAPPED:
         content = content.get(key, content) if isinstance(content, dict) else content
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)} if content else {}
+    named = content if isinstance(content, dict) else {}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:
         raise WeightsError(f"{file} holds no tensors by name")
     return tensors
@@ -112,10 +113,14 @@ def _read_state_dict(file: Path) -> Any:
 
 def _read_safetensors(file: Path) -> Any:
     try:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError:
         raise WeightsError('a .safetensors file needs safetensors: pip install "continual-seg-bench[timm]"') from None
-    return load_file(file)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(error) from error
 
 
 def _source(kind: type[Backbone], settings: NetworkSettings) -> Source | None:

@@ -73,7 +73,8 @@ class Plugins:
             raise UnknownPluginError(f"{self.kind} '{name}' is declared by {owners}; ask for {choices}")
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UnknownPluginError(f"unknown {self.kind} '{name}'{hint} (known: {', '.join(known)})")
+        names = ", ".join(known) or "none, which `pip install -e .` mends"  # an installation older than the group
+        raise UnknownPluginError(f"unknown {self.kind} '{name}'{hint} (known: {names})")
 
     def load(self, name: str, fault_of: Callable[[object], str | None]) -> Any:
         """Import and return what a name stands for; `fault_of` tells what keeps it from being used.
