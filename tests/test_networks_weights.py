@@ -190,7 +190,7 @@ class Harmful:
     ("content", "reason"),
     [
         (as_bytes({**trunk(), "x": Harmful()}), "cannot be read as weights"),
-        (pickle.dumps(Harmful()), "cannot be read as weights"),
+        (pickle.dumps(Harmful(), protocol=2), "cannot be read as weights"),
         (b"", "cannot be read as weights"),
         (as_bytes([1, 2]), "holds no tensors by name"),
         (as_bytes({"weight": trunk()["weight"]}), "the tensor bias is missing"),

@@ -23,7 +23,7 @@ from strategies.learning.registry import STRATEGIES, method_class
 
 def code_of(method: str) -> str:
     plugins_of.cache_clear()
-    return str(plugins_of(method)[0]["code"])
+    return str(plugins_of(method, STRATEGIES)[0]["code"])
 
 
 # ------------------------------------------------------------------------------------------------ two owners
@@ -85,7 +85,7 @@ def test_a_lone_package_s_section_may_have_either_name(install: Install) -> None
 
 
 def test_a_built_in_run_is_asked_for_whatever_else_is_installed(install: Install) -> None:
-    spec = {"strategy": "er", "method": {"name": "er"}, "plugins": plugins_of("er")}
+    spec = {"strategy": "er", "method": {"name": "er"}, "plugins": plugins_of("er", STRATEGIES)}
     install("acme", {"er": "acme:Method"})
     [asked] = parse_strategies([label_of(spec)])
     assert (asked.label, method_class(method_of(spec)).__module__) == ("er", "strategies.er")
@@ -110,13 +110,13 @@ def test_a_plug_in_is_known_by_distribution_version_and_code(install: Install) -
     file = install("acme", {"new": "acme:Method"}, "import torch\n")
     content = file.read_bytes()
     expected = hashlib.sha256(f"acme.py {len(content)}\n".encode() + content).hexdigest()
-    assert plugins_of("new") == [{"distribution": "acme", "version": "1.0", "code": expected}]
+    assert plugins_of("new", STRATEGIES) == [{"distribution": "acme", "version": "1.0", "code": expected}]
 
 
 def test_a_built_in_method_is_named_alike() -> None:
-    [own] = plugins_of("er")
+    [own] = plugins_of("er", STRATEGIES)
     assert own["distribution"] == "continual-seg-bench"
-    assert own["code"] != plugins_of("mir")[0]["code"]
+    assert own["code"] != plugins_of("mir", STRATEGIES)[0]["code"]
 
 
 @pytest.mark.parametrize("edited", ["acme/method.py", "acme/parts/losses.py", "acme/weights.bin"])
@@ -154,17 +154,17 @@ def test_plug_ins_that_a_plug_in_imports_are_named_too(install: Install) -> None
     other = install("other", {"old": "other:Method"})
     install("third", {"third": "third:Method"})
     install("acme", {"new": "acme:Method"}, "def late():\n    from other import Method\n")
-    names = [plugin["distribution"] for plugin in plugins_of("new")]
+    names = [plugin["distribution"] for plugin in plugins_of("new", STRATEGIES)]
     assert names == ["acme", "other"]
-    before = plugins_of("new")
+    before = plugins_of("new", STRATEGIES)
     other.write_text("Method = None\n")
     plugins_of.cache_clear()
-    assert [one == two for one, two in zip(before, plugins_of("new"), strict=True)] == [True, False]
+    assert [one == two for one, two in zip(before, plugins_of("new", STRATEGIES), strict=True)] == [True, False]
 
 
 def test_what_a_plug_in_imports_of_a_built_in_method_counts(install: Install) -> None:
     install("acme", {"new": "acme:Method"}, "from strategies.mir import Mir as Method\n")
-    [plugin] = plugins_of("new")
+    [plugin] = plugins_of("new", STRATEGIES)
     root = Path(strategies.__file__).parent
     own = b"from strategies.mir import Mir as Method\n"
     files = [("acme.py", own), ("strategies.mir", (root / "mir.py").read_bytes())]

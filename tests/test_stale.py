@@ -35,6 +35,7 @@ from bench.train.checkpoint import CheckpointError
 from bench.train.resume import run_checkpoints
 from bench.train.work import made
 from reports.spec import read_spec, write_spec
+from strategies.learning.registry import STRATEGIES
 from strategies.networks.registry import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,7 +155,7 @@ DECIDES = {
 
 def test_an_edit_changes_the_digests_of_what_it_decides(edit: Edit) -> None:
     def digests() -> dict[str, Any]:
-        methods = {name: plugins_of(name) for name in ("er", "mir", "lwf-mc", "icarl")}
+        methods = {name: plugins_of(name, STRATEGIES) for name in ("er", "mir", "lwf-mc", "icarl")}
         networks = {name: plugins_of(name, NETWORKS) for name in ("small", "deeplabv3-resnet50", "timm")}
         return {"base": deciding_digest(BASE_TRAINING), "run": deciding_digest(RUN), **methods, **networks}
 
@@ -231,7 +232,7 @@ def test_finished_runs_of_other_code_stay_and_are_told(finished: Path, data_root
 
 def test_overwrite_stale_makes_exactly_these_again(finished: Path, data_root: Path, edit: Edit) -> None:
     assert [run.method for run in planned(data_root, finished, "er,finetune", overwrite="stale").runs] == ["finetune"]
-    there = plugins_of("er")[0]["code"][:12]
+    there = plugins_of("er", STRATEGIES)[0]["code"][:12]
     edit("strategies/er.py")
     made = {run.method: run for run in planned(data_root, finished, "er,finetune", overwrite="stale").runs}
     assert (made["er"].anew, made["finetune"].anew) == (True, False)

@@ -18,7 +18,7 @@ _KINDS = (STRATEGIES, NETWORKS)
 
 
 @cache
-def plugins_of(name: str, kind: Plugins = STRATEGIES) -> list[dict[str, Any]]:
+def plugins_of(name: str, kind: Plugins) -> list[dict[str, Any]]:
     """Return distribution, version and digest of the code of each package that a method's or network's code comes from.
 
     The first is the one that declares it, which may be the harness; others are plug-ins that this one imports. The code

@@ -17,6 +17,7 @@ from bench.train.benchmark import benchmark_of
 from bench.train.computing import computing, told_of_losses
 from bench.train.run import make_run
 from reports.atomic import clear_scraps, write_atomic
+from strategies.learning.registry import STRATEGIES
 from strategies.networks.registry import NETWORKS
 
 _CHANGED = "the code was changed as the command started; give it again"
@@ -90,7 +91,7 @@ def _make_run(job: RunJob, report: Report) -> None:
     ):
         log_start({**job.spec["versions"], "code": job.code, "git": job.spec["git"]})
         _require_code(job, job.spec["network_plugins"])
-        if plugins_of(job.method) != job.spec["plugins"]:
+        if plugins_of(job.method, STRATEGIES) != job.spec["plugins"]:
             raise RuntimeError(_CHANGED)
         make_run(job, benchmark_of(job), report)
 
