@@ -97,6 +97,15 @@ def test_whatever_training_depends_on_makes_another_row(tmp_path: Path, key: str
     assert differing_settings(runs) == [key]
 
 
+def test_older_runs_whose_network_was_pretrained_or_not_are_rows_of_the_same_settings(tmp_path: Path) -> None:
+    """A spec that has `network.pretrained` is read as one that has today's `network.weights`."""
+    for pretrained, weights in ((False, "none"), (True, "IMAGENET1K_V1")):
+        out = tmp_path / weights
+        older = write_run(out, "er", {**USUAL, "network": {"name": "x", "pretrained": pretrained}})
+        newer = write_run(out, "ours", {**USUAL, "network": {"name": "x", "weights": weights}})
+        assert differing_settings([older, newer]) == []
+
+
 def test_a_method_s_own_parameters_are_no_other_setting(tmp_path: Path) -> None:
     mir = {"method": {"name": "mir", "parameters": {"candidates": 50, "lr": 1}}}
     runs = [write_run(tmp_path, "er", USUAL), write_run(tmp_path, "mir", USUAL, **mir)]
