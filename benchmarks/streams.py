@@ -84,8 +84,8 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         self._places = places
         self._view = view
         self._table = label_table(positions, others)
-        raw = np.array(list(positions), dtype=int)
-        labels = np.array(list(positions.values()), dtype=int)
+        raw = np.array(list(positions))
+        labels = np.array(list(positions.values()))
         self._classes = [frozenset(labels[row].tolist()) for row in presence[places][:, raw]]
 
     def __len__(self) -> int:
