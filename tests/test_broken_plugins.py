@@ -222,6 +222,13 @@ def test_one_pixel_without_a_prediction_fails_the_evaluation(value: float) -> No
         evaluated(scores)
 
 
+def test_a_prediction_outside_of_a_step_is_refused_without_one() -> None:
+    template = make(Scoring)
+    Scoring.scores = torch.full((4, 16, 16), torch.nan)
+    with pytest.raises(PredictionError, match=r"^test_broken_plugins\.Scoring\.predict gives NaN, .* at 256 of 256 "):
+        template.predicted(torch.zeros(1, 3, 16, 16))
+
+
 def test_infinite_scores_that_decide_are_none_of_these() -> None:
     scores = torch.zeros(4, 16, 16)
     scores[0], scores[1, 5:] = -torch.inf, torch.inf

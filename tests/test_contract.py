@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,7 +40,7 @@ from toy import (
 from bench.train.checkpoint import exemplars_of, packed, unpacked
 from strategies.er import Er
 from strategies.finetune import Finetune
-from strategies.learning.arrivals import Holdings
+from strategies.learning.arrivals import ArrivingImages, Holdings
 from strategies.learning.faults import OnlineContractError
 from strategies.learning.method import Method
 from strategies.learning.registry import STRATEGIES, method_class
@@ -432,6 +433,39 @@ def test_what_has_been_read_is_still_counted_after_a_checkpoint() -> None:
         restored.read(0, 6)
 
 
+@pytest.mark.parametrize(("kept", "batch"), [((1, 6), 0), ((6, 1), 1)])
+def test_the_batch_after_which_the_memory_had_too_few_images_is_told(kept: tuple[int, int], batch: int) -> None:
+    """Two images of batch 0 are read at batch 2, so both were held after the batches 0 and 1."""
+    holdings = Holdings(6)
+    holdings.arrive(0, range(2))
+    for count in kept:
+        holdings.end_batch(count)
+    holdings.read(0, 0)
+    with pytest.raises(OnlineContractError, match=rf"^after batch {batch} the memory had 1 images .*, and 2 from"):
+        holdings.read(0, 1)
+
+
+def test_what_is_asked_of_a_steps_images_reaches_them_as_it_is() -> None:
+    images = SimpleNamespace(step=1, ids=("a", "b"), normalisation="by")
+    images.sample = lambda *args, **options: (args, options)
+    images.batches = lambda *args, **options: [(args, options)]
+    holdings = Holdings(1)
+    arriving = ArrivingImages(images, holdings)
+    assert (arriving.ids, arriving.normalisation) == (("a", "b"), "by")
+    holdings.arrive(1, [1])
+    assert arriving.sample(1, "augmentation", again=True) == ((1, "augmentation"), {"again": True})
+    assert list(arriving.batches(4, workers=2)) == [((4,), {"workers": 2})]
+
+
+def test_no_image_of_an_evaluation_is_given_out() -> None:
+    class Curious(Finetune):
+        def predict(self, strategy: OnlineTemplate) -> Tensor:
+            return strategy.experience.data.exemplar(0)
+
+    with pytest.raises(OnlineContractError, match="has not come by"):
+        make(Curious).eval(benchmark().test_stream[0])
+
+
 # --------------------------------------------------------------------------------------- what is read of an image
 
 
@@ -542,6 +576,8 @@ def test_a_template_that_takes_over_a_state_goes_on_as_the_one_that_gave_it(name
     first = train(make(name, settings=SETTINGS), steps=(1,))
     state = copy.deepcopy(packed(first.state_dict()))
     random = torch.get_rng_state()
+    images = benchmark().test_stream[2].data[0][0][None]
+    predicted = first.predicted(images)
     train(first, steps=(2,), fill=False)
 
     torch.manual_seed(99)
@@ -550,10 +586,10 @@ def test_a_template_that_takes_over_a_state_goes_on_as_the_one_that_gave_it(name
     second.load_state_dict(unpacked(state, lambda *place: second.watched(find(*place))))
     assert torch.equal(torch.get_rng_state(), random)
     assert second.network.outputs == 5  # the background, three classes of the base step, one of step 1
+    assert torch.equal(second.predicted(images), predicted)
     train(second, steps=(2,), fill=False)
     assert equal(first.network.state_dict(), second.network.state_dict())
     assert first.method.kept() == second.method.kept() and first.method.memory_bytes() == second.method.memory_bytes()
-    images = benchmark().test_stream[2].data[0][0][None]
     assert torch.equal(first.predicted(images), second.predicted(images))
 
 

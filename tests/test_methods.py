@@ -40,7 +40,10 @@ from toy import (
     statistics,
 )
 
+from strategies.finetune import FinetuneParameters
 from strategies.learning.faults import OnlineContractError
+from strategies.learning.method import Method
+from strategies.learning.protocol import BaseRecipe
 from strategies.learning.registry import method_class
 from strategies.learning.template import OnlineTemplate
 from strategies.mib import Mib
@@ -141,6 +144,17 @@ def test_the_loss_is_the_references_on_the_annotations_the_images_arrived_with(
         assert iteration.loss == pytest.approx(expected, rel=FLOAT32)
 
 
+def test_a_method_that_says_nothing_of_its_loss_has_the_cross_entropy_with_labels_as_stored_and_keeps_nothing() -> None:
+    class Bare(Method):
+        Parameters = FinetuneParameters
+
+    done = run(Bare)
+    for iteration in done.iterations:
+        expected = reference.cross_entropy(iteration.logits, iteration.planted)
+        assert iteration.loss == pytest.approx(expected, rel=FLOAT32)
+    assert (done.template.method.kept(), done.template.method.memory_bytes()) == (0, 0)
+
+
 def test_in_these_runs_the_two_kinds_of_e_step_relabel_differently() -> None:
     """So that the test above tells one from the other."""
     for iteration in run("ours", look=True, **OURS).iterations:
@@ -226,6 +240,23 @@ def test_confidences_start_at_zero_in_step_1_and_for_new_classes_and_live_on_for
     assert last is not None and (last[1:] > 0).all()
     assert second[:5].tolist() == last.tolist()
     assert second[5:].tolist() == [0.0, 0.0]
+
+
+def test_a_confidence_moves_by_hand_with_a_single_pixel_and_stays_without_one() -> None:
+    """E(1) = 0.9 * 0.5 + 0.1 * 0.25 with p(1) = 1/4 at its one pixel; class 2 has none."""
+    method = ours_with([], (0.0, 0.5, 0.4))
+    log_p = torch.tensor([0.5, 0.25, 0.25]).log().view(1, 3, 1, 1).expand(1, 3, 1, 2)
+    method._update_confidence(log_p, torch.tensor([[[1, VOID]]]))
+    assert method.confidence[1:].tolist() == pytest.approx([0.475, 0.4], rel=FLOAT32)
+
+
+def test_the_base_model_has_the_head_and_the_temperature_of_the_increments() -> None:
+    assert Ours.recipe(OursParameters(tau=3.0)) == BaseRecipe(head="cosine", tau=3.0)
+    assert Ours.recipe(OursParameters(head="linear")) == BaseRecipe(head="linear", tau=None)
+
+
+def test_sampling_probabilities_are_numbers_however_peaky() -> None:
+    assert sampling_probabilities(np.array([0.9, 0.9, 0.95]), 1e6).tolist() == [0.5, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0, 10.0])

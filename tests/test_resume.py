@@ -281,7 +281,7 @@ def test_a_subclass_says_for_itself_that_it_can() -> None:
         resumable = True
 
     assert all(method_class(name).resumable for name in STRATEGIES.entry_points())
-    assert not More.resumable
+    assert More.resumable is False
     assert Thorough.resumable
 
 

@@ -14,7 +14,6 @@ from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, EWCPlugin, 
 from torch import Tensor, nn
 
 from benchmarks.augmentation import Augmentation, View, normalised
-from benchmarks.errors import DataError
 from benchmarks.packing import Decoded, Reader
 from benchmarks.streams import AnnotatedImages, SegmentationScenario, load_benchmark
 from strategies.networks.build import build_network
@@ -197,12 +196,6 @@ def test_valid_images_depend_on_the_valid_seed_alone() -> None:
     assert first == all_ids(shapes(NAME, valid_fraction=0.2).valid_stream)
     assert first == all_ids(shapes("shapes-15-5-overlapped", valid_fraction=0.2).valid_stream)
     assert first != all_ids(shapes(NAME, valid_fraction=0.2, valid_seed=1).valid_stream)
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, 1.5, float("nan")])
-def test_impossible_valid_fraction_is_refused(fraction: float) -> None:
-    with pytest.raises(DataError, match="valid_fraction"):
-        load_benchmark(NAME, valid_fraction=fraction)
 
 
 @pytest.mark.parametrize("name", [NAME, "shapes-15-1-overlapped"])

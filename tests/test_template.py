@@ -7,6 +7,7 @@ import resource
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from toy import Loads, Onlooker, base_model, benchmark, make, train
 
 from benchmarks.augmentation import Augmentation, normalised
+from benchmarks.streams import AnnotatedImages
 from strategies.er import Er
 from strategies.finetune import Finetune, FinetuneParameters
 from strategies.learning import cost
@@ -117,7 +119,7 @@ def test_where_nothing_else_is_said_it_computes_on_the_cpu_an_image_at_a_time_an
 def test_an_evaluator_that_is_given_is_the_one_that_is_used_and_keeps_no_curves() -> None:
     meter = ConfusionMeter()
     given = new_evaluator(meter)
-    assert given.metrics == [meter] and not given.collect_all
+    assert given.metrics == [meter] and given.collect_all is False
     assert alone(evaluator=given).evaluator is given
 
 
@@ -140,6 +142,27 @@ def test_several_experiences_are_trained_on_and_evaluated_one_after_the_other_an
     template.eval([benchmark().test_stream[1], benchmark().test_stream[2]], remark="b")
     assert hooks.told == [("train", 1, "a"), ("train", 2, "a"), ("eval", 1, "b"), ("eval", 2, "b")]
     assert template.network.outputs == 7
+
+
+def test_batches_are_read_by_as_many_workers_as_the_template_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    batches = AnnotatedImages.batches
+
+    def watched(images: AnnotatedImages, size: int, *args: Any, **options: Any) -> Any:
+        asked.append((size, *args, options))
+        return batches(images, size)
+
+    monkeypatch.setattr(AnnotatedImages, "batches", watched)
+    template = train(alone(workers=2), steps=[1])
+    template.eval(benchmark().test_stream[1])
+    order = np.random.default_rng([2, 1]).permutation(len(TRAIN[1].data)).tolist()
+    assert asked == [(4, order, None, (3, 0, 1), 2, {}), (1, {"workers": 2})]
+
+
+def test_an_experience_that_is_trained_on_twice_grows_the_network_once() -> None:
+    template = train(make("lwf-mc"), steps=[1, 1])
+    method: Any = template.method
+    assert (method.old.outputs, template.network.outputs) == (4, 5)
 
 
 # ---------------------------------------------------------------------------------------- predictions and costs
@@ -178,13 +201,15 @@ def test_the_most_memory_held_is_the_kernels_number_for_this_process(monkeypatch
         return 1024 * int(kilobytes)
 
     assert by_the_kernel() <= peak_ram_bytes() <= by_the_kernel()
-    for text in ("Name: of another kernel\n", None):
+    held = {resource.RUSAGE_SELF: 7}  # kilobytes: what is carried over from the process that started this one
+    monkeypatch.setattr(cost.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=held[who]))
+    told = {"VmPeak: 9 kB\nVmHWM:\t      5 kB\nVmRSS: 3 kB\n": 5, "Name: of another kernel\n": 7, None: 7}
+    for text, kilobytes in told.items():
 
         def read_text(path: Path, text: str | None = text, **options: Any) -> str:
-            if text is None:
+            if text is None or path != Path("/proc/self/status"):
                 raise FileNotFoundError(path)
             return text
 
         monkeypatch.setattr(cost.Path, "read_text", read_text)
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        assert 1024 * kilobytes <= peak_ram_bytes() < 1024 * kilobytes + 2**28
+        assert peak_ram_bytes() == 1024 * kilobytes

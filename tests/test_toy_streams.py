@@ -14,6 +14,7 @@ from toy import GROUPS, LABEL_OF, LEARNED, TEST, TRAIN, VOID, Toy
 import benchmarks.streams
 from benchmarks.augmentation import Augmentation, View, normalised
 from benchmarks.decoding import MAX_MEGAPIXELS
+from benchmarks.errors import DataError
 from benchmarks.names import ScenarioName
 from benchmarks.packing import DecodingReader
 from benchmarks.scenarios import compute_scenario
@@ -96,6 +97,17 @@ def test_every_experience_knows_its_classes_and_the_scenario_its_names() -> None
     assert [experience.annotates_all_seen for experience in toy("sequential").train_stream] == [False, True, True]
 
 
+def test_images_are_held_back_by_the_seed_0_where_none_is_given() -> None:
+    held = np.random.default_rng(0).permutation(len(TRAIN))[:5].tolist()
+    assert set(toy(valid_fraction=0.2, tested="all").valid_stream[0].data.ids) == {f"train-{i}" for i in held}
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 1.5, float("nan")])
+def test_an_impossible_valid_fraction_is_refused(fraction: float) -> None:
+    with pytest.raises(DataError, match=rf"^valid_fraction {fraction} is outside \[0, 1\)$"):
+        toy(valid_fraction=fraction)
+
+
 def test_by_default_no_image_is_held_back_and_later_classes_are_background() -> None:
     told = toy()
     assert [len(experience.data) for experience in told.valid_stream] == [0, 0, 0]
@@ -118,6 +130,7 @@ def test_an_exemplar_is_augmented_by_the_generator_that_it_is_given() -> None:
     data = toy().train_stream[1].data
     exemplar, augmentation = data.exemplar(2), Augmentation((0.5, 2.0), 12, True)
     image, labels = exemplar.load(augmentation, np.random.default_rng(5))
+    assert (exemplar.image_id, exemplar.step, exemplar.index) == (data.ids[2], 1, 2)
     expected = data.sample(2, augmentation, np.random.default_rng(5))
     assert torch.equal(image, normalised(expected[0], OF_IMAGENET)) and torch.equal(labels, expected[1].long())
     assert image.shape == (3, 12, 12) and labels.dtype == torch.int64

@@ -67,7 +67,7 @@ class Holdings:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next step goes on from, of the kinds that `Method.state_dict` names."""
-        places = np.array([(*place, last) for place, last in self._last.items()], dtype=np.int64).reshape(-1, 3)
+        places = np.array([(*place, last) for place, last in self._last.items()]).reshape(-1, 3)
         return {"held": self._held, "reported": self._reported, "last": places}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -113,10 +113,7 @@ class MiniBatches(SupervisedTemplate):
         self.dataloader = self.experience.data.batches(self.eval_mb_size, workers=self.workers)
 
     def _seen(self, experience: Any, holdings: Holdings) -> SeenExperience:
-        images = ArrivingImages(experience.data, holdings)
-        if holdings is self._holdings:
-            self._images[images.step] = images
-        return SeenExperience(experience, images)
+        return SeenExperience(experience, ArrivingImages(experience.data, holdings))
 
     def _images_told(self) -> Callable[[], str]:
         """Return what tells the ids of the mini-batch's images and refers to none of these."""

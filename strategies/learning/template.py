@@ -59,7 +59,7 @@ class OnlineTemplate(MiniBatches):
             augmentation=augmentation,
             workers=workers,
             model=network,
-            optimizer=torch.optim.SGD(network.parameters(), lr=protocol.lr),
+            optimizer=torch.optim.SGD(network.parameters()),  # made anew before each step
             train_mb_size=protocol.batch_size,
             eval_mb_size=eval_batch_size,
             device=device,
@@ -90,7 +90,7 @@ class OnlineTemplate(MiniBatches):
         """
         self.cost.backward_passes += 1
         trained = list(trained_parameters(self.network).values())
-        return list(torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True))
+        return list(torch.autograd.grad(loss, trained, materialize_grads=True))
 
     def model_adaptation(self, model: nn.Module | None = None) -> nn.Module:
         """Grow the network before a training step; never while evaluating."""
@@ -109,11 +109,10 @@ class OnlineTemplate(MiniBatches):
         p = self.protocol
         self.optimizer = torch.optim.SGD(self.network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay)
         self.optimizer.register_step_post_hook(self._count_update)
-        self.optimized_param_id: dict[str, Tensor] = {}
 
-    def train(self, experiences: Any, *args: Any, **kwargs: Any) -> Any:
+    def train(self, experiences: Any, **kwargs: Any) -> Any:
         """Train on one experience or several."""
-        return super().train([self._seen(e, self._holdings) for e in _listed(experiences)], *args, **kwargs)
+        return super().train([self._seen(e, self._holdings) for e in _listed(experiences)], **kwargs)
 
     def eval(self, experiences: Any, **kwargs: Any) -> Any:
         """Evaluate on one experience or several; no image of these ever comes by."""
