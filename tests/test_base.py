@@ -346,6 +346,18 @@ def test_a_rank_draws_by_its_number_and_the_first_one_leaves_the_end(
         assert own.checkpoint.read()["epochs"] == 2
 
 
+def test_a_rank_takes_its_share_of_every_batch(tmp_path: Path) -> None:
+    """Batches of 4, 4 and 2 images: of two ranks each takes every second image."""
+    own = task(tmp_path, config(**QUICK))
+    order = own.order(0)
+    whole = list(own.batches(order, 0, Rank(CPU)))
+    assert [len(labels) for _, labels in whole] == [4, 4, 2]
+    for number in (0, 1):
+        shares = list(own.batches(order, 0, Alone(CPU, number, 2)))
+        for (images, labels), share in zip(whole, shares, strict=True):
+            assert torch.equal(images[number::2], share[0]) and torch.equal(labels[number::2], share[1])
+
+
 def test_a_training_of_several_ranks_is_read_back_from_what_the_first_one_leaves(
     built: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
