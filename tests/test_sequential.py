@@ -14,13 +14,15 @@ from benchmarks.names import ScenarioName
 from benchmarks.scenarios import compute_scenario
 from benchmarks.streams import SegmentationScenario, build_benchmark
 from strategies.learning.losses import own_classes, relabel
+from strategies.networks.settings import OF_IMAGENET
 
 ONLINE = ("finetune", "er", "lwf-mc", "icarl", "agem", "mir", "mib", "coriseg", "ours")
 
 
 @cache
 def sequential() -> SegmentationScenario:
-    return build_benchmark(compute_scenario(ScenarioName("toy", "3+1+2", "sequential"), Toy(), GROUPS))
+    scenario = compute_scenario(ScenarioName("toy", "3+1+2", "sequential"), Toy(), GROUPS)
+    return build_benchmark(scenario, normalisation=OF_IMAGENET)
 
 
 class Seen(SupervisedPlugin):
