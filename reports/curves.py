@@ -3,54 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
 
+from reports.bars import BarPanel, bar_panels, one_step
 from reports.conventions import require_one_convention
 from reports.grids import MEMORY, ON, REAL, memory_of
-from reports.lettering import line_height, text_width, unbroken, words_of, wrapped
-from reports.records import Run, runs_on, scenarios_of
-from reports.rows import NO_RUN, common_seeds, count_text, file_stem, method_of, row_order, seeds_text
+from reports.lettering import words_of
+from reports.panels import (
+    AXIS_WIDTH,
+    Rows,
+    band_note,
+    by_scenario,
+    differing_note,
+    draw_rows,
+    panel_title,
+    rows_of,
+    seeds_note,
+)
+from reports.records import Run, runs_on
+from reports.rows import NO_RUN, method_of, row_order
 from reports.style import (
     FORMATS,
-    LineStyle,
     RowKey,
     add_legend,
     display_name,
     draw_gap,
-    emphasis,
     figure_title,
     house_style,
     line_styles,
-    look_of,
     require_formats,
-    wrapped_name,
     write_figure,
 )
-from reports.tables import frame, frames_by_memory, headline, spread_of
-
-__all__ = [
-    "AXIS_WIDTH",
-    "FIGURE_3",
-    "FORMATS",
-    "BarPanel",
-    "bar_panels",
-    "differing_note",
-    "draw_rows",
-    "one_step",
-    "panel_title",
-    "rows_of",
-    "seeds_note",
-    "write_curves",
-    "write_figure3",
-]
+from reports.tables import frame, frames_by_memory, headline
 
 FIGURE_3 = (
     ("voc", "shapes", "15-1-disjoint"),
@@ -63,17 +50,6 @@ FIGURE_3 = (
 The paper's caption has VOC at the left and ADE20K at the right and names no split: these are Tables 1 and 3's splits
 of more than one incremental step.
 """
-
-AXIS_WIDTH = 0.5
-"""Inches of a panel that its title has not: most of what is at the left of the axes, above whose middle it stands."""
-_NAMES_WIDTH = 2.2
-"""Inches that the names beside bars may take."""
-
-Rows = Mapping[RowKey, pd.DataFrame]
-"""The rows of `frame` by strategy and variant, in the tables' order."""
-
-
-# ---------------------------------------------------------------- a figure per scenario
 
 
 def write_curves(
@@ -93,28 +69,6 @@ def write_curves(
     return by_scenario(runs, out, formats, scenarios, "", _by_memory)
 
 
-def by_scenario(
-    runs: Sequence[Run],
-    out: Path,
-    formats: Sequence[str],
-    scenarios: Sequence[str] | None,
-    suffix: str,
-    draw: Callable[[str, Sequence[Run]], Figure],
-) -> list[Path]:
-    """Write `<scenario><suffix>.*` for each scenario and return the files, in order.
-
-    Raises RecordError where the runs of a scenario differ in their conventions.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    with house_style(words_of(runs)):
-        for scenario in scenarios_of(runs) if scenarios is None else scenarios:
-            own = runs_on(scenario, runs)
-            require_one_convention(own)
-            written += write_figure(draw(scenario, own), out / f"{file_stem(scenario)}{suffix}", formats)
-    return written
-
-
 def _by_memory(scenario: str, runs: Sequence[Run]) -> Figure:
     by_memory = {size: rows_of(headline(steps)) for size, steps in frames_by_memory(runs).items()}
     if len(by_memory) < 2:
@@ -125,9 +79,6 @@ def _by_memory(scenario: str, runs: Sequence[Run]) -> Figure:
 
 def _rows_of_runs(runs: Sequence[Run]) -> Rows:
     return rows_of(headline(frame(runs)))
-
-
-# ---------------------------------------------------------------- panels
 
 
 def _panels(
@@ -150,155 +101,9 @@ def _panels(
     for axes in places[len(panels) :]:
         axes.set_axis_off()
     if handles:
-        several = any(row["seed"].nunique() > 1 for _, rows in panels for row in rows.values())
-        title = "mean over seeds, band: one standard deviation" if several else ""
-        add_legend(figure, {display_name(*key): handles[key] for key in keys}, title)
+        note = band_note(rows for _, rows in panels)
+        add_legend(figure, {display_name(*key): handles[key] for key in keys}, note)
     return figure
-
-
-def panel_title(axes: Axes, lines: Sequence[str], width: float) -> None:
-    """Write the lines that say something above axes of `width` inches."""
-    axes.set_title(wrapped("\n".join(filter(None, lines)), width, 9), fontsize=9, parse_math=False)
-
-
-def seeds_note(rows: Rows) -> str:
-    """Return the seeds that most rows have and what the others have; '' without a row."""
-    if not rows:
-        return ""
-    seeds = {key: seeds_text(set(row["seed"])) for key, row in rows.items()}
-    common = common_seeds(seeds.values())
-    odd = {key: own for key, own in seeds.items() if own != common}
-    # A number stays beside its letter.
-    return "; ".join([count_text(common), *_others(odd, common)]).replace(" = ", unbroken(" = "))
-
-
-def differing_note(rows: Rows) -> str:
-    """Return that rows were not trained alike and are no ranking; '' where they were."""
-    differ = len({text for row in rows.values() for text in row["settings"]}) > 1
-    return "settings differ (in brackets): no ranking" if differ else ""
-
-
-def _others(odd: Mapping[RowKey, str], common: str) -> list[str]:
-    """What the rows with other seeds have: each by name, or the range where names would fill the figure."""
-    counts = sorted({len(seeds.split()) for seeds in odd.values()})
-    if len(odd) <= 3:
-        return [f"{display_name(*key)}: {_other(seeds, common)}" for key, seeds in odd.items()]
-    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return [f"n = {span} for {len(odd)} others"]
-
-
-def _other(seeds: str, common: str) -> str:
-    count, rest = count_text(seeds).split(", ", 1)
-    return rest if len(seeds.split()) == len(common.split()) else count
-
-
-# ---------------------------------------------------------------- lines
-
-
-def rows_of(steps: pd.DataFrame) -> Rows:
-    """Return the rows of `frame` by strategy and variant, in the tables' order."""
-    keys = sorted(set(zip(steps["strategy"], steps["variant"], strict=True)), key=lambda key: row_order(*key))
-    return {key: steps[(steps["strategy"] == key[0]) & (steps["variant"] == key[1])] for key in keys}
-
-
-def draw_rows(axes: Axes, rows: Rows, column: str, lines: Mapping[RowKey, LineStyle]) -> dict[RowKey, object]:
-    """Draw a column against the classes learned, mean and deviation over seeds; return each row's line.
-
-    NaN is left out. The axis is marked at every step's number of classes.
-    """
-    handles = {key: _draw_row(axes, row.dropna(subset=[column]), column, lines[key], key) for key, row in rows.items()}
-    learned = {int(classes) for row in rows.values() for classes in row["classes"]}
-    axes.xaxis.set_major_locator(FixedLocator(sorted(learned), nbins=12))
-    axes.grid(axis="y", linewidth=0.5, alpha=0.5)
-    return handles
-
-
-def _draw_row(axes: Axes, row: pd.DataFrame, column: str, line: LineStyle, key: RowKey) -> object:
-    by_classes = [(classes, group[column].to_numpy(float)) for classes, group in row.groupby("classes")]
-    learned = np.array([classes for classes, _ in by_classes], dtype=float)
-    mean = np.array([values.mean() for _, values in by_classes])
-    std = np.nan_to_num([spread_of(values) for _, values in by_classes])
-    look, (width, order) = look_of(method_of(key[0])), emphasis(key[0])
-    size = 9 if look.marker == "*" else 6
-    (handle,) = axes.plot(
-        *(learned, mean),
-        color=look.colour,
-        linestyle=line,
-        linewidth=width,
-        marker=look.marker,
-        markersize=size,
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        zorder=order,
-    )
-    if std.any():
-        axes.fill_between(learned, mean - std, mean + std, color=look.colour, alpha=0.15, linewidth=0, zorder=2)
-    return handle
-
-
-# ---------------------------------------------------------------- bars, where there is one step
-
-
-def one_step(panels: Iterable[Rows], column: str) -> bool:
-    """Whether a column has numbers after one step alone, the same in all rows: points upon each other, no line."""
-    return len({classes for rows in panels for row in rows.values() for classes in _measured(row, column)}) == 1
-
-
-def _measured(row: pd.DataFrame, column: str) -> set[int]:
-    return {int(classes) for classes in row.dropna(subset=[column])["classes"]}
-
-
-@dataclass(frozen=True)
-class BarPanel:
-    """What a panel of bars shows: a column of its rows, with the column's name in print."""
-
-    title: str
-    rows: Rows
-    column: str
-    label: str
-
-
-def bar_panels(panels: Sequence[BarPanel], columns: int, title: str = "") -> Figure:
-    """Draw panels of rows that were measured after one step, a named bar for each row."""
-    keys = sorted({key for panel in panels for key in panel.rows}, key=lambda key: row_order(*key))
-    names = [wrapped_name(display_name(*key), _NAMES_WIDTH, 8) for key in keys]
-    beside = max(text_width(line, 8) for name in names for line in name.split("\n"))
-    width, count = max(2.1, (6.0 - beside) / columns), math.ceil(len(panels) / columns)
-    height = 1.6 + sum(max(0.24, line_height(8) * (name.count("\n") + 1.5)) for name in names)
-    figure = Figure(figsize=(beside + width * columns + 0.3, height * count), layout="constrained")
-    places = figure.subplots(count, columns, squeeze=False, sharey=True)
-    for axes, panel in zip(places.flat, panels, strict=False):
-        _draw_bars(axes, panel.rows, panel.column, keys)
-        axes.set_xlabel(panel.label)
-        panel_title(axes, [panel.title, seeds_note(panel.rows), differing_note(panel.rows)], width - 0.2)
-    for axes in places.flat[len(panels) :]:
-        axes.set_axis_off()
-    places[0, 0].set_yticks(range(len(keys)), names, fontsize=8, parse_math=False)
-    places[0, 0].invert_yaxis()
-    above = wrapped("\n".join(filter(None, [title, _bars_note(panels)])), figure.get_figwidth() - 0.2, 10)
-    figure.suptitle(above, fontsize=10, parse_math=False)
-    return figure
-
-
-def _bars_note(panels: Sequence[BarPanel]) -> str:
-    rows = [(row, panel.column) for panel in panels for row in panel.rows.values()]
-    (classes,) = {classes for row, column in rows for classes in _measured(row, column)}
-    several = any(row["seed"].nunique() > 1 for row, _ in rows)
-    spread = "; mean over seeds, whisker: one standard deviation" if several else ""
-    return f"{classes} classes learned{spread}"
-
-
-def _draw_bars(axes: Axes, rows: Rows, column: str, keys: Sequence[RowKey]) -> None:
-    for key, row in rows.items():
-        values = row[column].dropna().to_numpy(float)
-        if len(values):
-            spread = spread_of(values)
-            whisker = None if math.isnan(spread) else spread
-            colour = look_of(method_of(key[0])).colour
-            axes.barh(keys.index(key), values.mean(), xerr=whisker, height=0.7, color=colour, capsize=2, zorder=2)
-    axes.axvline(0, color="black", linewidth=0.8, zorder=3)
-    axes.grid(axis="x", linewidth=0.5, alpha=0.5, zorder=1)
-    axes.tick_params(axis="y", length=0)
 
 
 # ---------------------------------------------------------------- Figure 3

@@ -17,10 +17,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from reports.conventions import require_one_convention
-from reports.curves import rows_of
 from reports.files import RecordError
 from reports.lettering import labels_of, line_height, numbered_note, text_width, words_of, wrapped
 from reports.palettes import VOID, Palette, in_learning_order, palette_of
+from reports.panels import rows_of
 from reports.picture_layout import GAP, LINE, SIZE, Label, Layout, Place, Placed, page_layout, shortest_layout
 from reports.records import Run, runs_on, scenarios_of
 from reports.rows import file_stem

@@ -15,16 +15,7 @@ from reports.files import RecordError
 from reports.markup import FORMATS, MARKUP, Cell, Table, ranks
 from reports.notes import IMIOU, code, marks_note, origin_notes, settings_note, unfinished_note
 from reports.records import Run, Unfinished, runs_on, scenarios_of
-from reports.rows import (
-    NO_RUN,
-    common_seeds,
-    count_text,
-    embedded_note,
-    file_stem,
-    own_seeds,
-    row_name,
-    seeds_text,
-)
+from reports.rows import NO_RUN, common_seeds, count_text, embedded_note, file_stem, own_seeds, row_name, seeds_text
 from reports.tables import CONVENTIONS, COSTS, HELD, MEASURES, frame, group_breaks, ranked_groups, summary
 
 

@@ -10,15 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reports.rows import (
-    REFERENCES,
-    embedded_note,
-    method_of,
-    natural_order,
-    row_name,
-    row_order,
-    seeds_text,
-)
+from reports.rows import REFERENCES, embedded_note, method_of, natural_order, row_name, row_order, seeds_text
 from reports.tables import MEASURES, headline, spread_of
 
 CONFIDENCE = 0.95

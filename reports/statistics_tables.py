@@ -16,15 +16,7 @@ from reports.grids import runs_by_memory
 from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table
 from reports.notes import IMIOU, code, origin_notes, settings_note
 from reports.records import Run, runs_on, scenarios_of
-from reports.rows import (
-    EMBEDDED,
-    NO_RUN,
-    differing_settings,
-    embedded_note,
-    file_stem,
-    row_name,
-    row_order,
-)
+from reports.rows import EMBEDDED, NO_RUN, differing_settings, embedded_note, file_stem, row_name, row_order
 from reports.statistics import is_ranked, paired_differences, ranks
 from reports.tables import MEASURES, frames_by_memory
 

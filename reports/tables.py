@@ -14,16 +14,7 @@ from reports.conventions import UNKNOWN, background_counts
 from reports.files import RecordError
 from reports.grids import MEMORY_SETTING, runs_by_memory
 from reports.records import Run, run_order, runs_on, scenarios_of
-from reports.rows import (
-    REFERENCES,
-    method_of,
-    natural_order,
-    row_id,
-    row_order,
-    row_settings,
-    seeds_text,
-    variants,
-)
+from reports.rows import REFERENCES, method_of, natural_order, row_id, row_order, row_settings, seeds_text, variants
 
 MEASURES = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU", "avg": "avg"}
 """The measures after the last step that tables show, with their headers."""

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from bench.cli.entry import main
+from reports.class_heatmap import write_class_heatmap
+from reports.cost_accuracy import write_cost_accuracy
 from reports.costs import write_costs
 from reports.curves import write_curves
 from reports.division import EARLIER_DIVISION, by_earlier_division
-from reports.figures import write_class_heatmap, write_cost_accuracy, write_forgetting
 from reports.files import RecordError
+from reports.forgetting import write_forgetting
 from reports.numbered import write_numbered
 from reports.page.page import write_page
 from reports.records import Run, find_runs

@@ -16,9 +16,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import reports.style
+from reports.class_heatmap import write_class_heatmap
+from reports.cost_accuracy import write_cost_accuracy
 from reports.curves import FIGURE_3, write_curves, write_figure3
-from reports.figures import forgetting, write_class_heatmap, write_cost_accuracy, write_forgetting
 from reports.files import RecordError
+from reports.forgetting import forgetting, write_forgetting
 from reports.records import Run, find_runs
 from reports.rows import METHODS
 from reports.run_writer import RunWriter
@@ -190,7 +192,7 @@ def test_a_single_seed_has_no_band_and_n_is_stated(tmp_path, monkeypatch):
         bands.append(sum(len(axes.collections) for axes in figure.axes))
         return original(figure, stem, formats)
 
-    monkeypatch.setattr("reports.curves.write_figure", spy)
+    monkeypatch.setattr("reports.panels.write_figure", spy)
     write_run(tmp_path, TWO_STEPS)
     (one,) = write_curves(find_runs(tmp_path), tmp_path / "one", ["svg"])
     write_run(tmp_path, [[50, 50, 50], [40, 40, 40, 40]], seed=3)
@@ -278,7 +280,7 @@ def shown_figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are written from now on."""
     figures: list[Figure] = []
     original = reports.style.write_figure
-    monkeypatch.setattr("reports.curves.write_figure", lambda f, *rest: figures.append(f) or original(f, *rest))
+    monkeypatch.setattr("reports.panels.write_figure", lambda f, *rest: figures.append(f) or original(f, *rest))
     return figures
 
 

@@ -41,8 +41,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Drawn:
             found.append((figure, faults(figure)))
             return []
 
-        monkeypatch.setattr("reports.curves.write_figure", look)
-        monkeypatch.setattr("reports.pictures.write_figure", look)
+        for module in ("panels", "curves", "pictures"):
+            monkeypatch.setattr(f"reports.{module}.write_figure", look)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             write(find_runs(tmp_path), tmp_path / "out")

@@ -14,12 +14,13 @@ from rich.console import Console
 
 from bench.cli.summary import results_table
 from reports.class_notes import classes_note
-from reports.curves import differing_note, rows_of, write_curves
+from reports.curves import write_curves
 from reports.grids import NeededRun
 from reports.markup import ranks
 from reports.notes import notes, origin_notes, settings_note
 from reports.numbered import write_numbered
 from reports.page.page import write_page
+from reports.panels import differing_note, rows_of
 from reports.records import Run, find_runs, read_run
 from reports.rows import differing_settings
 from reports.run_writer import RunWriter

@@ -126,7 +126,10 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
 
 def _curves(options: argparse.Namespace) -> int:
     from benchmarks.names import parse_name
-    from reports import curves, figures
+    from reports.class_heatmap import write_class_heatmap
+    from reports.cost_accuracy import write_cost_accuracy
+    from reports.curves import write_curves, write_figure3
+    from reports.forgetting import write_forgetting
     from reports.grids import MEMORY_SETTING
     from reports.lettering import fonts_notes
     from reports.notes import notes
@@ -137,16 +140,16 @@ def _curves(options: argparse.Namespace) -> int:
     for name in scenarios:
         parse_name(name)
     per_scenario = {
-        "curves": curves.write_curves,
-        "forgetting": figures.write_forgetting,
-        "classes": figures.write_class_heatmap,
-        "cost": figures.write_cost_accuracy,
+        "curves": write_curves,
+        "forgetting": write_forgetting,
+        "classes": write_class_heatmap,
+        "cost": write_cost_accuracy,
     }
     asked = [name for name in FIGURES if name in options.what]
     figure3 = "3" in options.what or not options.what
 
     def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
-        written = curves.write_figure3(runs, out, options.on, formats) if figure3 else []
+        written = write_figure3(runs, out, options.on, formats) if figure3 else []
         for name in asked or (() if options.what == ["3"] else FIGURES):
             written += per_scenario[name](runs, out, formats, scenarios or None)
         return written

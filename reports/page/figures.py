@@ -10,8 +10,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from reports.class_heatmap import write_class_heatmap
+from reports.cost_accuracy import write_cost_accuracy
 from reports.curves import FIGURE_3, write_curves, write_figure3
-from reports.figures import write_class_heatmap, write_cost_accuracy, write_forgetting
+from reports.forgetting import write_forgetting
 from reports.page.parts import figure, or_note, png_image, subsection, svg_image
 from reports.pictures import write_pictures
 from reports.records import Run

@@ -23,16 +23,7 @@ from reports.markup import Cell, Table, html
 from reports.notes import IMIOU, marks_note, missing_notes, origin_notes, settings_note
 from reports.numbered import write_numbered
 from reports.page.figures import drawings_html, figure3_html
-from reports.page.parts import (
-    Section,
-    boxed,
-    code,
-    definitions,
-    note,
-    or_note,
-    subsection,
-    tables_of,
-)
+from reports.page.parts import Section, boxed, code, definitions, note, or_note, subsection, tables_of
 from reports.page.runs import runs_html
 from reports.records import Run, Unfinished, run_order, runs_on, scenarios_of
 from reports.rows import (
