@@ -50,6 +50,11 @@ def convention_text(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
+def recorded(value: object) -> str:
+    """Return what a spec has, or that it has nothing."""
+    return UNKNOWN if value is None else str(value)
+
+
 def background_counts(conventions: Mapping[str, Any]) -> bool:
     """Whether the background's IoU enters the means: where a spec does not say otherwise."""
     return conventions.get("background_in_mean") is not False

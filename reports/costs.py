@@ -16,7 +16,7 @@ from reports.records import Run, Unfinished, runs_on, scenarios_of
 from reports.rows import NO_RUN, embedded_note, file_stem, row_name
 from reports.tables import frame, group_breaks, summary
 
-_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds_per_batch": ("ms", lambda value: f"{1000 * value:.1f}"),
     "forward_per_batch": ("forward", lambda value: f"{value:.2f}"),
     "backward_per_batch": ("backward", lambda value: f"{value:.2f}"),
@@ -26,6 +26,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "peak_ram_bytes": ("RAM MB", lambda value: f"{value / 1e6:.0f}"),
     "peak_gpu_bytes": ("GPU MB", lambda value: f"{value / 1e6:.0f}"),
 }
+"""Columns of the summary: the header, and a value in print."""
 
 
 def write_costs(
@@ -71,29 +72,39 @@ def _text(name: str, scenario: str, rows: pd.DataFrame, notes: str) -> tuple[str
 
 
 def _csv(rows: pd.DataFrame) -> str:
-    chosen = rows[["scenario", "strategy", "variant", "n", "seeds", *_COLUMNS]]
+    chosen = rows[["scenario", "strategy", "variant", "n", "seeds", *COLUMNS]]
     return str(chosen.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def _table(scenario: str, rows: pd.DataFrame, notes: str) -> Table:
     note = embedded_note(scenario)
-    return Table(
+    return cost_table(
+        rows,
+        list(COLUMNS),
         label=f"tab:{file_stem(scenario)}-costs",
-        header=["Methods", *(name for name, _ in _COLUMNS.values())],
-        rows=[
-            [Cell(row_name(row["strategy"], row["variant"])), *(_cell(row[column], column) for column in _COLUMNS)]
-            for row in rows.to_dict("records")
-        ],
-        gap=NO_RUN,
         caption=(
             f"Costs on `{scenario}`{f' ({note})' if note else ''}: milliseconds, forward and backward passes and "
             "images passed forward per incoming batch, mean over batches and seeds; the most images and MB in memory; "
             "the peak RAM of the process and the peak GPU memory of a step, over all steps and seeds."
             f"{notes}"
         ),
+    )
+
+
+def cost_table(rows: pd.DataFrame, columns: Sequence[str], label: str, caption: str) -> Table:
+    """Return the table of these of `COLUMNS`, a row for each row of `reports.tables.summary`."""
+    return Table(
+        label=label,
+        header=["Methods", *(COLUMNS[column][0] for column in columns)],
+        rows=[
+            [Cell(row_name(row["strategy"], row["variant"])), *(_cell(row[column], column) for column in columns)]
+            for row in rows.to_dict("records")
+        ],
+        gap=NO_RUN,
+        caption=caption,
         breaks=group_breaks(rows),
     )
 
 
 def _cell(value: float, column: str) -> Cell:
-    return Cell("--" if math.isnan(value) else _COLUMNS[column][1](value))
+    return Cell("--" if math.isnan(value) else COLUMNS[column][1](value))

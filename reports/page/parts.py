@@ -40,6 +40,11 @@ def code(text: object) -> Markup:
     return part("code", text)
 
 
+def codes(texts: Iterable[str], between: str = "; ") -> Markup:
+    """Return texts as inline code, each once."""
+    return joined(map(code, dict.fromkeys(texts)), between)
+
+
 def note(message: str) -> Markup:
     """Return a visible note."""
     return part("note", message)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from reports.conventions import UNKNOWN
+from reports.conventions import UNKNOWN, recorded
 from reports.page.parts import code
 from reports.records import Run, run_order
 from reports.rows import method_of, seeds_text
@@ -135,4 +135,4 @@ def _recorded(spec: Spec, keys: Sequence[str]) -> str:
     value: Any = spec
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return UNKNOWN if value is None else str(value)
+    return recorded(value)
