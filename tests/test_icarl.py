@@ -444,6 +444,19 @@ def test_an_image_whose_classes_are_not_in_its_crop_counts_for_nothing() -> None
     assert set(method.memory._sums) == {2}
 
 
+def test_an_image_is_offered_with_the_mean_feature_of_each_class_and_its_number_of_cells() -> None:
+    """Class 1 has the left two of four cells, class 2 one of the right; the features are normalised before the mean."""
+    method = Icarl(IcarlParameters(), 3, np.random.default_rng(0))
+    labels = torch.zeros(1, 8, 8, dtype=torch.long)
+    labels[0, :, :4], labels[0, 4:, 4:] = 1, 2
+    features = torch.tensor([[[[3.0, 1.0], [0.0, 0.0]], [[4.0, 0.0], [2.0, 5.0]]]])  # (1, 2, 2, 2)
+    exemplar: Any = Fake("a", frozenset({1, 2}))
+    method._offer([exemplar], features, labels)
+    kept = method.memory.features[exemplar]
+    assert {c: mean.tolist() for c, mean in kept.items()} == {1: pytest.approx([0.3, 0.9]), 2: pytest.approx([0, 1])}
+    assert method.memory._pixels == {1: 2, 2: 1}
+
+
 def test_the_memory_counts_its_class_features_among_its_bytes() -> None:
     memory = HerdingMemory(2, np.random.default_rng(0))
     exemplar: Any = Fake("a", frozenset({1, 2}))
