@@ -30,9 +30,12 @@ from strategies.learning.template import OnlineTemplate
 from strategies.networks.build import build_network
 from strategies.networks.settings import OF_IMAGENET
 
-TRAIN = benchmark().train_stream
 AUGMENTED = ["data.flip=true", "data.scale=[0.5, 2.0]", "data.crop=16", "memory.size=6"]
 AUGMENTATION = Augmentation((0.5, 2.0), 16, True, OF_IMAGENET.mean)
+
+
+def arriving(step: int) -> Any:
+    return benchmark().train_stream[step]
 
 
 # ---------------------------------------------------------------------------------------- what is decided by what
@@ -59,17 +62,17 @@ def test_each_seed_decides_its_own_draws_and_their_numbers_stay_what_they_are() 
     seeds = template.seeds
     train(template)
     method: Any = template.method
-    assert method.offered == np.random.default_rng([seeds.memory, 1]).permutation(len(TRAIN[0].data)).tolist()
+    assert method.offered == np.random.default_rng([seeds.memory, 1]).permutation(len(arriving(0).data)).tolist()
     expected = []
     for step in (1, 2):
-        order = np.random.default_rng([seeds.order, step]).permutation(len(TRAIN[step].data)).tolist()
-        expected += list(TRAIN[step].data.batches(4, order, AUGMENTATION, (seeds.augmentation, 0, step)))
+        order = np.random.default_rng([seeds.order, step]).permutation(len(arriving(step).data)).tolist()
+        expected += list(arriving(step).data.batches(4, order, AUGMENTATION, (seeds.augmentation, 0, step)))
     for (images, labels), batch in zip(seen, expected, strict=True):
         assert torch.equal(images, batch[0]) and torch.equal(labels, batch[1])
     rng = np.random.default_rng([seeds.augmentation, 1])
     for exemplars, (images, labels, _, indices) in loads.batches:
         for exemplar, image, annotated in zip(exemplars, images, labels, strict=True):
-            drawn = TRAIN[exemplar.step].data.sample(exemplar.index, AUGMENTATION, rng)
+            drawn = arriving(exemplar.step).data.sample(exemplar.index, AUGMENTATION, rng)
             assert torch.equal(image, normalised(drawn[0], OF_IMAGENET)) and torch.equal(annotated, drawn[1].long())
         assert indices.tolist() == [-1 - i for i in range(len(exemplars))]
 
@@ -86,7 +89,7 @@ def test_new_outputs_are_drawn_by_the_seed_and_the_step_and_torchs_generator_goe
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(template.seeds.initialisation + step)
             known = twin.outputs
-            twin.grow(len(TRAIN[step].classes_in_this_experience))
+            twin.grow(len(arriving(step).classes_in_this_experience))
         at_start = dict(zip(names, onlooker.iterations[first].parameters, strict=True))
         for name, value in twin.named_parameters():
             if name.startswith("head."):
@@ -137,8 +140,8 @@ def test_several_experiences_are_trained_on_and_evaluated_one_after_the_other_an
 
     hooks = Hooks()
     template = make("er", [hooks])
-    template.begin(TRAIN[0])
-    template.train((experience for experience in TRAIN[1:3]), remark="a")
+    template.begin(arriving(0))
+    template.train((arriving(step) for step in (1, 2)), remark="a")
     template.eval([benchmark().test_stream[1], benchmark().test_stream[2]], remark="b")
     assert hooks.told == [("train", 1, "a"), ("train", 2, "a"), ("eval", 1, "b"), ("eval", 2, "b")]
     assert template.network.outputs == 7
@@ -152,10 +155,11 @@ def test_batches_are_read_by_as_many_workers_as_the_template_has(monkeypatch: py
         asked.append((size, *args, options))
         return batches(images, size)
 
+    template = alone(workers=2)
     monkeypatch.setattr(AnnotatedImages, "batches", watched)
-    template = train(alone(workers=2), steps=[1])
+    train(template, steps=[1])
     template.eval(benchmark().test_stream[1])
-    order = np.random.default_rng([2, 1]).permutation(len(TRAIN[1].data)).tolist()
+    order = np.random.default_rng([2, 1]).permutation(len(arriving(1).data)).tolist()
     assert asked == [(4, order, None, (3, 0, 1), 2, {}), (1, {"workers": 2})]
 
 
@@ -172,7 +176,7 @@ def test_a_prediction_is_the_largest_score_in_eval_mode_as_uint8_and_leaves_noth
     template = train(make("er"), steps=[1])
     template.network.train()
     before = {key: value.clone() for key, value in template.network.state_dict().items()}
-    images = torch.stack([TRAIN[1].data[i][0] for i in range(3)])
+    images = torch.stack([arriving(1).data[i][0] for i in range(3)])
     predicted = template.predicted(images)
     assert template.network.training and template.mbatch == []
     assert all(torch.equal(value, before[key]) for key, value in template.network.state_dict().items())
