@@ -119,6 +119,10 @@ def test_where_nothing_else_is_said_it_computes_on_the_cpu_an_image_at_a_time_an
     assert template.evaluator.loggers == [] and template.evaluator.metrics == []
 
 
+def test_it_computes_where_it_is_told_to() -> None:
+    assert alone(device="meta").device == torch.device("meta")
+
+
 def test_an_evaluator_that_is_given_is_the_one_that_is_used_and_keeps_no_curves() -> None:
     meter = ConfusionMeter()
     given = new_evaluator(meter)
@@ -197,6 +201,27 @@ def test_a_cost_begins_at_nothing_and_a_step_is_told_with_its_seconds_and_what_i
     assert told.memory_bytes == 4 * 16 * 16 * told.memory_images > 0  # 3 colours and a label a pixel
     assert before <= told.peak_ram_bytes <= peak_ram_bytes()
     assert told.peak_gpu_bytes == 0
+
+
+def test_on_a_gpu_the_seconds_go_to_the_end_of_its_work_and_the_peak_is_the_steps_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without one: what is asked of torch.cuda, and when."""
+    asked: list[Any] = []
+
+    def watched(name: str, answer: int | None = None) -> None:
+        monkeypatch.setattr(torch.cuda, name, lambda device: asked.append((name, device)) or answer)
+
+    watched("reset_peak_memory_stats")
+    watched("synchronize")
+    watched("max_memory_allocated", 123)
+    gpu, template = torch.device("cuda", 1), alone()
+    template.device, template.dataloader = gpu, []
+    monkeypatch.setattr(template, "_update_all", lambda **_: asked.append("updates"))
+    template.training_epoch()
+    steps: list[Any] = [("reset_peak_memory_stats", gpu), "updates", ("synchronize", gpu)]
+    assert asked == [*steps, ("max_memory_allocated", gpu)]
+    assert template.cost.peak_gpu_bytes == 123
 
 
 def test_the_most_memory_held_is_the_kernels_number_for_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
