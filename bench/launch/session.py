@@ -9,7 +9,7 @@ from rich.console import Console
 from bench.launch.execution import Result, execute_here, leave_kept_bases, read_finished, say_stale
 from bench.launch.slurm import submit
 from bench.plan.plan import Plan
-from bench.plan.planning import asked, plan_of
+from bench.plan.planning import asked, plan_of, plugins_named
 from bench.plan.request import Request
 from bench.train.forkserver import warm_up
 
@@ -21,10 +21,9 @@ def run(request: Request, console: Console) -> Result:
 
 def prepare(request: Request, console: Console) -> Plan:
     """Check a request, read its images and return its jobs; raise `RequestError` or `DataError` before any work."""
-    checked = asked(request)
-    if checked.slurm is None and (request.jobs != 1 or checked.config.base.devices > 1):
-        warm_up(checked.plugins)  # work goes on in processes that are started here
-    plan = plan_of(checked, console)
+    if request.launcher == "local" and request.jobs != 1:
+        warm_up(plugins_named(request))  # it imports meanwhile what the request's processes are forked with
+    plan = plan_of(asked(request), console)
     leave_kept_bases(plan)
     return plan
 

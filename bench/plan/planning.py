@@ -23,7 +23,7 @@ from bench.plan.stale import made_otherwise
 from bench.screen.view import reading
 from bench.settings.checking import checked
 from bench.settings.errors import RequestError
-from bench.settings.merging import resolve
+from bench.settings.merging import network_name, resolve
 from bench.settings.schema import Config
 from bench.settings.slurm import SlurmSettings
 from bench.settings.strategies import StrategyRequest, base_recipe, method_parameters, parse_strategies
@@ -49,11 +49,13 @@ class Asked:
     slurm: SlurmSettings | None = None
     """How its runs are submitted, if they are."""
 
-    @property
-    def plugins(self) -> list[str]:
-        """The plug-ins that its runs use, `GROUP=NAME`."""
-        names = [f"{STRATEGIES.group}={each.name}" for each in self.strategies]
-        return [*names, f"{NETWORKS.group}={self.config.network.name}"]
+
+def plugins_named(request: Request) -> list[str]:
+    """Return the plug-ins that a request names, `GROUP=NAME`, without importing one; raise `RequestError`."""
+    names = [f"{STRATEGIES.group}={each.name}" for each in parse_strategies(request.strategies)]
+    scenario = str(parse_name(request.scenario))
+    network = network_name(scenario, request.preset, request.config, request.assignments)
+    return [*names, f"{NETWORKS.group}={network}"] if network else names
 
 
 def asked(request: Request) -> Asked:

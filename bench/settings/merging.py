@@ -67,6 +67,13 @@ def resolve(
     return config, launcher
 
 
+def network_name(scenario: str, preset: str | None, file: Path | None, assignments: Sequence[str]) -> str | None:
+    """Return which network the settings name, unchecked and without importing it."""
+    network = _merged_settings(scenario, preset, file, assignments).get("network")
+    name = network.get("name") if isinstance(network, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def _with_absolute_list(config: Config) -> Config:
     """Return the settings with a training list that jobs find whatever folder they start in."""
     if config.data.train_list is None:
