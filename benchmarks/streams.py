@@ -223,12 +223,12 @@ def load_benchmark(
     """Return the Avalanche benchmark of a scenario such as `shapes-15-1-disjoint`.
 
     `size` squeezes every image to size x size pixels (None: as they are, for `shapes` 64 x 64). `normalisation` is what
-    the network takes images by (`strategies.networks`); None leaves colours from 0 to 1. Of the valid and
-    test streams `view` scales and crops the images, `future_classes` tells whether pixels of classes not yet known
-    count as background or void, and `tested` whether step t has the images with a class known by then or all of
-    them (METHODS, Protocol). `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream
-    instead. Decoded images are kept in memory where they fit in `ram_budget` bytes. `train_list`, `shared_ids`
-    and `max_megapixels` are those of `load_scenario`. Raises `DataError`.
+    the network takes images by (`strategies.networks`); None leaves colours from 0 to 1. Of the valid and test streams
+    `view` scales and crops the images, `future_classes` tells whether pixels of classes not yet known count as
+    background or void, and `tested` whether step t has the images with a class known by then or all of them (METHODS,
+    Protocol). `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead. Decoded
+    images are kept in memory where they fit in `ram_budget` bytes. `train_list`, `shared_ids` and `max_megapixels` are
+    those of `load_scenario`. Raises `DataError`.
     """
     return build_benchmark(
         load_scenario(name, data_root, train_list, shared_ids, max_megapixels=max_megapixels),
@@ -264,7 +264,6 @@ def build_benchmark(
     pixels = readers(imageset, size or imageset.uniform_side, ram_budget, progress)
     presence = {s: imageset.class_presence(s) for s in SPLITS}
     steps = range(len(groups))
-
     known = [tuple(c for group in groups[: t + 1] for c in group) for t in steps]
 
     def experience(
