@@ -1,8 +1,8 @@
 """Avalanche streams of a scenario: every experience knows its classes, every item is (image, labels, step).
 
-Labels are positions in the order in which the classes are learned, 0 for the background and what is not
-annotated, 255 for void. A training item is annotated with its own step's classes alone; a test item of
-step t with every class known by then.
+Labels are positions in the order in which the classes are learned, 0 for the background and what is not annotated, 255
+for void. A training item is annotated with its own step's classes alone; a test item of step t with every class known
+by then.
 """
 
 from __future__ import annotations
