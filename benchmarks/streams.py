@@ -34,8 +34,7 @@ from benchmarks.scenarios import Scenario, SharedIds, held_out, load_scenario, t
 
 FutureClasses = Literal["background", "ignore"]
 Tested = Literal["known", "all"]
-RAM_BUDGET = 4.0 * 2**30
-"""Bytes of decoded images that are kept in memory by default."""
+RAM_BUDGET = 4.0 * 2**30  # bytes of decoded images that are kept in memory by default
 
 
 @dataclass(frozen=True)
