@@ -20,8 +20,9 @@ from bench.cli.entry import main
 from benchmarks.errors import DataError
 from benchmarks.files import read_mask
 from benchmarks.imageset import SPLITS
-from benchmarks.obtain.checking import Report, check
+from benchmarks.obtain.checking import check
 from benchmarks.obtain.faults import WARNINGS, Fault, Kind
+from benchmarks.obtain.report import Report
 from benchmarks.presence import presence_file
 from benchmarks.scenarios import load_scenario
 from benchmarks.sets.ade20k import Ade20k

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from benchmarks.errors import printable
 from benchmarks.imageset import SPLITS
-from benchmarks.obtain.checking import ClassFrequency, Report, StepSizes
+from benchmarks.obtain.report import ClassFrequency, Report, StepSizes
 
 EXAMPLES = 5
 """Files that no list names that are told by name, of each folder; and warnings of each kind."""

@@ -7,23 +7,18 @@ decoded once, by the functions that training uses. Files that no list names are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks.decoding import MAX_MEGAPIXELS
-from benchmarks.division import RULES, overlapped
 from benchmarks.errors import DataError, FileNameError
 from benchmarks.files import list_entries
 from benchmarks.imageset import SPLITS, Split
-from benchmarks.labels import VOID
-from benchmarks.names import class_groups, parse_name
 from benchmarks.obtain.faults import WARNINGS, Fault, ImageFiles, Kind, SeenImage, fault_of, reason_of, see_all
+from benchmarks.obtain.label_counts import absent_classes, frequencies, palette_faults, pixel_counts, scenario_sizes
+from benchmarks.obtain.report import Report, SplitCounts
 from benchmarks.packing import Progress
-from benchmarks.scenarios import classes_told
 from benchmarks.sets.filed import FiledImageSet
 from benchmarks.sets.folder import MOST_CLASSES, Folder, class_name_faults
 from benchmarks.sets.registry import IMAGE_SETS, image_set_class
@@ -33,87 +28,6 @@ _NOT_IN_IDS = ("/", "\\", "\0", "\ufeff")
 """Folders, what no file name holds, and the mark with which some editors begin a text."""
 _ORDER = list(Kind)
 _LIST_KINDS = (Kind.MISSING_LIST, Kind.UNREADABLE_LIST, Kind.UNREADABLE_LIST)
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """A split's images: in its list, with both files there, with a sound label map, and in the published list."""
-
-    listed: int
-    found: int
-    sound_label_maps: int
-    published: int | None
-
-
-@dataclass(frozen=True)
-class ClassFrequency:
-    """How often a label stands in the sound label maps: images and pixels, by split."""
-
-    label: int
-    name: str
-    images: Mapping[Split, int]
-    pixels: Mapping[Split, int]
-
-
-@dataclass(frozen=True)
-class StepSizes:
-    """A scenario's training images per step: as published, and as the sound label maps give them."""
-
-    scenario: str
-    published: tuple[int, ...]
-    computed: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a check has found below a data root."""
-
-    dataset: str
-    root: Path
-    faults: tuple[Fault, ...]
-    warnings: tuple[Fault, ...]
-    """What may be as it should be: training takes it."""
-    list_remark: str
-    """Which training list is in use."""
-    splits: Mapping[Split, SplitCounts]
-    unlisted: Mapping[Path, tuple[str, ...]]
-    """Files that no list names, by folder."""
-    frequencies: tuple[ClassFrequency, ...]
-    """By label, void last; empty where the number of classes is not known."""
-    sizes: tuple[StepSizes, ...]
-
-    @property
-    def faults_by_kind(self) -> dict[Kind, list[Fault]]:
-        """The faults of each kind that there is."""
-        return _by_kind(self.faults)
-
-    @property
-    def warnings_by_kind(self) -> dict[Kind, list[Fault]]:
-        """The warnings of each kind that there is."""
-        return _by_kind(self.warnings)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what `bench data check --json` prints."""
-        return {
-            "dataset": self.dataset,
-            "data_root": str(self.root),
-            "sound": not self.faults,
-            "splits": {split: vars(counts) for split, counts in self.splits.items()},
-            "faults": _as_dicts(self.faults),
-            "warnings": _as_dicts(self.warnings),
-            "list": self.list_remark,
-            "unlisted": {str(folder): list(names) for folder, names in self.unlisted.items()},
-            "frequencies": [vars(frequency) for frequency in self.frequencies],
-            "step_sizes": [vars(sizes) for sizes in self.sizes],
-        }
-
-
-def _by_kind(told: Sequence[Fault]) -> dict[Kind, list[Fault]]:
-    return {kind: found for kind in Kind if (found := [fault for fault in told if fault.kind is kind])}
-
-
-def _as_dicts(told: Sequence[Fault]) -> list[dict[str, str]]:
-    return [{"kind": f.kind.value, "path": str(f.path), "detail": f.detail} for f in told]
 
 
 def check(
@@ -141,9 +55,9 @@ def check(
     told += [Fault(Kind.MISSING_FOLDER, f, f"the lists name {count} files in it") for f, count in absent.items()]
     seen = dict(see_all(name, every, len(names) - 1 if names else MOST_CLASSES, progress, max_megapixels))
     told += [fault for image in seen.values() for fault in image.faults(absent)]
-    told += [*_stale_cache(imageset, seen.values()), *_palettes(seen.values())]
-    pixels = {split: _pixels([seen[image] for image in images[split]]) for split in SPLITS}
-    told += _absent_classes(imageset, names, pixels)
+    told += [*_stale_cache(imageset, seen.values()), *palette_faults(seen.values())]
+    pixels = {split: pixel_counts([seen[image] for image in images[split]]) for split in SPLITS}
+    told += absent_classes(imageset, names, pixels)
     told.sort(key=lambda fault: (_ORDER.index(fault.kind), fault.path, fault.detail))
     return Report(
         dataset=name,
@@ -161,8 +75,8 @@ def check(
             for split in SPLITS
         },
         unlisted=_unlisted(every),
-        frequencies=tuple(_frequencies(names, pixels)) if names else (),
-        sizes=tuple(_step_sizes(imageset, pixels["train"])),
+        frequencies=tuple(frequencies(names, pixels)) if names else (),
+        sizes=tuple(scenario_sizes(imageset, pixels["train"])),
     )
 
 
@@ -256,6 +170,9 @@ def _class_names(imageset: FiledImageSet) -> tuple[tuple[str, ...], list[Fault]]
     return ("background", *names[:MOST_CLASSES]) if names else (), faults
 
 
+# ----------------------------------------------------------------------------------------------------------- files
+
+
 def _images_of(imageset: FiledImageSet, split: Split, ids: Sequence[str]) -> list[ImageFiles]:
     return [ImageFiles(tuple(imageset.photographs(split, i)), tuple(imageset.label_maps(split, i))) for i in ids]
 
@@ -281,56 +198,3 @@ def _stale_cache(imageset: FiledImageSet, images: Iterable[SeenImage]) -> list[F
     stale = imageset.stale({file.path: file.digest for file in files if file.digest})
     detail = "delete it and the folders packed and sound beside its own: runs would go by what the files held before"
     return [Fault(Kind.STALE_CACHE, path, detail) for path in stale]
-
-
-# --------------------------------------------------------------------------------- what the sound label maps hold
-
-
-def _palettes(images: Iterable[SeenImage]) -> Iterator[Fault]:
-    """Compare the colours that palettes give to the labels in use: where they differ, labels may mean other classes."""
-    paths: dict[int, dict[bytes, list[Path]]] = {}
-    for image in images:
-        for label, colour in image.label_map.colours.items():
-            paths.setdefault(label, {}).setdefault(colour, []).append(image.label_map.path)
-    for label, by_colour in paths.items():
-        if len(by_colour) > 1:
-            (colour, most), (other, fewer) = sorted(by_colour.items(), key=lambda found: -len(found[1]))[:2]
-            told = f"label {label} is #{colour.hex()} in {len(most)} label maps, {most[0].name} among them, and"
-            yield Fault(Kind.PALETTES, fewer[0], f"{told} #{other.hex()} in {len(fewer)}, here")
-
-
-def _absent_classes(
-    imageset: FiledImageSet, names: Sequence[str], pixels: Mapping[Split, np.ndarray]
-) -> Iterator[Fault]:
-    kinds: Mapping[Split, Kind] = {"train": Kind.NO_TRAINING_IMAGE, "test": Kind.NO_TEST_IMAGE}
-    for split, kind in kinds.items():
-        counts = pixels[split].sum(axis=0)
-        if absent := [c for c in range(1, len(names)) if not counts[c]]:
-            yield Fault(kind, imageset.root, classes_told(absent, names))
-
-
-def _pixels(images: Iterable[SeenImage]) -> np.ndarray:
-    """Return int64 (sound label maps, 256): pixels by label."""
-    rows = [image.label_map.pixels for image in images if image.label_map.pixels is not None]
-    return np.array(rows, dtype=np.int64).reshape(-1, VOID + 1)
-
-
-def _frequencies(names: Sequence[str], pixels: Mapping[Split, np.ndarray]) -> Iterator[ClassFrequency]:
-    for label, name in (*enumerate(names), (VOID, "void")):
-        columns = {split: rows[:, label] for split, rows in pixels.items()}
-        yield ClassFrequency(
-            label,
-            name,
-            images={split: int((column > 0).sum()) for split, column in columns.items()},
-            pixels={split: int(column.sum()) for split, column in columns.items()},
-        )
-
-
-def _step_sizes(imageset: FiledImageSet, pixels: np.ndarray) -> Iterator[StepSizes]:
-    """Divide the training images with sound label maps into the steps of each scenario with published sizes."""
-    for rest, published in imageset.published_sizes.items():
-        name = parse_name(f"{imageset.name}-{rest}")
-        groups = class_groups(name, imageset.class_names)
-        rule = overlapped if name.setup == "overlapped" else RULES[imageset.disjoint_rule]
-        steps = rule(pixels[:, : imageset.class_count + 1] > 0, groups)
-        yield StepSizes(str(name), published, tuple(len(step) for step in steps))
