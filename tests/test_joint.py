@@ -84,7 +84,8 @@ def offline(
         parameters=JointParameters(**parameters),
         scenario="toy-3-1-overlapped",
         units=0,
-        spec={"base": None, "scenario": "toy", "hash": "", "seed": 0, "versions": {}, "code": "", "plugins": []},
+        spec=dict.fromkeys(("scenario", "hash", "code"), "toy")
+        | {"base": None, "seed": 0, "versions": {}, "plugins": [], "network_plugins": []},
         folder=folder,
         anew=False,
         loggers=(),
