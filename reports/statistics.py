@@ -40,7 +40,7 @@ def paired_differences(steps: pd.DataFrame, reference: str = "ours") -> pd.DataF
 
     `steps` is what `reports.tables.frame` returns. Each row is compared with the reference's row of the same scenario
     and settings; where the reference has several, with the one of the same variant. Columns: `scenario`, `settings`,
-    `strategy`, `variant`, `reference`; `column` (old, new, miou, imiou, avg);
+    `strategy`, `variant`, `reference`; `column` (of `reports.tables.MEASURES`);
     `n` and `seeds` (the common ones); `all_seeds` (False if either has a seed that the other lacks, which is then
     left out); `difference` (strategy - reference, in points, the mean over the seeds' differences); `low` and `high`,
     its 95 % confidence interval by Student's t: NaN for n < 2. Without a common seed n is 0 and the numbers are NaN.
@@ -62,7 +62,7 @@ def ranks(steps: pd.DataFrame) -> pd.DataFrame:
     joint are not ranked, and ranked with each other are rows of equal `settings` alone, where there are two. In a
     scenario methods are ranked by their means over the seeds that all of them have, equal means sharing the mean of
     their ranks; a scenario without a common seed is left out. Columns: `data` (published or embedded, never mixed);
-    `settings`; `column` (old, new, miou, imiou, avg); `strategy` (with its variant); `mean_rank`; `scenarios` (their
+    `settings`; `column` (of `reports.tables.MEASURES`); `strategy` (with its variant); `mean_rank`; `scenarios` (their
     number) and `over` (their names); `seeds` (each scenario's, separated by `;` where they differ); `all_seeds` (False
     if a seed that only some of the methods have was left out, or if the scenarios' seeds differ).
     """

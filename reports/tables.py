@@ -17,7 +17,11 @@ from reports.records import Run, run_order, runs_on, scenarios_of
 from reports.rows import REFERENCES, method_of, natural_order, row_id, row_order, row_settings, seeds_text, variants
 
 MEASURES = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU", "avg": "avg"}
-"""The measures after the last step that tables show, with their headers."""
+"""The measures after the last step that tables show, columns of `headline`, with their headers.
+
+All tables of these measures follow it, the statistics too. `old` and `new` come first: `scenario_tables` heads them
+with the classes' places instead.
+"""
 WITH_BACKGROUND = ("old", "miou", "imiou", "avg")
 """The measures that the background's IoU enters, or not, by the conventions."""
 COSTS = {

@@ -20,7 +20,7 @@ _COSTS = {"seconds_per_batch": "s/batch", "forward_per_batch": "fwd", "backward_
 
 
 def results_table(runs: Sequence[Run], width: int) -> Table:
-    """Return old, new, all, imIoU, avg (per cent, mean and deviation over seeds) and costs per incoming batch.
+    """Return the measures of `MEASURES` (per cent, mean and deviation over seeds) and costs per incoming batch.
 
     `runs` are of one scenario; rows of other settings stand behind a gap. The costs are left out where the table
     would be wider than `width` characters.
