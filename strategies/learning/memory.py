@@ -29,7 +29,10 @@ class Exemplar(Protocol):
 
     @property
     def classes(self) -> frozenset[int]:
-        """The labels of its annotated classes."""
+        """The labels of those classes that its step annotates and it shows: without the background, maybe none.
+
+        An increment's image has no label for what it shows of other steps' classes, unless its step annotates all seen.
+        """
         ...
 
     def bytes(self) -> int:
@@ -42,7 +45,7 @@ class Exemplar(Protocol):
 
 
 class Memory:
-    """At most `size` exemplars; `rng` makes every random choice."""
+    """At most `size` exemplars, which its policy sees to; `rng` makes every random choice."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         if size < 1:
@@ -82,7 +85,10 @@ class StreamMemory(Memory, ABC):
 
     @abstractmethod
     def offer(self, exemplar: Exemplar, known_classes: int) -> None:
-        """Keep the exemplar or not; `known_classes` is |Y_t|, the background not counted."""
+        """Put the exemplar among `exemplars` or not, and what it displaces away: `size` of them are allowed, no more.
+
+        `known_classes` is |Y_t|, the background not counted.
+        """
 
 
 class Reservoir(StreamMemory):
