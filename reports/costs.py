@@ -10,7 +10,7 @@ import pandas as pd
 
 from reports.atomic import write_atomic
 from reports.conventions import require_one_convention
-from reports.markup import MARKUP, Cell, Table
+from reports.markup import MARKUP, Cell, Table, require_table_formats
 from reports.notes import origin_notes, settings_note, unfinished_note
 from reports.records import Run, Unfinished, runs_on, scenarios_of
 from reports.rows import NO_RUN, embedded_note, file_stem, row_name
@@ -38,10 +38,11 @@ def write_costs(
 ) -> list[Path]:
     """Write each scenario's cost table `<scenario>-costs.*` into the folder `out` and return the files, in order.
 
-    The CSV holds the summary's columns as they are; the others are rounded and name their units
-    and the `unfinished` runs. Raises
-    RecordError if the runs of a scenario differ in their conventions (`require_one_convention`).
+    The CSV holds the summary's columns as they are; the others are rounded and name their units and the `unfinished`
+    runs. Raises ValueError for an unknown format, RecordError if the runs of a scenario differ in their conventions
+    (`require_one_convention`).
     """
+    require_table_formats(formats)
     for scenario in scenarios_of(runs):
         require_one_convention(runs_on(scenario, runs))
     rows = summary(frame(runs))

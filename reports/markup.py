@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
@@ -45,6 +45,12 @@ _MARKDOWN = "\\`*_|<>[]#~"
 _BETWEEN_BLOCKS = r"\addlinespace"
 # A mean's deviation stands below it, nearer than the next row.
 _BELOW = r" \\[-0.9ex]"
+
+
+def require_table_formats(formats: Iterable[str]) -> None:
+    """Raise ValueError for a format that tables are not written in."""
+    for unknown in sorted(set(formats) - set(FORMATS)):
+        raise ValueError(f"table format {unknown!r}: allowed are {', '.join(FORMATS)}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from reports.atomic import write_atomic
 from reports.files import RecordError, csv_text
 from reports.filled_grids import Number, filled
 from reports.grids import Grid, grid, need_of, needed
-from reports.markup import FORMATS, MARKUP, MINUS, Cell, full_header
+from reports.markup import FORMATS, MARKUP, MINUS, Cell, full_header, require_table_formats
 from reports.notes import code, unfinished_note
 from reports.numbered_captions import numbered_caption
 from reports.numbered_layout import numbered_table
@@ -43,8 +43,7 @@ def write_numbered(
     would fill one cell, if the runs of a table differ in their conventions (`require_one_convention`), or if numbers
     on embedded data were to be compared.
     """
-    for unknown in set(formats) - set(FORMATS):
-        raise ValueError(f"table format {unknown!r}: allowed are {', '.join(FORMATS)}")
+    require_table_formats(formats)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for table in tables:

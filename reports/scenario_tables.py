@@ -12,7 +12,7 @@ from reports.atomic import write_atomic
 from reports.class_notes import classes_note
 from reports.conventions import UNKNOWN, background_counts, convention_text, require_one_convention
 from reports.files import RecordError
-from reports.markup import FORMATS, MARKUP, Cell, Table, ranks
+from reports.markup import MARKUP, Cell, Table, ranks, require_table_formats
 from reports.notes import IMIOU, code, marks_note, origin_notes, settings_note, unfinished_note
 from reports.records import Run, Unfinished, runs_on, scenarios_of
 from reports.rows import NO_RUN, common_seeds, count_text, embedded_note, file_stem, own_seeds, row_name, seeds_text
@@ -35,8 +35,7 @@ def write_tables(
     format, RecordError if the runs of one scenario differ in its classes, or in their conventions
     (`require_one_convention`).
     """
-    for unknown in set(formats) - set(FORMATS):
-        raise ValueError(f"table format {unknown!r}: allowed are {', '.join(FORMATS)}")
+    require_table_formats(formats)
     rows = summary(frame(runs))
     out.mkdir(parents=True, exist_ok=True)
     written = []

@@ -13,7 +13,7 @@ from reports.atomic import write_atomic
 from reports.class_notes import classes_note
 from reports.conventions import require_one_convention
 from reports.grids import runs_by_memory
-from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table
+from reports.markup import FORMATS, MARKUP, MINUS, Cell, Table, require_table_formats
 from reports.notes import IMIOU, code, origin_notes, settings_note
 from reports.records import Run, runs_on, scenarios_of
 from reports.rows import EMBEDDED, NO_RUN, differing_settings, embedded_note, file_stem, row_name, row_order
@@ -27,8 +27,7 @@ def write_statistics(runs: Sequence[Run], out: Path, formats: Sequence[str] = FO
     For every memory size there is in the runs: `differences-memory-<size>.*` and `ranks-memory-<size>.*`. Raises
     ValueError for an unknown format, RecordError if the runs of a scenario differ in their conventions.
     """
-    for unknown in set(formats) - set(FORMATS):
-        raise ValueError(f"statistics format {unknown!r}: allowed are {', '.join(FORMATS)}")
+    require_table_formats(formats)
     for scenario in scenarios_of(runs):
         require_one_convention(runs_on(scenario, runs))
     out.mkdir(parents=True, exist_ok=True)

@@ -116,11 +116,11 @@ def test_settings_of_another_network_do_not_outlive_its_name(tiny: Path, tmp_pat
     """Those of the name's own assignments do, in whatever order they stand; the weights are every network's."""
     file = tmp_path / "mine.yaml"
     file.write_text("network: {name: tiny, width: 9}")
-    assert resolve_config(SCENARIO, "small", file).network.width == 9  # type: ignore[attr-defined]
+    assert resolve_config(SCENARIO, "small", file).network.width == 9
     back = resolve_config(SCENARIO, "small", file, ["network.name=small"]).network
     assert back == NetworkSettings("small", "none")
     late = resolve_config(SCENARIO, "small", None, ["network.width=9", "network.name=tiny"]).network
-    assert late.width == 9  # type: ignore[attr-defined]
+    assert late.width == 9
     with pytest.raises(RequestError, match=r"network\.weights=IMAGENET1K_V1: for network\.name=tiny there are a file"):
         resolve_config(SCENARIO, "paper", file)
 

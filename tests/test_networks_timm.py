@@ -13,17 +13,17 @@ import pytest
 import torch
 from archive_server import Offer, serving
 
-timm = pytest.importorskip("timm", reason="the extra [timm] is not installed")
+from bench.plan.network_check import Measured, _measured
+from bench.settings.errors import RequestError
+from bench.settings.merging import resolve_config
+from strategies.networks.build import build_network
+from strategies.networks.decoders import dilations
+from strategies.networks.registry import MissingPackageError, network_class
+from strategies.networks.sources import WeightsError
+from strategies.networks.timm_models import LITE0, Timm, TimmSettings
+from strategies.networks.weights import load_weights, weights_file
 
-from bench.plan.network_check import Measured, _measured  # noqa: E402
-from bench.settings.errors import RequestError  # noqa: E402
-from bench.settings.merging import resolve_config  # noqa: E402
-from strategies.networks.build import build_network  # noqa: E402
-from strategies.networks.decoders import dilations  # noqa: E402
-from strategies.networks.registry import MissingPackageError, network_class  # noqa: E402
-from strategies.networks.sources import WeightsError  # noqa: E402
-from strategies.networks.timm_models import LITE0, Timm, TimmSettings  # noqa: E402
-from strategies.networks.weights import load_weights, weights_file  # noqa: E402
+timm = pytest.importorskip("timm", reason="the extra [timm] is not installed")
 
 NAME = "shapes-15-1-disjoint"
 TRIED = {

@@ -29,7 +29,8 @@ def aspp(channels: int, stride: int) -> nn.Sequential:
 
 def dilations(first: int, stride: int) -> tuple[int, int, int]:
     """Return three dilations for a stride: `first` and its multiples at 16, fewer features apart where it is larger."""
-    return tuple(max(1, first * factor * 16 // stride) for factor in (1, 2, 3))  # type: ignore[return-value]
+    one, two, three = (max(1, first * factor * 16 // stride) for factor in (1, 2, 3))
+    return one, two, three
 
 
 class LightDecoder(nn.Module):

@@ -139,7 +139,7 @@ def _features(name: str) -> Any:
     for kind in first:
         try:
             return timm.create_model(name, features_only=True, feature_cls="getter", out_indices=None, **kind)
-        except (TypeError, AssertionError, NotImplementedError):  # it cannot
+        except (TypeError, AssertionError, NotImplementedError):  # what timm raises for a model without this way
             continue
     return timm.create_model(name, features_only=True, feature_cls="getter", out_indices=None, **last)
 
