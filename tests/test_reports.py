@@ -30,6 +30,7 @@ from reports.records import Run, find_runs, read_run
 from reports.run_writer import RunWriter
 from reports.scenario_tables import write_tables
 from reports.spec import SCHEMA
+from reports.statistics_tables import write_statistics
 from reports.steps import steps_rows
 from reports.tables import frame, summary
 
@@ -603,8 +604,9 @@ def test_a_scenario_without_a_finished_run_is_a_marked_gap(tmp_path):
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'word': allowed are csv, latex, markdown, html"):
-        write_tables([], tmp_path, formats=["word"])
+    for write in (write_tables, write_costs, write_statistics):
+        with pytest.raises(ValueError, match="table format 'word': allowed are csv, latex, markdown, html"):
+            write([], tmp_path, ["word"])
     with pytest.raises(ValueError, match="'gif': allowed are png, pdf, svg"):
         write_curves([], tmp_path, formats=["gif"])
 
