@@ -20,10 +20,11 @@ from bench.plan.code import code_digest
 from bench.screen.events import Event
 from bench.screen.stopping import Stopped
 from bench.settings.merging import resolve_config
-from bench.train.base import base_checkpoint, base_model, load_base, make_base, save_base
+from bench.train.base import load_base, make_base, save_base
 from bench.train.checkpoint import Checkpoint
 from bench.train.distributed import Rank
 from bench.train.epochs import EpochTraining, TrainingState, learning_rate, train_epochs
+from bench.train.kept import base_checkpoint, base_model
 from bench.train.networks import augmentation, new_network
 from bench.train.seeds import derived_seed
 from benchmarks.augmentation import Augmentation

@@ -37,7 +37,7 @@ from toy import (
     train,
 )
 
-from bench.train.checkpoint import exemplars_of, packed, unpacked
+from bench.train.state import exemplars_of, packed, unpacked
 from strategies.er import Er
 from strategies.finetune import Finetune
 from strategies.learning.arrivals import ArrivingImages, Holdings

@@ -29,8 +29,9 @@ from bench.launch import pool
 from bench.plan.code import code_digest, copy_code
 from bench.screen.faults import explained, explained_exit
 from bench.screen.log import log, logged
-from bench.train.base import base_model, load_base
+from bench.train.base import load_base
 from bench.train.checkpoint import Checkpoint
+from bench.train.kept import base_model
 from benchmarks.sets.voc import Voc
 from benchmarks.streams import load_benchmark
 from reports.atomic import write_atomic

@@ -20,8 +20,7 @@ from bench.launch.session import prepare, run
 from bench.plan.job import BaseJob, RunJob
 from bench.plan.request import Request
 from bench.screen.events import Event
-from bench.train.base import base_checkpoint, base_model
-from bench.train.resume import run_checkpoints
+from bench.train.kept import base_checkpoint, base_model, run_checkpoints
 from bench.train.seeds import derived_seed
 from bench.train.work import Work
 from strategies.er import Er

@@ -27,9 +27,9 @@ from bench.plan.plan import Plan
 from bench.plan.request import Request
 from bench.screen.events import Event
 from bench.settings.errors import RequestError
-from bench.train.base import base_checkpoint, base_model
-from bench.train.checkpoint import Checkpoint, CheckpointError, packed
-from bench.train.resume import run_checkpoints
+from bench.train.checkpoint import Checkpoint, CheckpointError
+from bench.train.kept import base_checkpoint, base_model, run_checkpoints
+from bench.train.state import packed
 from bench.train.work import Work
 from strategies.er import Er
 from strategies.learning.registry import STRATEGIES, method_class

@@ -26,7 +26,7 @@ from bench.plan.planning import Asked
 from bench.plan.request import Request
 from bench.screen.events import Event, Report
 from bench.screen.view import LineView
-from bench.train.base import base_model
+from bench.train.kept import base_model
 from bench.train.work import Work
 from reports.metrics import mean_iou
 from reports.records import find_runs, read_run
@@ -379,7 +379,7 @@ def test_the_way_of_a_request_to_its_run_is_short(
         sys.setprofile(None)
         raise RuntimeError("here the run begins")
 
-    monkeypatch.setattr("bench.train.work.make_run", begun)
+    monkeypatch.setattr("bench.train.run.make_run", begun)
     sys.setprofile(follow)
     try:
         result = quick_run(root, tmp_path, strategies="er")

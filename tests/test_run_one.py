@@ -32,7 +32,7 @@ from bench.plan.described import prepare_one
 from bench.plan.job import RunJob
 from bench.screen import stopping
 from bench.settings.errors import RequestError
-from bench.train.base import base_model
+from bench.train.kept import base_model
 
 QUIET = Console(quiet=True)
 Patch = pytest.MonkeyPatch

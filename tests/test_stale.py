@@ -30,9 +30,8 @@ from bench.plan.plugins import plugins_of
 from bench.plan.request import Request
 from bench.plan.spec import made_by
 from bench.plan.stale import SHOWN_REASONS, stale_text
-from bench.train.base import base_checkpoint, base_model
 from bench.train.checkpoint import CheckpointError
-from bench.train.resume import run_checkpoints
+from bench.train.kept import base_checkpoint, base_model, run_checkpoints
 from bench.train.work import made
 from reports.spec import read_spec, write_spec
 from strategies.learning.registry import STRATEGIES

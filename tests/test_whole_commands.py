@@ -26,8 +26,7 @@ from bench.plan.code import PACKAGES
 from bench.plan.job import RunJob
 from bench.plan.request import Request
 from bench.screen.stopping import ask_to_stop
-from bench.train.base import base_checkpoint, base_model
-from bench.train.resume import run_checkpoints
+from bench.train.kept import base_checkpoint, base_model, run_checkpoints
 
 QUIET = Console(quiet=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.plan.job import RunJob
-from bench.train.resume import run_checkpoints
+from bench.train.kept import run_checkpoints
 from benchmarks.cache import DISK_FULL
 from reports.atomic import SetAside
 from reports.spec import write_spec

@@ -24,7 +24,7 @@ from bench.screen.events import last_line
 from bench.screen.log import last_lines
 from bench.screen.stopping import Heeded, signals_heeded
 from bench.screen.view import make_view
-from bench.train.base import base_checkpoint, base_model
+from bench.train.kept import base_checkpoint, base_model
 from bench.train.work import Work, made
 from benchmarks.cache import cache_folder
 from reports.files import RecordError

@@ -34,8 +34,6 @@ from reports.files import RecordError
 from reports.spec import read_spec
 from strategies.learning.registry import STRATEGIES, method_class
 from strategies.networks.registry import NETWORKS, network_class
-from strategies.networks.sources import WeightsError
-from strategies.networks.weights import weights_file
 from strategies.plugins.registry import BrokenPluginError
 
 
@@ -114,6 +112,8 @@ def _add_run(
     plan: Plan, request: Request, asked: StrategyRequest, seed: int, config: Config, scenario: Scenario
 ) -> None:
     """Add a run to a plan, if it is to be made with its job and that of its base model; imports the method."""
+    from strategies.networks.weights import weights_file
+
     try:
         parameters = method_parameters(asked, config)
         recipe = base_recipe(asked, parameters)
@@ -164,6 +164,8 @@ def _add_run(
 @contextmanager
 def _weights_told() -> Iterator[None]:
     """Tell weights that cannot be got or read as what is wrong with the request."""
+    from strategies.networks.sources import WeightsError
+
     try:
         yield
     except WeightsError as error:

@@ -8,25 +8,15 @@ from typing import Any
 import torch
 
 from bench.plan.code import code_digest
-from bench.plan.folders import base_file
 from bench.plan.job import BaseJob
 from bench.screen.events import Report
 from bench.screen.log import log
-from bench.train.checkpoint import Checkpoint, CheckpointError
+from bench.train.checkpoint import CheckpointError
 from bench.train.epochs import EpochTraining, train_epochs
+from bench.train.kept import base_checkpoint, base_model
 from benchmarks.streams import SegmentationScenario
 from reports.atomic import write_atomic
 from strategies.networks.network import SegmentationNetwork
-
-
-def base_model(base_hash: str) -> Checkpoint:
-    """Return the file in which the base model of a hash is kept: what determines it, and its network."""
-    return Checkpoint(base_file(base_hash), {"base": base_hash})
-
-
-def base_checkpoint(base_hash: str) -> Checkpoint:
-    """Return the checkpoint of the training of a base model."""
-    return Checkpoint(base_file(base_hash).with_suffix(".ckpt"), {"base": base_hash, "code": code_digest()})
 
 
 def make_base(job: BaseJob, benchmark: SegmentationScenario, report: Report) -> None:

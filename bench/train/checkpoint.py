@@ -14,13 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from bench.screen.faults import explained
 from benchmarks.cache import sealed, unsealed
-from benchmarks.streams import Exemplar, SegmentationScenario
 from reports.atomic import write_atomic_bytes
 
 KEPT_STEPS = 2
@@ -40,6 +35,8 @@ class Checkpoint:
 
     def write(self, state: Any) -> None:
         """Write plain data and tensors; the file appears by one rename."""
+        import torch
+
         buffer = io.BytesIO()
         torch.save({"owner": dict(self.owner), "state": state}, buffer)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +52,8 @@ class Checkpoint:
             content = unsealed(file)
         except ValueError as error:
             raise CheckpointError(f"{self.path}: damaged, {error}") from None
+        import torch
+
         try:
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             owner, state = found["owner"], found["state"]
@@ -139,45 +138,3 @@ class StepCheckpoints:
     def clear(self) -> None:
         """Delete them all."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def packed(value: Any) -> Any:
-    """Return state (see `Method.state_dict`) as plain data and tensors: an exemplar becomes a reference to it.
-
-    Arrays and exemplars become tuples that begin with their kind. Raises TypeError for anything else.
-    """
-    if isinstance(value, Exemplar):
-        return ("exemplar", value.step, value.index, value.image_id)
-    if isinstance(value, np.ndarray):
-        return ("array", torch.from_numpy(np.ascontiguousarray(value)))
-    if isinstance(value, Mapping):
-        return {key: packed(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [packed(part) for part in value]
-    if value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str):
-        return value
-    raise TypeError(f"a {type(value).__name__} in the state of a method: see Method.state_dict for what it may hold")
-
-
-def unpacked(value: Any, exemplar_of: Callable[[int, int, str], Exemplar]) -> Any:
-    """Return what was packed; `exemplar_of` finds an exemplar by its step, its index there and its image's id."""
-    if isinstance(value, tuple):
-        kind, *content = value
-        return content[0].numpy() if kind == "array" else exemplar_of(*content)
-    if isinstance(value, dict):
-        return {key: unpacked(part, exemplar_of) for key, part in value.items()}
-    if isinstance(value, list):
-        return [unpacked(part, exemplar_of) for part in value]
-    return value
-
-
-def exemplars_of(benchmark: SegmentationScenario) -> Callable[[int, int, str], Exemplar]:
-    """Return what finds the exemplars of a benchmark's train stream, and raises LookupError where one is not there."""
-
-    def find(step: int, index: int, image_id: str) -> Exemplar:
-        found: Exemplar = benchmark.train_stream[step].data.exemplar(index)
-        if found.image_id != image_id:
-            raise LookupError(f"image {index} of step {step} is {found.image_id}, not {image_id}")
-        return found
-
-    return find

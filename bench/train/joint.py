@@ -11,8 +11,9 @@ from bench.plan.protocols import PROTOCOLS, epochs_updates
 from bench.screen.events import Event
 from bench.train.computing import told_of_losses
 from bench.train.epochs import EpochTraining, train_epochs
+from bench.train.kept import run_checkpoints
 from bench.train.protocol import Trained, Training
-from bench.train.resume import Start, run_checkpoints
+from bench.train.resume import Start
 
 
 class JointTraining(Training):

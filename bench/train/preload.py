@@ -10,6 +10,9 @@ from contextlib import suppress
 
 from bench.plan.code import code_digest
 from bench.plan.plugins import plugins_of
+from bench.train import base as base
+from bench.train import benchmark as benchmark
+from bench.train import run as run
 from bench.train import work as work
 from bench.train.forkserver import PRELOADED
 from strategies.learning.registry import STRATEGIES, method_class

@@ -8,7 +8,9 @@ from typing import Any
 
 from bench.plan.job import RunJob
 from bench.screen.events import Event, Report
-from bench.train.checkpoint import CheckpointError, StepCheckpoints, exemplars_of, packed, unpacked
+from bench.train.checkpoint import CheckpointError, StepCheckpoints
+from bench.train.kept import run_checkpoints
+from bench.train.state import exemplars_of, packed, unpacked
 from benchmarks.streams import SegmentationScenario
 from reports.files import RecordError
 from reports.run_writer import RunWriter
@@ -24,11 +26,6 @@ class Start:
     records: str = ""
     """The digest of what was recorded by then."""
     template: OnlineTemplate | None = None
-
-
-def run_checkpoints(job: RunJob) -> StepCheckpoints:
-    """Return the checkpoints of a run."""
-    return StepCheckpoints(job.folder / "checkpoint", job.spec)
 
 
 def keep_step(job: RunJob, step: int, done: int, template: OnlineTemplate | None, writer: RunWriter) -> None:

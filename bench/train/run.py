@@ -12,10 +12,11 @@ from bench.plan.job import RunJob
 from bench.screen.events import Event, Report
 from bench.screen.stopping import stop_if_asked
 from bench.train.joint import JointTraining
+from bench.train.kept import run_checkpoints
 from bench.train.loggers import RunLoggers
 from bench.train.online import OnlineTraining
 from bench.train.protocol import Training
-from bench.train.resume import keep_step, run_checkpoints, start_run
+from bench.train.resume import keep_step, start_run
 from bench.train.template import Progress, make_template
 from benchmarks.streams import AnnotatedImages, SegmentationScenario
 from reports.metrics import mean_iou

@@ -1,4 +1,8 @@
-"""What is done with a job: whether it is made, making it, and keeping the reason why it was not."""
+"""What is done with a job: whether it is made, making it, and keeping the reason why it was not.
+
+What trains imports torch and Avalanche, which takes seconds: it is imported where a job is done, not where jobs are
+planned.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,7 @@ from bench.plan.job import BaseJob, RunJob
 from bench.plan.plugins import plugins_of
 from bench.screen.events import Event, Report
 from bench.screen.log import log_start, logged
-from bench.train.base import base_model, make_base
-from bench.train.benchmark import benchmark_of
-from bench.train.computing import computing, told_of_losses
-from bench.train.run import make_run
+from bench.train.kept import base_model
 from reports.atomic import clear_scraps, write_atomic
 from strategies.learning.registry import STRATEGIES
 from strategies.networks.registry import NETWORKS
@@ -67,6 +68,10 @@ class Work:
 
 
 def _train_base(job: BaseJob, report: Report) -> None:
+    from bench.train.base import make_base
+    from bench.train.benchmark import benchmark_of
+    from bench.train.computing import computing, told_of_losses
+
     again = "; the same `bench run` meets the same batch again"
     with (
         logged(job.log, job.key, report, job.verbose) as report,
@@ -83,6 +88,10 @@ def _train_base(job: BaseJob, report: Report) -> None:
 
 
 def _make_run(job: RunJob, report: Report) -> None:
+    from bench.train.benchmark import benchmark_of
+    from bench.train.computing import computing, told_of_losses
+    from bench.train.run import make_run
+
     again = f"; `bench run-one {shlex.quote(str(job.folder.resolve()))}` meets the same batch again"
     with (
         logged(job.log, job.key, report, job.verbose) as report,
