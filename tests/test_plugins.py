@@ -50,7 +50,8 @@ def test_strategies_lists_it_from_its_metadata(site: Path) -> None:
 
 
 def test_neither_listing_nor_what_begins_a_run_imports_what_trains(site: Path) -> None:
-    script = "import sys, bench.launch.session; from bench.cli.entry import main\ntry: main(['strategies'])\nexcept SystemExit: pass\n"
+    script = "import sys, bench.launch.session\nfrom bench.cli.entry import main\n"
+    script += "try: main(['strategies'])\nexcept SystemExit: pass\n"
     script += "sys.exit(any(name in sys.modules for name in ('torch', 'avalanche', 'strategies.er', 'latest_replay')))"
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=60)
