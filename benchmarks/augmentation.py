@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -112,5 +113,10 @@ def normalised(images: Tensor, by: Normalisation | None) -> Tensor:
     """Return uint8 images (..., 3, H, W) as float32, normalised as a network takes them; from 0 to 1 without one."""
     if by is None:
         return images.float() / 255
-    mean, deviation = (torch.tensor(part)[:, None, None] * 255 for part in (by.mean, by.deviation))
-    return (images.float() - mean) / deviation
+    return (images.float() - _levels(by.mean)) / _levels(by.deviation)
+
+
+@cache
+def _levels(colour: Colour) -> Tensor:
+    """Return a colour float32 (3, 1, 1), from 0 to 255."""
+    return torch.tensor(colour)[:, None, None] * 255

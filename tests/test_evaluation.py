@@ -18,7 +18,7 @@ from bench.plan.request import Request
 from benchmarks.streams import load_benchmark
 from reports.metrics import class_iou
 from strategies.finetune import Finetune
-from strategies.learning.evaluation import ConfusionMeter, confusion_matrix
+from strategies.learning.evaluation import ConfusionMeter, best_classes, confusion_matrix
 
 VOID = 255
 
@@ -29,6 +29,12 @@ def test_rows_are_the_truth_and_columns_the_prediction() -> None:
     matrix = confusion_matrix(prediction, truth, 4)
     assert matrix.dtype == torch.int64
     assert matrix.tolist() == [[2, 1, 0, 0], [2, 1, 1, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
+
+
+def test_of_equal_scores_the_first_class_counts() -> None:
+    """As numpy's argmax has it."""
+    scores = np.random.default_rng(0).integers(0, 3, (2, 5, 40, 30)).astype(np.float32)
+    assert best_classes(torch.from_numpy(scores)).tolist() == scores.argmax(1).tolist()
 
 
 class SeesTheFirstClass(Finetune):

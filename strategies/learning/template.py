@@ -17,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from strategies.learning.arrivals import Holdings
 from strategies.learning.cost import StepCost, peak_ram_bytes
-from strategies.learning.evaluation import new_evaluator
+from strategies.learning.evaluation import best_classes, new_evaluator
 from strategies.learning.faults import OnlineContractError, PredictionError
 from strategies.learning.guard import LossGuard
 from strategies.learning.method import Method
@@ -125,7 +125,7 @@ class OnlineTemplate(MiniBatches):
     def _scores(self) -> Tensor:
         """Return the method's scores (B, C, H, W) of the mini-batch; raise `PredictionError` where they are none.
 
-        A pixel whose largest score is NaN or minus infinity has no prediction; `argmax` would say one.
+        A pixel whose largest score is NaN or minus infinity has no prediction; a maximum's index would be one.
         """
         scores = self.method.predict(self)
         expected = (len(self.mb_x), self.network.outputs, *self.mb_x.shape[-2:])
@@ -221,7 +221,7 @@ class OnlineTemplate(MiniBatches):
         """Return the labels uint8 (B, H, W) that the method predicts for images float32 (B, 3, H, W)."""
         self.mbatch = [images.to(self.device)]
         with torch.no_grad(), evaluation_mode(self.network):
-            labels = self._scores().argmax(1)
+            labels = best_classes(self._scores())
         self.mbatch = []
         return labels.to("cpu", torch.uint8)
 
