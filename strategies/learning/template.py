@@ -131,10 +131,10 @@ class OnlineTemplate(MiniBatches):
         expected = (len(self.mb_x), self.network.outputs, *self.mb_x.shape[-2:])
         if scores.shape != expected:
             raise self._refused(f"scores of shape {tuple(scores.shape)}, not {expected}")
-        decided = scores.amax(1) > -math.inf
-        if not decided.all():
-            lost = decided.numel() - int(decided.sum())
-            raise self._refused(f"NaN, or minus infinity alone, at {lost:,} of {decided.numel():,} pixels")
+        if not scores.sum().isfinite():  # a glance, on a CPU a tenth of the time that a look at each pixel takes
+            decided = scores.amax(1) > -math.inf
+            if lost := decided.numel() - int(decided.sum()):
+                raise self._refused(f"NaN, or minus infinity alone, at {lost:,} of {decided.numel():,} pixels")
         return scores
 
     def _refused(self, scores: str) -> PredictionError:
