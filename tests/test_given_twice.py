@@ -10,9 +10,10 @@ from bench.cli.entry import main
 from bench.launch.reproduce import requests_for
 from bench.plan.request import Request
 from bench.settings.errors import RequestError
-from bench.settings.merging import PRESETS, resolve_config
+from bench.settings.merging import resolve_config
 from bench.settings.plain_yaml import parse_yaml, read_yaml
 from bench.settings.strategies import parse_strategies
+from bench.settings.usual import PRESETS
 
 SCENARIO = "shapes-15-5-disjoint"
 ROOT = Path(__file__).resolve().parent.parent

@@ -139,7 +139,7 @@ def test_a_run_whose_weights_cannot_be_had_is_refused_before_it_begins(
     monkeypatch.setattr("strategies.networks.sources.urlopen", unreachable)
     command = ["run", "--strategies", "finetune", "--scenario", "voc-15-5-disjoint", "--data-root", str(data_root)]
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--out", str(tmp_path / "runs"), "--jobs", "1"])
+        main([*command, "--preset", "paper", "--out", str(tmp_path / "runs"), "--jobs", "1"])
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bench: ")]
     assert ended.value.code == 2 and not list((tmp_path / "runs").rglob("spec.yaml"))
     assert line.startswith(

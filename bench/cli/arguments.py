@@ -90,7 +90,7 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
     add_data_root(parser)
     add_lists(parser)
     add("--seeds", type=integers, default=[0], help="e.g. 0,1,2 (default 0)")
-    add("--preset", help="paper (default for voc, ade, folder) or small (default for shapes, scenes)")
+    add("--preset", help="paper, small (default for shapes, scenes) or laptop (default for photographs without a GPU)")
     add("--config", type=a_path, metavar="FILE", help="YAML with settings over the preset's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. incremental.lr=0.002")
     add("--evaluate-on", choices=["test", "valid"], help="stream (default test); valid is held out from training")

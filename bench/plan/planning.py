@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +23,11 @@ from bench.plan.stale import made_otherwise
 from bench.screen.view import reading
 from bench.settings.checking import checked
 from bench.settings.errors import RequestError
-from bench.settings.merging import network_name, resolve
+from bench.settings.merging import launcher_section, network_name, resolve, settings_said
 from bench.settings.schema import Config
 from bench.settings.slurm import SlurmSettings
 from bench.settings.strategies import StrategyRequest, base_recipe, method_parameters, parse_strategies
+from bench.settings.usual import told_of_preset, usual_preset
 from benchmarks.names import parse_name
 from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts
@@ -46,13 +47,14 @@ class Asked:
     config: Config
     slurm: SlurmSettings | None = None
     """How its runs are submitted, if they are."""
+    notes: tuple[str, ...] = ()
+    """What to say before its images are read."""
 
 
 def plugins_named(request: Request) -> list[str]:
     """Return the plug-ins that a request names, `GROUP=NAME`, without importing one; raise `RequestError`."""
     names = [f"{STRATEGIES.group}={each.name}" for each in parse_strategies(request.strategies)]
-    scenario = str(parse_name(request.scenario))
-    network = network_name(scenario, request.preset, request.config, request.assignments)
+    network = network_name(settings_said(str(parse_name(request.scenario)), request.config, request.assignments))
     return [*names, f"{NETWORKS.group}={network}"] if network else names
 
 
@@ -60,22 +62,26 @@ def asked(request: Request) -> Asked:
     """Check a request and read its settings; raise `RequestError` or `DataError`."""
     strategies = parse_strategies(request.strategies)
     scenario = parse_name(request.scenario)
-    given = request.preset, request.config, request.assignments, request.evaluate_on
-    config, section = resolve(str(scenario), *given)
-    slurm = checked(SlurmSettings, section, "slurm") if request.launcher == "slurm" else None
+    said = settings_said(str(scenario), request.config, request.assignments)
+    slurm = checked(SlurmSettings, launcher_section(said), "slurm") if request.launcher == "slurm" else None
     if slurm:
         require_launcher(slurm)
     device = submitted_device(request.device, slurm) if slurm else resolved_device(request.device)
+    preset = request.preset or usual_preset(scenario.dataset, device)
+    config = resolve(str(scenario), preset, said, request.evaluate_on)
+    note = None if request.preset else told_of_preset(scenario.dataset, device)
     if "wandb" in request.loggers:
         require_account()
     require_writable(request.out)
     root = data_root_of(scenario.dataset, request.data_root)
-    return Asked(replace(request, device=device, data_root=root), strategies, config, slurm)
+    request = replace(request, preset=preset, device=device, data_root=root)
+    return Asked(request, strategies, config, slurm, (note,) if note else ())
 
 
 def plan_of(asked: Asked, console: Console) -> Plan:
     """Read the images of a request and return its jobs; raise `RequestError` or `DataError` before any work."""
     request, config = asked.request, asked.config
+    _say(asked.notes, console)
     scenario = _read_scenario(request, config, console)
     gpus = () if asked.slurm else gpus_of(request.device)
     # by default one run a GPU, or as many as their threads fill the cores
@@ -103,9 +109,13 @@ def _read_scenario(request: Request, config: Config, console: Console) -> Scenar
     sizes = tuple(len(step.train) for step in scenario.steps)
     if scenario.published_sizes and sizes != scenario.published_sizes:
         notes.append(f"{scenario.name} has {sizes} training images a step, published are {scenario.published_sizes}")
+    _say(notes, console)
+    return scenario
+
+
+def _say(notes: Iterable[str], console: Console) -> None:
     for text in notes:
         console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
-    return scenario
 
 
 def _add_run(

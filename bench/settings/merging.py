@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import fnmatch
 import importlib.resources
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from bench.settings.errors import RequestError
 from bench.settings.networks import config_of, without_others
 from bench.settings.plain_yaml import read_yaml
 from bench.settings.schema import VALID_FRACTION, Config
+from bench.settings.usual import PRESETS, usual_preset
 from benchmarks.paths import user_path
 from strategies.learning.registry import STRATEGIES
 from strategies.plugins.registry import UnknownPluginError
 
-PRESETS = ("paper", "small")
-DEFAULT_PRESET = {"voc": "paper", "ade": "paper", "folder": "paper", "shapes": "small", "scenes": "small"}
 LAUNCHER_SECTION = "slurm"
 """Settings that stand beside those of a run, and change none of its numbers."""
 
@@ -34,28 +32,33 @@ def resolve_config(
     assignments: Sequence[str] = (),
     evaluate_on: str | None = None,
 ) -> Config:
-    """Return the settings: the preset of the scenario's data set, then the file, then each `key=value`, checked.
+    """Return the settings: the preset, then the file, then each `key=value`, checked.
+
+    Without a preset it is the usual one of the scenario's data set on a CPU. `evaluate_on` is as for `resolve`. In a
+    preset or file, settings below `scenarios: PATTERN:` hold for the scenarios that match, over the others. Raises
+    `RequestError` for an unknown preset, key or strategy and for a value outside its range.
+    """
+    chosen = preset or usual_preset(scenario.partition("-")[0], "cpu")
+    return resolve(scenario, chosen, settings_said(scenario, file, assignments), evaluate_on)
+
+
+def settings_said(scenario: str, file: Path | None, assignments: Sequence[str]) -> list[Settings]:
+    """Return what a file and each `key=value` say for a scenario, unchecked; the later holds over the earlier."""
+    of_file = [_for_scenario(read_yaml(file), scenario)] if file is not None else []
+    return [*of_file, _assigned(assignments)]
+
+
+def resolve(scenario: str, preset: str, said: Sequence[Settings], evaluate_on: str | None = None) -> Config:
+    """Return the settings of a preset with what was said over them, checked.
 
     `evaluate_on` chooses the stream over all of them; `valid` holds out `VALID_FRACTION` where no fraction is set.
-
-    In a preset or file, settings below `scenarios: PATTERN:` hold for the scenarios that match, over the others.
-    Raises `RequestError` for an unknown preset, key or strategy and for a value outside its range.
     """
-    return resolve(scenario, preset, file, assignments, evaluate_on)[0]
-
-
-def resolve(
-    scenario: str, preset: str | None, file: Path | None, assignments: Sequence[str], evaluate_on: str | None
-) -> tuple[Config, Settings]:
-    """Return the settings of `resolve_config`, and those that tell how jobs are submitted, unchecked."""
-    settings = _merged_settings(scenario, preset, file, assignments)
-    launcher = settings.pop(LAUNCHER_SECTION, {})
-    if not isinstance(launcher, dict):
-        raise RequestError(f"{LAUNCHER_SECTION}={launcher!r}: a section of settings is a mapping")
+    settings = merged(_preset_settings(preset, scenario), *said)
+    settings.pop(LAUNCHER_SECTION, None)
     if evaluate_on is not None:
-        settings = _merged(settings, {"evaluation": {"stream": evaluate_on}})
+        settings = merged(settings, {"evaluation": {"stream": evaluate_on}})
     if evaluate_on == "valid" and not settings["evaluation"].get("valid_fraction"):
-        settings = _merged(settings, {"evaluation": {"valid_fraction": VALID_FRACTION}})
+        settings = merged(settings, {"evaluation": {"valid_fraction": VALID_FRACTION}})
     config = _with_absolute_list(config_of(settings))
     for name in config.strategies:
         try:
@@ -64,12 +67,20 @@ def resolve(
         except UnknownPluginError as error:
             raise RequestError(f"strategies.{name}: {error}") from None
     _check_together(config)
-    return config, launcher
+    return config
 
 
-def network_name(scenario: str, preset: str | None, file: Path | None, assignments: Sequence[str]) -> str | None:
-    """Return which network the settings name, unchecked and without importing it."""
-    network = _merged_settings(scenario, preset, file, assignments).get("network")
+def launcher_section(said: Sequence[Settings]) -> Settings:
+    """Return the settings that tell how jobs are submitted, unchecked."""
+    section = merged(*said).get(LAUNCHER_SECTION, {})
+    if not isinstance(section, dict):
+        raise RequestError(f"{LAUNCHER_SECTION}={section!r}: a section of settings is a mapping")
+    return section
+
+
+def network_name(said: Sequence[Settings]) -> str | None:
+    """Return which network the settings name over the preset's, unchecked and without importing it."""
+    network = merged(*said).get("network")
     name = network.get("name") if isinstance(network, dict) else None
     return name if isinstance(name, str) else None
 
@@ -82,18 +93,13 @@ def _with_absolute_list(config: Config) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, train_list=file))
 
 
-def _merged_settings(scenario: str, preset: str | None, file: Path | None, assignments: Sequence[str]) -> Settings:
-    chosen = preset or DEFAULT_PRESET[scenario.partition("-")[0]]
-    if chosen not in PRESETS:
-        near = difflib.get_close_matches(chosen, PRESETS, n=1)
+def _preset_settings(preset: str, scenario: str) -> Settings:
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise RequestError(f"unknown preset '{chosen}'{hint} (known: {', '.join(PRESETS)})")
-    settings = _for_scenario(
-        read_yaml(importlib.resources.files("bench.settings") / "presets" / f"{chosen}.yaml"), scenario
-    )
-    if file is not None:
-        settings = _merged(settings, _for_scenario(read_yaml(file), scenario))
-    return _merged(settings, _assigned(assignments))
+        raise RequestError(f"unknown preset '{preset}'{hint} (known: {', '.join(PRESETS)})")
+    file = importlib.resources.files("bench.settings") / "presets" / f"{preset}.yaml"
+    return _for_scenario(read_yaml(file), scenario)
 
 
 def _assigned(assignments: Sequence[str]) -> Settings:
@@ -105,7 +111,7 @@ def _assigned(assignments: Sequence[str]) -> Settings:
             nested: Any = value
             for part in reversed(key.split(".")):
                 nested = {part: nested}
-            settings = _merged(settings, nested)
+            settings = merged(settings, nested)
     return settings
 
 
@@ -129,15 +135,23 @@ def _for_scenario(settings: Settings, scenario: str) -> Settings:
         raise RequestError("scenarios: below it stand patterns of scenario names, and below each a mapping of sections")
     for pattern, special in patterns.items():
         if fnmatch.fnmatchcase(scenario, pattern):
-            settings = _merged(settings, special)
+            settings = merged(settings, special)
     return settings
 
 
-def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
+def merged(*layers: Settings) -> Settings:
+    """Return settings, the later over the earlier; a network that another one replaces leaves none of its own."""
+    result: Settings = {}
+    for layer in layers:
+        result = _over(result, layer)
+    return result
+
+
+def _over(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
     result = dict(under)
     for key, value in over.items():
         below = result.get(key)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = _merged(without_others(below, value) if key == "network" else below, value)
+            value = _over(without_others(below, value) if key == "network" else below, value)
         result[key] = value
     return result

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from strategies.networks.backbone import Backbone
 from strategies.networks.settings import NO_WEIGHTS, NetworkSettings
-from strategies.networks.sources import Source, WeightsError
+from strategies.networks.sources import Packaged, Source, WeightsError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """What a file of weights ends with."""
@@ -29,8 +29,10 @@ def is_file_name(weights: str) -> bool:
 def weights_fault(kind: type[Backbone], settings: NetworkSettings) -> str | None:
     """Return why there are no such weights for a network, `weights=x: ...`; nothing is downloaded."""
     known = kind.weights(settings)
-    if settings.weights == NO_WEIGHTS or settings.weights in known:
+    if settings.weights == NO_WEIGHTS:
         return None
+    if source := known.get(settings.weights):
+        return _unreached(kind, settings, source) if isinstance(source, Packaged) else None
     if not is_file_name(settings.weights):
         return f"weights={settings.weights}: for network.name={settings.name} there are {_choices(list(known))}"
     return None if Path(settings.weights).is_file() else f"weights={settings.weights}: there is no such file"
@@ -46,12 +48,19 @@ def weights_file(kind: type[Backbone], settings: NetworkSettings) -> Path | None
     source = _source(kind, settings)
     if source is None:
         return Path(settings.weights)
+    if unreached := _unreached(kind, settings, source):
+        raise WeightsError(f"network.{unreached}")
+    return source.path()
+
+
+def _unreached(kind: type[Backbone], settings: NetworkSettings, source: Source) -> str | None:
+    """Return why weights cannot be got from their source, which is tried, and the other ways; None where they can."""
     try:
-        return source.path()
+        source.path()
     except WeightsError as error:
         others = [name for name in kind.weights(settings) if name.startswith("package:") and name != settings.weights]
-        told = f"network.weights={settings.weights}: {error}; or set network.weights to {_choices(others)}"
-        raise WeightsError(told) from error
+        return f"weights={settings.weights}: {error}; or set network.weights to {_choices(others)}"
+    return None
 
 
 def weights_digest(kind: type[Backbone], settings: NetworkSettings) -> str | None:
