@@ -33,7 +33,7 @@ def scan(data_root: Path | None) -> None:
     paths = imageset.mask_paths("train")
     for path in paths:
         path.read_bytes()  # every measurement finds the files in the system's cache
-    with tempfile.TemporaryDirectory() as folder, _environment("BENCH_CACHE", folder):
+    with tempfile.TemporaryDirectory() as folder, environment("BENCH_CACHE", folder):
         unique = _seconds(lambda: [np.unique(read_mask(path)) for path in paths])
         cold = _seconds(lambda: load_scenario("voc-15-1-disjoint", data_root))
         arguments = ["scenario", "voc-15-1-disjoint", "--data-root", str(imageset.root.resolve())]
@@ -68,7 +68,7 @@ def loader(data_root: Path | None) -> None:
     from benchmarks.streams import load_benchmark
 
     print("loader: er's updates of the small network on one thread, 4 + 4 images of 500 x 375, scaled, cropped to 160")
-    with tempfile.TemporaryDirectory() as folder, _environment("BENCH_CACHE", f"{folder}/cache"):
+    with tempfile.TemporaryDirectory() as folder, environment("BENCH_CACHE", f"{folder}/cache"):
         root = painted_folder(Path(folder) / "data", 240, (500, 375))
         for kind, budget in (("kept in memory", 1e12), ("decoded by one worker", 96 * 2**20)):
             benchmark = load_benchmark(f"folder-{CLASSES - 2}-2-overlapped", root, ram_budget=budget)
@@ -121,7 +121,7 @@ def memory(data_root: Path | None) -> None:
     decoded = size[0] * size[1] * 4
     fitting = budget // decoded
     print(f"memory: one run each on images of {size[0]} x {size[1]}")
-    with tempfile.TemporaryDirectory() as folder, _environment("BENCH_CACHE", f"{folder}/cache"):
+    with tempfile.TemporaryDirectory() as folder, environment("BENCH_CACHE", f"{folder}/cache"):
         few, many = (painted_folder(Path(folder) / str(count), count, size) for count in (fitting, 10 * fitting))
         kinds = {(fitting, budget): few, (10 * fitting, budget): many, (10 * fitting, 20 * budget): many}
         peaks = {kind: _peak_ram(root, Path(folder) / f"runs-{kind}", kind[1]) for kind, root in kinds.items()}
@@ -179,7 +179,8 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
+def environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for a block."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

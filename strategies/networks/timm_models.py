@@ -73,7 +73,6 @@ class Timm(Backbone):
             self.decoder = aspp(last.channels, last.stride)
             self.channels, self.stride = 256, last.stride
         self.usual_side = self.trunk.default_cfg["input_size"][-1]
-        self.to(memory_format=torch.channels_last)  # what separable convolutions are fastest with
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, channels, H / stride, W / stride)."""

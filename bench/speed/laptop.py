@@ -1,0 +1,98 @@
+"""The preset `laptop` on JPEGs of a photograph's size: its updates, its loader, and evaluation against training."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.speed.data import environment, painted_folder
+from bench.speed.updates import print_updates, update_seconds
+
+if TYPE_CHECKING:
+    from bench.settings.schema import Config
+    from benchmarks.streams import SegmentationScenario
+    from strategies.networks.network import SegmentationNetwork
+
+SCENARIO = "folder-4-2-overlapped"
+WARM_UP = 3
+BATCHES = 20
+"""That are timed, after those of the warm-up."""
+
+
+def laptop(data_root: Path | None) -> None:
+    """Print what updates take against a bare loop, what waiting for images takes of training, and an evaluation."""
+    import torch
+
+    from bench.settings.merging import resolve_config
+    from bench.train.computing import computing
+    from bench.train.networks import new_network, normalisation
+    from benchmarks.streams import load_benchmark
+    from strategies.learning.protocol import BaseRecipe
+
+    config = resolve_config(SCENARIO, "laptop", assignments=["network.weights=none"])
+    one_thread = dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, threads=1))
+    count = config.base.batch_size * (WARM_UP + BATCHES)
+    with tempfile.TemporaryDirectory() as folder, environment("BENCH_CACHE", f"{folder}/cache"):
+        root = painted_folder(Path(folder) / "data", 3 * count, (500, 375))
+        side = config.data.size
+        read = partial(load_benchmark, SCENARIO, root, size=side, normalisation=normalisation(config))
+        kept, decoded = read(ram_budget=1e12), read(ram_budget=0)
+        print(f"laptop: {config.network.name} network, {side} x {side}, painted JPEGs of 500 x 375")
+        print_updates(update_seconds(["er", "ours"], one_thread, SCENARIO, kept))
+        torch.manual_seed(0)
+        network = new_network(config, BaseRecipe(), 4, pretrained=False)
+        with computing(config.runtime):
+            for kind, benchmark in (("kept in memory", kept), ("decoded by two workers", decoded)):
+                waiting, training = _training(network, config, benchmark)
+                print(f"  images {kind:<22} {1000 * training:6.1f} ms each in training, {100 * waiting:.1f} % waiting")
+            evaluating = _evaluating(network, config, kept)
+            print(f"  evaluation {1000 * evaluating:6.1f} ms an image, {evaluating / training:.3f} x training's")
+
+
+def _training(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> tuple[float, float]:
+    """Return the share of base training's time that waits for images, and the seconds an image takes in all."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from bench.train.networks import augmentation
+
+    data, size = benchmark.train_stream[0].data, config.base.batch_size
+    optimizer = torch.optim.AdamW(network.train().parameters(), config.base.lr)
+    batches = iter(data.batches(size, range(size * (WARM_UP + BATCHES)), augmentation(config), workers=2))
+    waits, wholes = [], []
+    for _ in range(WARM_UP + BATCHES):
+        started = time.perf_counter()
+        images, labels, *_ = next(batches)
+        waits.append(time.perf_counter() - started)
+        optimizer.zero_grad()
+        torch.autograd.backward(cross_entropy(network(images), labels, ignore_index=255))
+        optimizer.step()
+        wholes.append(time.perf_counter() - started)
+    whole = sum(wholes[WARM_UP:])
+    return sum(waits[WARM_UP:]) / whole, whole / (size * BATCHES)
+
+
+def _evaluating(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> float:
+    """Return the seconds that an image's confusion counts take, its reading from memory included."""
+    import torch
+
+    from strategies.learning.evaluation import best_classes, confusion_matrix
+
+    network.eval()
+    size = config.evaluation.batch_size
+    counts = torch.zeros(network.outputs, network.outputs, dtype=torch.int64)
+    seconds = []
+    with torch.no_grad():
+        started = time.perf_counter()
+        for images, labels, *_ in islice(benchmark.train_stream[0].data.batches(size), WARM_UP + BATCHES):
+            counts += confusion_matrix(best_classes(network(images)), labels, network.outputs)
+            seconds.append(time.perf_counter() - started)
+            started = time.perf_counter()
+    return float(np.mean(seconds[WARM_UP:])) / size

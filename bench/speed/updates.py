@@ -1,0 +1,149 @@
+"""One update of each method, as ratios measured in one run: against er's, and er's against a bare PyTorch loop."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from bench.settings.schema import Config
+    from benchmarks.streams import AnnotatedImages, Exemplar, SegmentationExperience, SegmentationScenario
+    from strategies.networks.network import SegmentationNetwork
+
+SCENARIO = "shapes-15-1-disjoint"
+ROUNDS = 3
+FILLED = 120
+"""Base images offered to a memory before its updates are measured: enough to fill it."""
+BARE = "bare loop (er)"
+
+
+def update(data_root: Path | None) -> None:
+    """Print milliseconds per update and ratios: methods against er, the template against a bare loop."""
+    from bench.settings.merging import resolve_config
+    from bench.train.networks import normalisation
+    from benchmarks.streams import load_benchmark
+    from strategies.learning.registry import STRATEGIES, method_class
+
+    config = resolve_config(SCENARIO)
+    benchmark = load_benchmark(SCENARIO, size=config.data.size, normalisation=normalisation(config))
+    names = [
+        name.rpartition(":")[2] for name in STRATEGIES.built_in_names() if "online" in method_class(name).protocols
+    ]
+    names += [f"mir(candidates={count})" for count in (10, 25, 100)]
+    print(f"update: small network, 64 x 64, 4 + 4 images, {config.runtime.threads} thread, median of {ROUNDS}")
+    print_updates(update_seconds(names, config, SCENARIO, benchmark))
+
+
+def update_seconds(
+    names: Sequence[str], config: Config, scenario: str, benchmark: SegmentationScenario
+) -> dict[str, float]:
+    """Return the median seconds an update of step 1 takes, by method, and of er's in a bare loop; all take turns."""
+    import torch
+
+    from bench.settings.strategies import method_parameters, parse_strategies
+    from bench.train.computing import computing
+    from bench.train.networks import new_network
+    from bench.train.template import make_template
+    from strategies.learning.protocol import BaseRecipe
+    from strategies.learning.registry import method_class
+    from strategies.plugins.registry import OWN_PACKAGE
+
+    known = len(benchmark.train_stream[0].classes_in_this_experience)
+    networks = {
+        recipe.head: new_network(config, recipe, known, pretrained=False)
+        for recipe in (BaseRecipe(), BaseRecipe(head="cosine"))
+    }
+
+    def method(name: str) -> Callable[[], float]:
+        request = parse_strategies(f"{OWN_PACKAGE}:{name}")[0]
+        parameters = method_parameters(request, config)
+        kind = method_class(request.name)
+
+        def one_step() -> float:
+            network = copy.deepcopy(networks[kind.recipe(parameters).head])
+            device = torch.device("cpu")
+            template = make_template(network, kind, parameters, config, scenario, 0, device)
+            template.begin(_few_images(benchmark.train_stream[0]))
+            template.train(benchmark.train_stream[1], eval_streams=[])
+            return template.cost.seconds / template.cost.updates
+
+        return one_step
+
+    kinds = {name: method(name) for name in names}
+    kinds[BARE] = lambda: _bare_er(copy.deepcopy(networks["linear"]), config, benchmark)
+    with computing(config.runtime):
+        return _interleaved(kinds)
+
+
+def print_updates(seconds: dict[str, float]) -> None:
+    """Print what `update_seconds` found."""
+    for name, of_it in seconds.items():
+        if name != BARE:
+            print(f"  {name:<20} {1000 * of_it:7.1f} ms   {of_it / seconds['er']:.2f} x er")
+    bare = seconds[BARE]
+    print(f"  {BARE:<20} {1000 * bare:7.1f} ms   template {100 * (seconds['er'] / bare - 1):+.1f} %")
+
+
+@dataclass(frozen=True)
+class _FewImages:
+    data: AnnotatedImages
+
+    def __len__(self) -> int:
+        return FILLED
+
+    def exemplar(self, index: int) -> Exemplar:
+        return self.data.exemplar(index)
+
+
+def _few_images(base: SegmentationExperience) -> Any:
+    """Return what `OnlineTemplate.begin` reads of an experience, with `FILLED` images."""
+    return SimpleNamespace(data=_FewImages(base.data), classes_in_this_experience=base.classes_in_this_experience)
+
+
+def _bare_er(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> float:
+    """Make er's updates of step 1 in a plain loop over the same feed; return seconds per update."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from bench.train.networks import augmentation
+    from strategies.learning.losses import without_unlabelled
+    from strategies.learning.memory import Reservoir
+
+    base, step = (benchmark.train_stream[t].data for t in (0, 1))
+    known, new = (len(benchmark.train_stream[t].classes_in_this_experience) for t in (0, 1))
+    memory = Reservoir(config.memory.size, np.random.default_rng(0))
+    for i in range(min(FILLED, len(base))):
+        memory.offer(base.exemplar(i), known)
+    network.grow(new)
+    p = config.incremental
+    optimizer = torch.optim.SGD(network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay)
+    augment, rng = augmentation(config), np.random.default_rng(1)
+    network.train()
+    started = time.perf_counter()
+    batches = step.batches(p.batch_size, range(len(step)), augment)
+    for images, labels, steps, indices in batches:
+        drawn = memory.draw(len(images))
+        kept = [e.load(augment, rng) for e in drawn]
+        x = torch.cat([images, torch.stack([image for image, _ in kept])])
+        y = torch.cat([labels, torch.stack([label for _, label in kept])])
+        targets = without_unlabelled(y, torch.cat([steps, torch.tensor([e.step for e in drawn])]))
+        optimizer.zero_grad()
+        torch.autograd.backward(cross_entropy(network(x), targets, ignore_index=255))
+        optimizer.step()
+        for i in indices.tolist():
+            memory.offer(step.exemplar(i), known + new)
+    return (time.perf_counter() - started) / len(batches)
+
+
+def _interleaved(kinds: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """Return the median over rounds of each measurement, one round of warm-up; all take turns in a round."""
+    rounds = [{name: kind() for name, kind in kinds.items()} for _ in range(ROUNDS + 1)][1:]
+    return {name: statistics.median(r[name] for r in rounds) for name in kinds}
