@@ -17,6 +17,7 @@ import bench.train.base
 import bench.train.epochs
 import bench.train.networks
 from bench.plan.code import code_digest
+from bench.plan.protocols import epochs_of, epochs_updates
 from bench.screen.events import Event
 from bench.screen.stopping import Stopped
 from bench.settings.merging import resolve_config
@@ -100,6 +101,21 @@ def test_the_updates_of_all_epochs_follow_one_schedule(monkeypatch: pytest.Monke
     trained(tmp_path, config(**{**WARM, **QUICK, "base.warmup_steps": 2}))
     by_hand = [0.8 * share for share in (1 / 2, 25 / 36, 16 / 36, 9 / 36, 4 / 36, 1 / 36)]
     assert rates == pytest.approx(by_hand, rel=1e-12)
+
+
+@pytest.mark.parametrize(("images", "epochs", "updates"), [(33, 34, 102), (48, 34, 102), (1584, 2, 198), (1, 100, 100)])
+def test_on_few_images_epochs_are_added_until_there_are_enough_updates(images: int, epochs: int, updates: int) -> None:
+    few = config(**{"base.epochs": 2, "base.batch_size": 16, "base.min_updates": 100})
+    assert (epochs_of(few, images), epochs_updates(few, images)) == (epochs, updates)
+
+
+def test_the_schedule_goes_over_the_added_epochs_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rates: list[float] = []
+    rate_of = bench.train.epochs.learning_rate
+    monkeypatch.setattr(bench.train.epochs, "learning_rate", lambda *given: rates.append(rate_of(*given)) or rates[-1])
+    longer = {"base.min_updates": 7, "base.lr": 0.9, "base.poly_power": 1, "base.warmup_steps": 0}
+    trained(tmp_path, config(**{**QUICK, **longer}))
+    assert rates == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])  # three epochs of three
 
 
 # --------------------------------------------------------------------------------------- the updates

@@ -88,4 +88,13 @@ def base_extent(config: Config, images: Iterable[int]) -> Extent:
 
 def epochs_updates(config: Config, images: int) -> int:
     """Return the number of updates of a base training."""
-    return config.base.epochs * math.ceil(images / config.base.batch_size)
+    return epochs_of(config, images) * _epoch_updates(config, images)
+
+
+def epochs_of(config: Config, images: int) -> int:
+    """Return the number of epochs of a base training: on few images more than `base.epochs`."""
+    return max(config.base.epochs, math.ceil(config.base.min_updates / _epoch_updates(config, images)))
+
+
+def _epoch_updates(config: Config, images: int) -> int:
+    return math.ceil(images / config.base.batch_size)

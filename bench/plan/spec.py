@@ -31,6 +31,8 @@ INDIFFERENT = (*_BLANK, "max_megapixels")
 
 In a run's hash the first stand without their value, the others not at all: older runs have none of these.
 """
+_LATER = ("min_updates",)
+"""Settings below `base` that older runs do not have: 0 is as without."""
 _HASHED = 1
 """What a hash is made of; the records' schema is no part of it: written in an older one a run is the same run."""
 _OLDER_WEIGHTS = {NO_WEIGHTS: False, "IMAGENET1K_V1": True}
@@ -95,6 +97,7 @@ def run_spec(
         "config": {
             **settings,
             "network": _network(config.network),
+            "base": {key: value for key, value in settings["base"].items() if value or key not in _LATER},
             "data": {**dict.fromkeys(_BLANK), **_deciding(settings["data"])},
         },
     }

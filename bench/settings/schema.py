@@ -19,6 +19,8 @@ class BaseProtocol:
     """How the base model is trained (METHODS, Protocol)."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000), Called(("num_epochs", "max_epochs"))]
+    min_updates: Annotated[int, Field(ge=0, le=100_000_000)]
+    """Epochs are added until there are at least so many updates; 0 adds none."""
     batch_size: Annotated[int, Field(ge=1, le=65536), BATCH_SIZE]
     optimizer: Annotated[Literal["sgd", "adamw"], Called(("optim", "optimiser"))]
     lr: Annotated[float, Field(gt=0), LEARNING_RATE]

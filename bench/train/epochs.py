@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.plan.protocols import epochs_updates
+from bench.plan.protocols import epochs_of, epochs_updates
 from bench.screen.events import Event, Report, Throttle
 from bench.screen.stopping import Stopped, stop_asked
 from bench.settings.schema import Config
@@ -96,9 +96,14 @@ class EpochTraining:
         return epochs_updates(self.config, len(self.data))
 
     @property
+    def epochs(self) -> int:
+        """The number of epochs."""
+        return epochs_of(self.config, len(self.data))
+
+    @property
     def updates_per_epoch(self) -> int:
         """The number of batches of an epoch."""
-        return self.total // self.config.base.epochs
+        return self.total // self.epochs
 
     def started(self, rank: Rank, pretrained: bool) -> TrainingState:
         """Return a training that has done nothing yet."""
@@ -126,7 +131,7 @@ class EpochTraining:
 
     def train(self, rank: Rank, report: Report) -> TrainingState:
         """Do a rank's part of the training; the first of several leaves the end of it in the checkpoint."""
-        training, epochs = self.gone_on(rank, report), self.config.base.epochs
+        training, epochs = self.gone_on(rank, report), self.epochs
         throttle, due = Throttle(), Throttle(CHECKPOINT_SECONDS)
         for epoch in range(training.epochs, epochs):
             started = time.perf_counter()
