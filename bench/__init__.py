@@ -12,8 +12,22 @@ if TYPE_CHECKING:  # a command imports this package before it can say anything a
     from typing import Any
 
     from bench.launch.execution import Result
+    from bench.use.segmenter import Segmenter
 
-__all__ = ["run"]
+__all__ = ["load", "run"]
+
+
+def load(run_dir: str | Path, step: int | None = None, device: str = "auto") -> Segmenter:
+    """Return the network that a run has kept, by default after its last step: `.predict(image)` is a label map.
+
+    An image is one of Pillow's, an array, a tensor or a path; see `bench.use.segmenter.Segmenter`. Raises
+    `bench.settings.errors.RequestError` where there is no network, or it is damaged.
+    """
+    from bench.homes import give_homes
+    from bench.use.segmenter import load
+
+    give_homes()
+    return load(run_dir, step, device)
 
 
 def run(

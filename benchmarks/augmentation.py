@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -103,10 +104,13 @@ class View:
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return image (uint8 3 x S x S) and labels (uint8 S x S)."""
-        size = [int(self.side * length / min(labels.shape)) for length in labels.shape]
-        scaled = (torch.from_numpy(part) for part in resized_by_pillow(image.numpy(), labels.numpy(), size))
-        image, labels = (F.center_crop(part, [self.side]) for part in scaled)
+        pixels = resized_by_pillow(image.numpy(), labels.numpy(), self.scaled(labels.shape))
+        image, labels = (F.center_crop(torch.from_numpy(part), [self.side]) for part in pixels)
         return image, labels
+
+    def scaled(self, size: Sequence[int]) -> list[int]:
+        """Return the height and width to which an image of a size is scaled, before the square is taken."""
+        return [int(self.side * length / min(size)) for length in size]
 
 
 def normalised(images: Tensor, by: Normalisation | None) -> Tensor:

@@ -35,8 +35,17 @@ def resized_by_pillow(image: np.ndarray, labels: np.ndarray, size: Sequence[int]
 
     For evaluation: published code resizes with Pillow.
     """
-    channels = [_plane(channel, size, Image.Resampling.BILINEAR) for channel in image]
-    return np.stack(channels), _plane(labels, size, Image.Resampling.NEAREST)
+    return image_by_pillow(image, size), labels_by_pillow(labels, size)
+
+
+def image_by_pillow(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return an image (uint8 3 x H x W) at `size`, height and width, with Pillow's pixels."""
+    return np.stack([_plane(channel, size, Image.Resampling.BILINEAR) for channel in image])
+
+
+def labels_by_pillow(labels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return labels (uint8 H x W) at `size`, height and width: each is that of the pixel in which its centre lies."""
+    return _plane(labels, size, Image.Resampling.NEAREST)
 
 
 def _plane(pixels: np.ndarray, size: Sequence[int], resampling: Image.Resampling) -> np.ndarray:

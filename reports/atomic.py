@@ -59,10 +59,16 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_atomic_bytes(path: Path, content: bytes) -> None:
     """Write `content` so that `path` holds either its old content or all of the new; an OSError names `path`."""
+    write_atomic_parts(path, [content])
+
+
+def write_atomic_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write parts one after the other, like `write_atomic_bytes`."""
     temporary = scratch_path(path)
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

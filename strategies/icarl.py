@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -76,6 +77,14 @@ class Icarl(Distilling):
         scores = nearest_mean_scores(strategy.network.features(strategy.mb_x), self.means)
         return F.interpolate(scores, size=strategy.mb_x.shape[-2:], mode="bilinear", align_corners=False)
 
+    def prediction_state(self) -> dict[str, Tensor]:
+        """Return the class means."""
+        return {"means": self.means}
+
+    def load_prediction_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `prediction_state` returned."""
+        self.means = state["means"]
+
     def state_dict(self) -> dict[str, Any]:
         """Return the memory and the class means."""
         return {**super().state_dict(), "means": self.means}
@@ -122,5 +131,4 @@ def class_sums(features: Tensor, labels: Tensor, outputs: int) -> tuple[Tensor, 
 def nearest_mean_scores(features: Tensor, means: Tensor) -> Tensor:
     """Return the cosine (B, C, h, w) of features (B, D, h, w) to means (C, D), -1 to a mean that is NaN."""
     scores = F.conv2d(F.normalize(features, dim=1), means.nan_to_num()[:, :, None, None])
-    scores[:, means.isnan().any(1)] = -1.0
-    return scores
+    return scores.masked_fill(means.isnan().any(1)[:, None, None], -1.0)

@@ -25,6 +25,7 @@ TELLING = frozenset(
         "bench.screen.faults",
         "bench.train.forkserver",  # what a process may import, and where its socket lies
         "bench.screen.log",
+        "bench.train.keeping",
         "bench.train.loggers",
         "bench.screen.stopping",
         "strategies.learning.registry",

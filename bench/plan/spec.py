@@ -88,6 +88,7 @@ def run_spec(
     method = {"name": request.title, "parameters": json.loads(json.dumps(dataclasses.asdict(parameters)))}
     base = base_inputs(scenario, config, recipe, seed, device)
     described = scenario.as_dict()
+    decided = {key: value for key, value in settings.items() if key != "keep"}
     determining = {
         "schema": _HASHED,
         "split_hash": described["split_hash"],
@@ -95,7 +96,7 @@ def run_spec(
         "method": method,
         "recipe": dataclasses.asdict(recipe),
         "config": {
-            **settings,
+            **decided,
             "network": _network(config.network),
             "base": {key: value for key, value in settings["base"].items() if value or key not in _LATER},
             "data": {**dict.fromkeys(_BLANK), **_deciding(settings["data"])},

@@ -89,6 +89,10 @@ class RuntimeConfig:
     """Whether GPUs may compute fp32 convolutions and matrix products in TF32: 10 bits of mantissa instead of 23."""
 
 
+Keep = Literal["last", "all", "none"]
+"""Which networks of a run are kept: that after the last step, those after all, or none."""
+
+
 @validated(frozen=True, config=STRICT)
 class Config:
     """All settings of a run."""
@@ -102,3 +106,5 @@ class Config:
     evaluation: EvaluationConfig
     runtime: RuntimeConfig
     strategies: dict[str, dict[str, Any]]
+    keep: Keep = "last"
+    """It changes no number, and specs from before it do not have it."""

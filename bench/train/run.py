@@ -12,6 +12,7 @@ from bench.plan.job import RunJob
 from bench.screen.events import Event, Report
 from bench.screen.stopping import stop_if_asked
 from bench.train.joint import JointTraining
+from bench.train.keeping import forget_networks, keep_network
 from bench.train.kept import run_checkpoints
 from bench.train.loggers import RunLoggers
 from bench.train.online import OnlineTraining
@@ -60,6 +61,7 @@ def _make_steps(
     (job.folder / "error.txt").unlink(missing_ok=True)
     writer = RunWriter(job.folder)
     start = start_run(job, benchmark, training.untrained if training.keeps_template else None, writer, report)
+    forget_networks(job.folder, start.step + 1)
     progress.done = start.done
     loggers.open(start)
     stream = benchmark.streams[job.config.evaluation.stream]
@@ -71,6 +73,7 @@ def _make_steps(
         cost = {"step": t, **dataclasses.asdict(template.measured())}
         cost["evaluation_seconds"] = time.perf_counter() - started
         shown.write_predictions(writer, template, t)
+        keep_network(job, template, t)
         writer.add_step(meter.matrix, cost)
         if not training.keeps_template:
             if t + 1 < len(stream):

@@ -97,17 +97,22 @@ def read_photograph(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photo
 def decode_photograph(content: bytes, path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
     """Return the photograph that a file's content holds; see `read_photograph`."""
     with opened(content, path, max_megapixels) as image:
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         image.load()
         pixels, wide = _eight_bit(image, path)
-        if orientation != AS_STORED and image.format == "TIFF" and _orientation(image) == AS_STORED:
-            pixels = turned(pixels, _BACK.get(orientation, orientation))  # Pillow has turned it
+        if orientation != AS_STORED and image.format == "TIFF" and orientation_of(image) == AS_STORED:
+            pixels = turned_back(pixels, orientation)  # Pillow has turned it
         return Photograph(path, pixels, orientation, wide)
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return an array of shape (H, W, ...) as an EXIF orientation says it is to be seen (EXIF 2.3, tag 0x0112)."""
     return _TURNS[orientation](pixels) if orientation != AS_STORED else pixels
+
+
+def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return as it is stored what `turned` gave."""
+    return turned(pixels, _BACK.get(orientation, orientation))
 
 
 def fitting_orientations(size: Size, orientation: int, wanted: Size) -> Sequence[int]:
@@ -130,7 +135,8 @@ def orientation_unclear(orientation: int) -> str:
     )
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """Return what EXIF says of an image's orientation, 1 to 8; `AS_STORED` where it says nothing."""
     orientation = image.getexif().get(ExifTags.Base.Orientation)
     return orientation if orientation in _TURNS else AS_STORED
 

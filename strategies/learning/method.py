@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -63,6 +64,16 @@ class Method(SupervisedPlugin):
         """Return scores (B, C, H, W) of the images under evaluation; the largest is the prediction."""
         scores: Tensor = strategy.network(strategy.mb_x)
         return scores
+
+    def prediction_state(self) -> dict[str, Tensor]:
+        """Return the tensors that `predict` reads beside the network, by name: a network that is kept has them too.
+
+        `predict` may use nothing else of a method but its parameters: it is asked of a method that was never trained.
+        """
+        return {}
+
+    def load_prediction_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `prediction_state` returned; the tensors come on the network's device."""
 
     def kept(self) -> int:
         """Return the number of images in memory."""

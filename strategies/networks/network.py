@@ -48,7 +48,7 @@ class SegmentationNetwork(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the feature map (B, D, h, w) of images (B, 3, H, W), Eq. 1."""
         self.tally.passes += 1
-        self.tally.images += len(images)
+        self.tally.images += images.shape[0]
         with self._autocast(images):
             features: Tensor = self.backbone(images)
         return features.float() if self.precision == "bf16" else features

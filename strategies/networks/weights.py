@@ -121,11 +121,9 @@ def _read_state_dict(file: Path) -> Any:
 
 
 def _read_safetensors(file: Path) -> Any:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise WeightsError('a .safetensors file needs safetensors: pip install "continual-seg-bench[timm]"') from None
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(file)
     except SafetensorError as error:

@@ -1,0 +1,55 @@
+"""The commands that use networks which runs have kept: predict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bench.cli.arguments import a_path, add_max_megapixels
+
+_SIDES = range(16, 4097)
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Add `bench predict`."""
+    add = parser.add_argument
+    add("run", type=a_path, metavar="RUN_DIR", help="a run's directory, or the file of a network that it kept")
+    add("images", nargs="+", type=a_path, metavar="IMAGE", help="photographs, and folders of them")
+    add("--out", type=a_path, required=True, metavar="DIR", help="folder to write the label maps to")
+    add("--overlay", action="store_true", help="also write DIR/overlays: the images under their labels' colours")
+    _add_network(parser)
+    text = "scale the shorter side to N pixels first (default: as the run's evaluation does)"
+    add("--short-side", type=int, metavar="N", help=text)
+    add_max_megapixels(parser)
+    parser.set_defaults(command=_predict)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.plan.folders import require_writable
+    from bench.settings.errors import RequestError
+    from bench.use.photographs import photographs
+    from benchmarks.decoding import MAX_MEGAPIXELS
+
+    if options.short_side is not None and options.short_side not in _SIDES:
+        raise RequestError(f"--short-side {options.short_side}: allowed are {_SIDES[0]} to {_SIDES[-1]}")
+    require_writable(options.out)
+    found = photographs(options.images, options.out)
+    from bench.use.segmenter import load  # imports torch
+    from bench.use.segmenting import Asked, segment
+
+    segmenter = load(options.run, options.step, options.device)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    asked = Asked(options.overlay, options.short_side, options.max_megapixels or MAX_MEGAPIXELS)
+    unread = segment(segmenter, found, asked, console)
+    text = f"{len(found) - len(unread)} label maps in {options.out}"
+    if unread:
+        text += f", {len(unread)} images could not be read"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return 2 if len(unread) == len(found) else int(bool(unread))
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--step", type=int, metavar="T", help="the network after step T (default: the last one kept)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
