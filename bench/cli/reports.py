@@ -60,15 +60,27 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
     add("table", nargs="*", help="1 2 3 4 as in the paper, costs, statistics, published, or scenarios (default: all)")
     add_runs_folder(parser, "--runs")
     add("--on", choices=SETS, help=f"{ON} (default: what there are runs of)")
-    add("--compare", action="store_true", help="set the paper's numbers and the differences beside ours")
+    add("--compare", action="store_true", help="set published numbers of the same protocol beside ours")
+    add("--scenario", metavar="NAME", help="with published: what the literature has of a scenario, from whom")
+    add("--methods", type=words, default=[], help="with --scenario: of these methods alone")
     add("--out", type=a_path, default=Path("tables"), help="folder to write to (default tables)")
     add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
     parser.set_defaults(command=_tables)
 
 
 def _tables(options: argparse.Namespace) -> int:
+    from bench.cli.literature import print_published, require_published_alone
+
+    if options.scenario is not None or options.methods:
+        require_published_alone(options)
+        return print_published(options)
+    return _tables_of_runs(options)
+
+
+def _tables_of_runs(options: argparse.Namespace) -> int:
+    from bench.cli.literature import require_comparable
     from benchmarks.names import parse_name
-    from reports import costs, numbered, paper, scenario_tables, statistics_tables
+    from reports import compared, costs, numbered, paper, scenario_tables, statistics_tables
     from reports.grids import MEMORY_SETTING
     from reports.markup import FORMATS
     from reports.notes import notes
@@ -79,10 +91,7 @@ def _tables(options: argparse.Namespace) -> int:
     scenarios = [name for name in options.table if name not in special]
     for name in scenarios:
         parse_name(name)
-    if options.compare and not numbers:
-        from bench.settings.errors import RequestError
-
-        raise RequestError("--compare is for the paper's tables: name some of 1 2 3 4")
+    require_comparable(options.compare, options.table)
     require_formats(options.format, FORMATS)
 
     unfinished = find_unfinished(options.runs)
@@ -95,6 +104,9 @@ def _tables(options: argparse.Namespace) -> int:
             written += costs.write_costs(runs, out, formats, scenarios or None, unfinished)
         elif scenarios or not options.table:
             written += scenario_tables.write_tables(runs, out, formats, scenarios or None, unfinished)
+            if options.compare:
+                beside = scenarios or compared.comparable_scenarios(runs)
+                written += compared.write_compared(runs, out, formats, beside)
         if "statistics" in options.table:
             written += statistics_tables.write_statistics(runs, out, formats)
         if "published" in options.table:
@@ -103,7 +115,7 @@ def _tables(options: argparse.Namespace) -> int:
 
     def told(runs: list[Run]) -> list[str]:
         if not options.table or len(numbers) < len(options.table):
-            return notes(runs)
+            return [*notes(runs), *(compared.compared_notes(runs, scenarios or None) if options.compare else ())]
         return notes(numbered.runs_shown(numbers, runs, options.on), beside=[MEMORY_SETTING])
 
     return _write(options, write, told, gaps=bool(options.table))
