@@ -106,6 +106,11 @@ def image_of(shown: Shown, name: str) -> npt.NDArray[np.uint8]:
     return _pixels(run.path / "predictions" / "images" / f"{name}.png", ("RGB",))
 
 
+def recorded_images(run: Path) -> list[npt.NDArray[np.uint8]]:
+    """Return the images of which a run records predictions, RGB (H, W, 3), by id; RecordError if one is damaged."""
+    return [_pixels(path, ("RGB",)) for path in sorted((run / "predictions" / "images").glob("[!.]*.png"))]
+
+
 def truth_of(shown: Shown, name: str) -> Labels:
     """Return the truth of an image, (H, W) in learning order; RecordError if it is damaged."""
     return _labels(next(iter(shown.runs.values())), "truth", name, shown.known[-1], None)

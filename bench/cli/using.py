@@ -1,4 +1,4 @@
-"""The commands that use networks which runs have kept: predict."""
+"""The commands that use networks which runs have kept: predict, export."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import sys
 
 from bench.cli.arguments import a_path, add_max_megapixels
 
+_RUN = "a run's directory, or the file of a network that it kept"
 _SIDES = range(16, 4097)
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
     """Add `bench predict`."""
     add = parser.add_argument
-    add("run", type=a_path, metavar="RUN_DIR", help="a run's directory, or the file of a network that it kept")
+    add("run", type=a_path, metavar="RUN_DIR", help=_RUN)
     add("images", nargs="+", type=a_path, metavar="IMAGE", help="photographs, and folders of them")
     add("--out", type=a_path, required=True, metavar="DIR", help="folder to write the label maps to")
     add("--overlay", action="store_true", help="also write DIR/overlays: the images under their labels' colours")
     _add_network(parser)
+    add("--device", default="auto", help="auto, cpu or cuda")
     text = "scale the shorter side to N pixels first (default: as the run's evaluation does)"
     add("--short-side", type=int, metavar="N", help=text)
     add_max_megapixels(parser)
@@ -50,6 +52,31 @@ def _predict(options: argparse.Namespace) -> int:
     return 2 if len(unread) == len(found) else int(bool(unread))
 
 
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add `bench export`."""
+    add = parser.add_argument
+    add("run", type=a_path, metavar="RUN_DIR", help=_RUN)
+    add("--format", choices=["onnx"], default="onnx", help="onnx (default)")
+    add("--out", type=a_path, metavar="FILE", help="file to write (default: step-T.onnx beside the network)")
+    _add_network(parser)
+    parser.set_defaults(command=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from bench.plan.folders import require_writable
+    from bench.use.loading import kept_file
+    from bench.use.onnx_export import export_onnx, require_packages
+    from bench.use.segmenter import load
+    from reports.predictions import recorded_images
+
+    require_packages()
+    file = options.run if options.run.is_file() else kept_file(options.run, options.step)
+    out = options.out or file.with_suffix(".onnx")
+    require_writable(out.parent)
+    segmenter = load(options.run, options.step, "cpu")
+    print(out, export_onnx(segmenter, out, recorded_images(options.run)), sep=": ")
+    return 0
+
+
 def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, metavar="T", help="the network after step T (default: the last one kept)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

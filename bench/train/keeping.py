@@ -30,7 +30,8 @@ def forget_networks(run: Path, next_step: int) -> None:
     """Delete the networks of a run from a step on: they are made again."""
     for step in kept_steps(run):
         if step >= next_step:
-            network_path(run, step).unlink(missing_ok=True)
+            for file in (run / "networks").glob(f"step-{step}.*"):  # what it was exported as, too
+                file.unlink(missing_ok=True)
 
 
 def keep_network(job: RunJob, template: OnlineTemplate, step: int) -> None:
