@@ -12,6 +12,7 @@
         logs/                   of the loggers asked for; nothing here reads them
         predictions/            of a few images: images/ID.png, truth/ID.png, step-<t>/ID.png (labels in learning order)
         networks/               those that are kept: step-<t>.safetensors
+        evaluations/            of these networks by other settings: <hash>/ is as a run's directory
         done                    written last; a directory without it is unfinished
 
 Equal runs give equal `spec.yaml`, `steps.csv` and confusion matrices, byte for byte; times are in `costs.csv`

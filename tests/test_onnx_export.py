@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from kept_networks import NAMES, kept, write
 from PIL import Image
-from torch import randn
+from torch import manual_seed, no_grad, randn
+from torch.nn.functional import normalize
 
 import bench
 from bench.cli.entry import main
@@ -27,18 +28,22 @@ def test_a_network_of_images_of_any_size_is_as_in_torch_on_20_images(tmp_path: P
     import onnx
     import onnxruntime
 
-    means, network = randn(4, 64), build_network("small", 3)
+    manual_seed(0)
+    network = build_network("small", 3).eval()
+    with no_grad():
+        means = normalize(network.features(randn(1, 3, 32, 32))[0].flatten(1).T[[0, 20, 40, 60]], dim=1)
     means[2] = float("nan")
     told = kept(method="icarl", predicts="method", size=None, crop=64)
     write_network(tmp_path / "n", told, network.state_dict(), {"means": means})
     segmenter = bench.load(tmp_path / "n")
     agreement = onnx_export.export_onnx(segmenter, tmp_path / "n.onnx")
-    assert agreement.images == 20 and agreement.difference < 1e-4 and agreement.differing == 0
+    assert agreement.images == 20 and agreement.difference < 1e-5 and agreement.differing < 5 < agreement.pixels / 1e4
     session = onnxruntime.InferenceSession(tmp_path / "n.onnx", providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(1).integers(0, 256, (50, 77, 3), dtype=np.uint8)
     scores, labels = session.run(None, {"images": pixels.transpose(2, 0, 1)[None]})
-    assert scores.shape == (1, 4, 50, 77) and (scores[:, 2] == -1).all()
-    assert np.array_equal(labels[0], segmenter.predict(pixels)) and set(np.unique(labels)) <= set(LABELS)
+    assert scores.shape == (1, 4, 50, 77) and np.allclose(scores[:, 2], -1)
+    assert (labels[0] != segmenter.predict(pixels)).sum() < 3
+    assert len(np.unique(labels)) > 1 and set(np.unique(labels)) <= set(LABELS)
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "n.onnx").metadata_props}
     assert json.loads(metadata["class_names"]) == NAMES and metadata["method"] == "icarl"
 
@@ -51,9 +56,7 @@ def test_what_cannot_be_exported_or_computes_something_else_is_refused_and_not_w
     monkeypatch.setattr(onnx_export, "_onnx_of", lambda exported: b"")
     wrong = onnx_export.Agreement(20, 0.5, 100, 20 * 32 * 32)
     monkeypatch.setattr(onnx_export, "_compared", lambda *_: wrong)
-    with pytest.raises(
-        RequestError, match=r"not as torch on 20 images: scores differ by 0\.5 at most, labels at 100 of"
-    ):
+    with pytest.raises(RequestError, match=r"not as torch on 20 images: scores differ by 0\.5 .* at 100 of"):
         onnx_export.export_onnx(segmenter, tmp_path / "n.onnx")
     assert not (tmp_path / "n.onnx").exists()
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,10 @@ import bench
 from bench.cli.entry import main
 from bench.settings.errors import RequestError
 from bench.train.network_file import read_kept
+from bench.use.evaluating import _config
 from bench.use.segmenter import Segmenter
 from reports.palettes import voc_palette
-from reports.records import Run
+from reports.records import Run, find_runs, read_run
 
 SETTINGS = {
     **{"data.size": None, "data.crop": 32, "data.workers": 0, "base.epochs": 1, "base.warmup_steps": 2},
@@ -149,6 +151,74 @@ def test_a_run_without_the_network_asked_for_is_refused(runs: dict[str, Run], tm
     (tmp_path / "networks" / "step-1.safetensors").write_bytes(other.read_bytes())
     with pytest.raises(RequestError, match="another run's network, its hash is"):
         bench.load(tmp_path)
+
+
+# ---------------------------------------------------------------- evaluating again
+
+
+def records(folder: Path) -> dict[str, bytes]:
+    """Everything in a run's directory but its evaluations."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "evaluations" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def evaluated(command: Bench, *arguments: object) -> Run:
+    status, said, faults = command("evaluate", *arguments)
+    assert status == 0, faults
+    return read_run(Path(said.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("strategy", ["lwf-mc", "icarl"])
+def test_evaluated_again_as_it_was_a_run_gives_the_same_counts_beside_its_records(
+    runs: dict[str, Run], command: Bench, strategy: str
+) -> None:
+    run = runs[strategy]
+    before = records(run.path)
+    again = evaluated(command, run.path)
+    assert again.path.parent == run.path / "evaluations" and again.spec["evaluates"]["hash"] == run.spec["hash"]
+    for name in ("steps.csv", "confusion/step-0.csv", "confusion/step-1.csv"):
+        assert (again.path / name).read_bytes() == (run.path / name).read_bytes()
+    assert records(run.path) == before
+    assert "evaluated already" in command("evaluate", run.path)[1]
+    assert [found.path for found in find_runs(run.path.parents[2])] == sorted(each.path for each in runs.values())
+
+
+def test_another_view_and_other_images_are_evaluations_of_their_own(
+    runs: dict[str, Run], data_root: Path, tmp_path: Path, command: Bench
+) -> None:
+    run = runs["lwf-mc"]
+    darker = Path(shutil.copytree(data_root, tmp_path / "root"))
+    for photograph in photographs(darker).iterdir():
+        with Image.open(photograph) as image:
+            Image.fromarray(np.asarray(image) // 3).save(photograph)
+    view = evaluated(command, run.path, "--set", "evaluation.short_side=32,evaluation.batch_size=8")
+    other = evaluated(command, run.path, "--data-root", darker)
+    assert view.spec["conventions"]["resolution"] == "short side 32, centre crop"
+    assert 0 < view.last_confusion.sum() <= 40 * 32 * 32
+    assert other.spec["data"]["root"] == str(darker) and other.spec["conventions"] == run.spec["conventions"]
+    assert other.last_confusion.sum() == run.last_confusion.sum()
+    assert not np.array_equal(other.last_confusion, run.last_confusion)
+    assert len({each.spec["hash"] for each in (run, view, other)}) == 3
+
+
+def test_a_run_from_before_a_setting_is_evaluated(runs: dict[str, Run]) -> None:
+    spec = {**runs["icarl"].spec}
+    spec["config"] = {**spec["config"], "base": {"epochs": 1}}
+    assert _config(spec, ["evaluation.short_side=32"]).evaluation.short_side == 32
+
+
+def test_what_needs_another_training_is_refused(runs: dict[str, Run], tmp_path: Path, command: Bench) -> None:
+    run = runs["icarl"].path
+    for arguments, told in (
+        ((run, "--set", "base.epochs=2"), "--set base.epochs=...: a network that is trained is evaluated by"),
+        ((run, "--set", "evaluation.valid_fraction=0.5"), "--set evaluation.valid_fraction=..."),
+        ((run, "--set", "evaluation.batch_size=4"), "images as they are differ in size"),
+        ((run, "--set", "evaluation.short_side=32,data.size=32"), "--set data.size=null too"),
+        ((run, "--scenario", "voc-15-1-overlapped"), "has not the steps' classes of"),
+        ((tmp_path,), "there is no run directory"),
+    ):
+        status, _, faults = command("evaluate", *arguments)
+        assert status == 2 and faults.count("\n") == 1 and told in faults, (arguments, faults)
 
 
 # ---------------------------------------------------------------- images in whatever form

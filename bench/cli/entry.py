@@ -16,7 +16,7 @@ from bench.cli.making import add_run, add_run_one
 from bench.cli.measuring import add_speed
 from bench.cli.queue import add_cancel, add_status
 from bench.cli.reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
-from bench.cli.using import add_export, add_predict
+from bench.cli.using import add_evaluate, add_export, add_predict
 from bench.homes import give_homes
 from bench.interrupted import say_interrupted
 from bench.screen.stopping import Interrupted, ends_interrupt
@@ -125,5 +125,6 @@ def _parser() -> argparse.ArgumentParser:
     add_report(commands.add_parser("report", help="write one HTML page with everything that finished runs tell"))
     add_predict(commands.add_parser("predict", help="segment images with a network that a run has kept"))
     add_export(commands.add_parser("export", help="write a network that a run has kept as ONNX"))
+    add_evaluate(commands.add_parser("evaluate", help="evaluate kept networks by other settings or images"))
     add_speed(commands.add_parser("speed", help="measure what this machine does, as ratios"))
     return parser

@@ -1,11 +1,11 @@
-"""The commands that use networks which runs have kept: predict, export."""
+"""The commands that use networks which runs have kept: predict, export, evaluate."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from bench.cli.arguments import a_path, add_max_megapixels
+from bench.cli.arguments import a_path, add_data_root, add_max_megapixels
 
 _RUN = "a run's directory, or the file of a network that it kept"
 _SIDES = range(16, 4097)
@@ -75,6 +75,35 @@ def _export(options: argparse.Namespace) -> int:
     require_writable(out.parent)
     segmenter = load(options.run, options.step, "cpu")
     print(out, export_onnx(segmenter, out, recorded_images(options.run)), sep=": ")
+    return 0
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Add `bench evaluate`."""
+    add = parser.add_argument
+    add("run", nargs="+", type=a_path, metavar="RUN_DIR", help="directories of finished runs, or folders of them")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. evaluation.short_side=512")
+    add_data_root(parser)
+    add("--scenario", metavar="NAME", help="on another data set with the same classes (default: the run's)")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.plan.folders import run_folders
+    from bench.settings.errors import RequestError
+    from bench.use.evaluating import Asked, evaluate, planned
+
+    runs = [run for folder in options.run for run in run_folders(folder)]
+    if not runs:
+        raise RequestError(f"{options.run[0]}: there is no run directory")
+    asked = Asked(options.set, options.data_root, options.scenario, options.device)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for evaluation in [planned(run, asked) for run in runs]:
+        evaluate(evaluation, console)
+        print(evaluation.folder)
     return 0
 
 

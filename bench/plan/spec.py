@@ -111,13 +111,7 @@ def run_spec(
         "hash": digest(determining)[:12],
         "method": method,
         "config": settings,
-        "conventions": {
-            "future_classes": config.evaluation.future_classes,
-            "test_images": config.evaluation.images,
-            "background_in_mean": config.evaluation.background_in_mean,
-            "resolution": _resolution(config),
-            "evaluate_on": config.evaluation.stream,
-        },
+        "conventions": conventions_of(config),
         "class_names": scenario.class_names,
         "steps": described["steps"],
         "split_hash": described["split_hash"],
@@ -184,6 +178,17 @@ def made_by(method: str, network: str | None = None, packages: Iterable[str] = (
 def _plugins(name: str, kind: Plugins) -> list[dict[str, Any]]:
     """Return `plugins_of` as a list of its own: YAML writes what stands in two places as a reference."""
     return [dict(plugin) for plugin in plugins_of(name, kind)]
+
+
+def conventions_of(config: Config) -> dict[str, Any]:
+    """Return by which conventions a run is evaluated, as its spec has them."""
+    return {
+        "future_classes": config.evaluation.future_classes,
+        "test_images": config.evaluation.images,
+        "background_in_mean": config.evaluation.background_in_mean,
+        "resolution": _resolution(config),
+        "evaluate_on": config.evaluation.stream,
+    }
 
 
 def _resolution(config: Config) -> str:

@@ -45,7 +45,7 @@ def resolve_config(
 def settings_said(scenario: str, file: Path | None, assignments: Sequence[str]) -> list[Settings]:
     """Return what a file and each `key=value` say for a scenario, unchecked; the later holds over the earlier."""
     of_file = [_for_scenario(read_yaml(file), scenario)] if file is not None else []
-    return [*of_file, _assigned(assignments)]
+    return [*of_file, assigned(assignments)]
 
 
 def resolve(scenario: str, preset: str, said: Sequence[Settings], evaluate_on: str | None = None) -> Config:
@@ -53,7 +53,7 @@ def resolve(scenario: str, preset: str, said: Sequence[Settings], evaluate_on: s
 
     `evaluate_on` chooses the stream over all of them; `valid` holds out `VALID_FRACTION` where no fraction is set.
     """
-    settings = merged(_preset_settings(preset, scenario), *said)
+    settings = merged(preset_settings(preset, scenario), *said)
     settings.pop(LAUNCHER_SECTION, None)
     if evaluate_on is not None:
         settings = merged(settings, {"evaluation": {"stream": evaluate_on}})
@@ -93,7 +93,8 @@ def _with_absolute_list(config: Config) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, train_list=file))
 
 
-def _preset_settings(preset: str, scenario: str) -> Settings:
+def preset_settings(preset: str, scenario: str) -> Settings:
+    """Return what a preset says for a scenario, unchecked; raise `RequestError` for an unknown one."""
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -102,7 +103,8 @@ def _preset_settings(preset: str, scenario: str) -> Settings:
     return _for_scenario(read_yaml(file), scenario)
 
 
-def _assigned(assignments: Sequence[str]) -> Settings:
+def assigned(assignments: Sequence[str]) -> Settings:
+    """Return what each `key=value` says, unchecked; the later holds over the earlier."""
     settings: Settings = {}
     for given in assignments:
         pairs = [pair_of(text, "--set") for text in split_assignments(given)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,14 @@ def kept_steps(run: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
+def evaluations_folder(run: Path) -> Path:
+    """Return the folder of a run's directory with what `bench evaluate` has recorded of its networks."""
+    return run / "evaluations"
+
+
 def forget_networks(run: Path, next_step: int) -> None:
-    """Delete the networks of a run from a step on: they are made again."""
+    """Delete the networks of a run from a step on, which are made again, and the evaluations of its last one."""
+    shutil.rmtree(evaluations_folder(run), ignore_errors=True)
     for step in kept_steps(run):
         if step >= next_step:
             for file in (run / "networks").glob(f"step-{step}.*"):  # what it was exported as, too

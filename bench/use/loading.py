@@ -15,7 +15,7 @@ from bench.settings.checking import checked
 from bench.settings.errors import RequestError
 from bench.settings.networks import network_settings
 from bench.train.keeping import kept_steps, network_path
-from bench.train.network_file import Kept, NetworkFile, NetworkFileError, read_network
+from bench.train.network_file import Kept, NetworkFileError, read_network
 from reports.spec import read_spec
 from strategies.learning.registry import method_class
 from strategies.networks.build import build_network
@@ -58,8 +58,10 @@ class KeptNetwork:
         read = read_network(file)
         self.kept = read.kept
         self.device = device
+        self.method_state = {name: tensor.to(device) for name, tensor in read.method.items()}
+        """What its method predicts by."""
         self.network = _network(file, read.kept, read.network).to(device)
-        self._method = _method(file, read, device) if read.kept.predicts == "method" else None
+        self._method = _method(file, read.kept, self.method_state) if read.kept.predicts == "method" else None
 
     def scores(self, images: Tensor) -> Tensor:
         """Return scores float32 (B, C, H, W) of images (B, 3, H, W) as the network takes them, as in the run."""
@@ -88,16 +90,16 @@ def _network(file: Path, kept: Kept, tensors: Mapping[str, Tensor]) -> Segmentat
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _method(file: Path, read: NetworkFile, device: torch.device) -> Any:
+def _method(file: Path, kept: Kept, state: Mapping[str, Tensor]) -> Any:
     """Return the method as it was before it was trained, with what it predicts by."""
-    name = read.kept.method
+    name = kept.method
     try:
         kind = method_class(name)
     except (BrokenPluginError, UnknownPluginError) as error:
         raise RequestError(f"{file}: it needs {name}, which does not predict by logits alone: {error}") from None
-    method = kind(checked(kind.Parameters, read.kept.parameters, str(file)), read.kept.memory, np.random.default_rng(0))
+    method = kind(checked(kind.Parameters, kept.parameters, str(file)), kept.memory, np.random.default_rng(0))
     try:
-        method.load_prediction_state({name: tensor.to(device) for name, tensor in read.method.items()})
+        method.load_prediction_state(state)
     except LookupError as error:
         raise NetworkFileError(f"{file}: {name} predicts by {error}, which is not there") from None
     return method

@@ -81,9 +81,9 @@ def export_onnx(segmenter: Segmenter, path: Path, pictures: Sequence[Pixels] = (
 
     Its input `images` is uint8 (batch, 3, height, width), RGB; of the size that the run squeezes images to, of any
     where it does not. Its outputs are `scores` float32 (batch, classes, height, width) and `labels` uint8 (batch,
-    height, width), the data set's class ids. What the network's header says stands in the model's metadata. They are compared on `pictures`, uint8
-    (H, W, 3), and on made ones, `COMPARED` in all. Raises `RequestError` where torch cannot export it, or where they do
-    not agree.
+    height, width), the data set's class ids. What the network's header says stands in the model's metadata. They are
+    compared on `pictures`, uint8 (H, W, 3), and on made ones, `COMPARED` in all. Raises `RequestError` where torch
+    cannot export it, or where they do not agree.
     """
     require_packages()
     exported = _Exported(segmenter.network).eval()
