@@ -35,15 +35,17 @@ def write_compared(runs: Sequence[Run], out: Path, formats: Sequence[str], scena
     """Write `SCENARIO-compared` of each scenario into the folder `out`, in these formats; return the files, in order.
 
     Its runs stand beside the published numbers of their protocol, with the background in the mean and without it, each
-    beside its like. The caption says how many of another protocol are left out. Raises ValueError for an unknown
-    format; RecordError, one line, for a scenario of which nothing is published, and as `write_tables` for runs that
-    cannot stand in one table.
+    beside its like. The caption says how many of another protocol are left out. A scenario whose runs compare with
+    nothing published (`obstacle`) gets no file. Raises ValueError for an unknown format; RecordError, one line, for a
+    scenario of which nothing is published, and as `write_tables` for runs that cannot stand in one table.
     """
     require_table_formats(formats)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for scenario in scenarios:
         own = runs_on(scenario, runs)
+        if obstacle(own):
+            continue
         require_one_convention(own)
         groups = _groups(own, _comparable(scenario, own))
         rows = [row for group in groups for row in group]
@@ -57,6 +59,21 @@ def write_compared(runs: Sequence[Run], out: Path, formats: Sequence[str], scena
 def protocol_of(run: Run) -> str:
     """Return by which of `reports.literature.PROTOCOLS` a run was trained: one pass, but for joint training."""
     return "joint" if method_of(run.spec["strategy"]) == "joint" else "online"
+
+
+def obstacle(runs: Sequence[Run]) -> str:
+    """Return why runs of one scenario compare with nothing published, '' where they do.
+
+    Their training images are other ones than the published lists', or they are not evaluated on the test images.
+    """
+    for run in runs:
+        published, sizes = run.spec.get("published_train_images"), [s.get("train_images") for s in run.spec["steps"]]
+        if published and sizes != published:
+            return f"{run.path} has {sizes} training images a step, published are {published}"
+        stream = run.spec["conventions"].get("evaluate_on", "test")
+        if stream != "test":
+            return f"{run.path} is evaluated on {stream}, not on the test images"
+    return ""
 
 
 def left_out_note(scenario: str, runs: Sequence[Run]) -> str:
@@ -77,10 +94,17 @@ def compared_notes(runs: Sequence[Run], scenarios: Sequence[str] | None = None) 
     """Return a line for each scenario, by default those of the runs, of which anything published is left out."""
     compared = comparable_scenarios(runs) if scenarios is None else scenarios
     others = [scenario for scenario in scenarios_of(runs) if scenario not in published_scenarios()]
-    notes = [left_out_note(scenario, runs_on(scenario, runs)) for scenario in compared]
+    notes = [_note(scenario, runs_on(scenario, runs)) for scenario in compared]
     if scenarios is None:
         notes += [f"{code(scenario)}: nothing is published of it, --compare leaves it out" for scenario in others]
     return list(filter(None, notes))
+
+
+def _note(scenario: str, runs: Sequence[Run]) -> str:
+    told = obstacle(runs)
+    return (
+        f"{code(scenario)}: nothing published stands beside its runs: {told}" if told else left_out_note(scenario, runs)
+    )
 
 
 def _comparable(scenario: str, runs: Sequence[Run]) -> list[Published]:

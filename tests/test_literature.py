@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from finished_runs.make import RUNS
 
 from bench.cli.entry import main
-from reports.compared import write_compared
+from reports.compared import compared_notes, write_compared
 from reports.files import RecordError
 from reports.literature import (
     EM_PAPER,
@@ -226,3 +227,24 @@ def test_online_runs_stand_beside_online_numbers_alone_and_the_caption_says_so(r
     own = [run for run in runs if run.spec["strategy"] == "mir"]
     assert float(ours["all"]) == pytest.approx(sum(run.steps[-1]["miou"] for run in own) / len(own), abs=1e-4)
     assert theirs["all"] == "65.61" and theirs["source"].startswith(EM_PAPER)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"published_train_images": [10034, 548]}, "training images a step, published are [10034, 548]"),
+        ({"conventions": {"evaluate_on": "valid"}}, "is evaluated on valid, not on the test images"),
+    ],
+)
+def test_runs_on_other_images_than_the_published_stand_beside_nothing_and_that_is_said(runs, changes, told, tmp_path):
+    own = replace(runs[0], spec={**runs[0].spec, **changes})
+    assert write_compared([own], tmp_path, ["csv"], ["voc-19-1-disjoint"]) == []
+    [note] = compared_notes([own])
+    assert note.startswith("`voc-19-1-disjoint`: nothing published stands beside its runs: ") and told in note
+
+
+def test_a_checkpoint_picked_on_the_test_images_and_an_order_that_is_not_told_are_said(tmp_path):
+    [ssul] = [row for row in published_rows("voc-2-1-overlapped") if row.method == "ssul"]
+    assert "validation images, which are the test images" in ssul.doubt
+    [path] = write_published("ade-100-10-disjoint", ["mib"], tmp_path, ["markdown"])
+    assert "does not say which class order" in path.read_text()
