@@ -19,8 +19,6 @@ class BaseProtocol:
     """How the base model is trained (METHODS, Protocol)."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000), Called(("num_epochs", "max_epochs"))]
-    min_updates: Annotated[int, Field(ge=0, le=100_000_000)]
-    """Epochs are added until there are at least so many updates; 0 adds none."""
     batch_size: Annotated[int, Field(ge=1, le=65536), BATCH_SIZE]
     optimizer: Annotated[Literal["sgd", "adamw"], Called(("optim", "optimiser"))]
     lr: Annotated[float, Field(gt=0), LEARNING_RATE]
@@ -30,6 +28,8 @@ class BaseProtocol:
     poly_power: Annotated[float, Field(ge=0)]
     devices: Annotated[int, Field(ge=1, le=64), Called(("gpus", "num_gpus"))]
     """GPUs, or processes on the CPU, that share each batch."""
+    min_updates: Annotated[int, Field(ge=0, le=100_000_000)] = 0  # as in runs older than the setting
+    """Epochs are added until there are at least so many updates; 0 adds none."""
 
 
 @validated(frozen=True, config=STRICT)
