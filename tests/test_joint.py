@@ -73,7 +73,9 @@ def offline(
     monkeypatch.setattr(bench.train.epochs, "new_network", watched)
     monkeypatch.setitem(bench.train.epochs.BASE_LOSSES, "cross-entropy", noted)
     monkeypatch.setattr(bench.train.online, "load_base", forbidden)
-    config = resolve_config("shapes", None, None, ["data.flip=false", f"base.epochs={EPOCHS}", "base.batch_size=6"])
+    config = resolve_config(
+        "shapes", None, None, ["keep=none", "data.flip=false", f"base.epochs={EPOCHS}", "base.batch_size=6"]
+    )
     job: Any = SimpleNamespace(
         device="cpu",
         config=config,

@@ -43,8 +43,8 @@ def forget_networks(run: Path, next_step: int) -> None:
 
 def keep_network(job: RunJob, template: OnlineTemplate, step: int) -> None:
     """Keep the network after a step, and what its method predicts by, where the job's settings ask for it."""
-    last = len(job.spec["steps"]) - 1
-    if job.config.keep == "all" or (job.config.keep == "last" and step == last):
+    keep = job.config.keep
+    if keep == "all" or (keep == "last" and step == len(job.spec["steps"]) - 1):
         method = template.method.prediction_state()
         write_network(network_path(job.folder, step), _told(job, template, step), template.network.state_dict(), method)
 

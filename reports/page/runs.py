@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shlex
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ def repeat_command(runs: Sequence[Run]) -> str:
     parameters that its label does not name. The label stays as it was, and with it the row that the runs belong to.
     """
     spec = runs[0].spec
-    config = {section: dict(values) for section, values in spec["config"].items()}
+    config = {section: copy.copy(values) for section, values in spec["config"].items()}
     device = config.get("runtime", {}).pop("device", None)
     root = spec.get("data", {}).get("root")
     words = [
@@ -84,9 +85,9 @@ def _as_given(text: str, value: Any) -> str:
 
 
 def _settings(spec: Spec, config: Spec) -> Iterable[tuple[str, str]]:
-    for section, values in config.items():
-        for key, value in values.items():
-            yield f"{section}.{key}", _yaml(value)
+    for name, value in config.items():
+        section = {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+        yield from ((key, _yaml(one)) for key, one in section.items())
     given, name = _given(spec), spec["method"].get("name", method_of(spec["strategy"]))
     for key, value in spec["method"]["parameters"].items():
         if key not in given:
