@@ -245,9 +245,9 @@ def _text(value: object, place: str) -> str:
 
 
 def _percentage(value: object, place: str) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= 100:  # type: ignore[operator]
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 100:
         raise RecordError(f"{place}: a percentage, not {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 # ---------------------------------------------------------------- the EM paper

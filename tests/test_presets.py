@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,11 +71,11 @@ def test_without_the_extra_the_papers_is_taken_and_the_way_to_the_other_is_said(
     ],
 )
 def test_a_request_says_which_preset_it_took_by_itself(
-    given: dict[str, object], network: str, said: bool, data_root: Path, tmp_path: Path
+    given: dict[str, Any], network: str, said: bool, data_root: Path, tmp_path: Path
 ) -> None:
     """A cluster's GPUs count where it makes the runs, whatever this machine has."""
     pytest.importorskip("timm", reason="the extra [timm] is not installed")
-    request = Request(["er"], VOC, data_root, out=tmp_path, device="auto", **given)  # type: ignore[arg-type]
+    request = Request(["er"], VOC, data_root, out=tmp_path, device="auto", **given)
     found = asked(request)
     assert found.config.network.name == network
     assert [note.partition(":")[0] for note in found.notes] == (["preset laptop"] if said else [])

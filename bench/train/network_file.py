@@ -143,7 +143,8 @@ def read_network(path: Path) -> NetworkFile:
         _require_whole(path, content, header, kept.sha256)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            names = file.keys()  # the file itself is no mapping
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise NetworkFileError(f"{path}: refused, {' '.join(str(error).split())}") from None
     of_method = {name.removeprefix(_OF_METHOD): t for name, t in tensors.items() if name.startswith(_OF_METHOD)}
