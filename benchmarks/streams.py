@@ -2,7 +2,7 @@
 
 Labels are positions in the order in which the classes are learned, 0 for the background and what is not annotated, 255
 for void. A training item is annotated with its own step's classes alone; a test item of step t with every class known
-by then.
+by then, or with all.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from benchmarks.loading import ordered_batches
 from benchmarks.packing import Progress, Reader, readers
 from benchmarks.scenarios import Scenario, SharedIds, held_out, load_scenario, training_parts
 
-FutureClasses = Literal["background", "ignore"]
+FutureClasses = Literal["background", "ignore", "kept"]
 Tested = Literal["known", "all"]
+REST = "_rest"  # ends the name of the stream of the images that `test` or `valid` leaves out
 RAM_BUDGET = 4.0 * 2**30  # bytes of decoded images that are kept in memory by default
 
 
@@ -193,6 +194,7 @@ class SegmentationScenario(CLScenario[EagerCLStream[SegmentationExperience]]):
 
     `test_stream[t]` is the complete test set of step t: never average over test experiences.
     `valid_stream[t]` holds what was taken from the training images of steps 0..t; it is empty by default.
+    `test_rest_stream[t]` and `valid_rest_stream[t]` hold the other images, without a class known by step t.
     `joint_stream[t]` holds the training images of steps 0..t with the labels of all classes known by then.
     """
 
@@ -223,8 +225,8 @@ def load_benchmark(
 
     `size` squeezes every image to size x size pixels (None: as they are, for `shapes` 64 x 64). `normalisation` is what
     the network takes images by (`strategies.networks`); None leaves colours from 0 to 1. Of the valid and test streams
-    `view` scales and crops the images, `future_classes` tells whether pixels of classes not yet known count as
-    background or void, and `tested` whether step t has the images with a class known by then or all of them (METHODS,
+    `view` scales and crops the images, pixels of `future_classes` count as background or void (`ignore`) or have their
+    own labels (`kept`), and `tested` tells whether step t has the images with a class known by then or all (METHODS,
     Protocol). `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead. Decoded
     images are kept in memory where they fit in `ram_budget` bytes. `train_list`, `shared_ids` and `max_megapixels` are
     those of `load_scenario`. Raises `DataError`.
@@ -266,35 +268,32 @@ def build_benchmark(
     known = [tuple(c for group in groups[: t + 1] for c in group) for t in steps]
 
     def experience(
-        split: Split,
-        places: np.ndarray,
-        t: int,
-        classes: Sequence[int],
-        others: int = BACKGROUND,
-        view: View | None = None,
+        split: Split, places: np.ndarray, t: int, classes: Sequence[int], tests: bool = False
     ) -> SegmentationExperience:
         labels = {c: position[c] for c in classes}
-        ids = imageset.ids(split)
-        data = AnnotatedImages(pixels[split], places, ids, presence[split], t, labels, others, view, normalisation)
+        others = VOID if tests and future_classes == "ignore" else BACKGROUND
+        read, seen = (pixels[split], places, imageset.ids(split), presence[split]), view if tests else None
+        data = AnnotatedImages(*read, t, labels, others, seen, normalisation)
         return SegmentationExperience(data, groups, classes != groups[t])
 
     def evaluated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:
-        others = BACKGROUND if future_classes == "background" else VOID
-        return experience(split, places, t, known[t], others, view)
+        return experience(split, places, t, known[-1 if future_classes == "kept" else t], tests=True)
 
     train = training_parts(scenario, valid_fraction, valid_seed)
     held = np.flatnonzero(held_out(len(presence["train"]), valid_fraction, valid_seed))
     valid = [held[places] for places in tested_images(presence["train"][held], groups)]
-    test = [step.test for step in scenario.steps]
+    test, every = [step.test for step in scenario.steps], np.arange(len(presence["test"]))
     if tested == "all":
-        valid, test = [held for _ in steps], [np.arange(len(presence["test"])) for _ in steps]
+        valid, test = [held for _ in steps], [every for _ in steps]
     annotated = known if scenario.annotates_all_seen else groups
     return SegmentationScenario(
         scenario,
         {
             "train": [experience("train", train[t], t, annotated[t]) for t in steps],
             "valid": [evaluated("train", valid[t], t) for t in steps],
+            f"valid{REST}": [evaluated("train", np.setdiff1d(held, valid[t]), t) for t in steps],
             "test": [evaluated("test", test[t], t) for t in steps],
+            f"test{REST}": [evaluated("test", np.setdiff1d(every, test[t]), t) for t in steps],
             "joint": [experience("train", np.unique(np.concatenate(train[: t + 1])), t, known[t]) for t in steps],
         },
     )

@@ -21,6 +21,7 @@ from reports.lettering import labels_of, line_height, numbered_note, text_width,
 from reports.metrics import class_iou
 from reports.panels import by_scenario, gap_figure, rows_of, seeds_note
 from reports.records import Run
+from reports.steps import mean_classes_of
 from reports.style import FORMATS, NOT_LEARNED, display_name, figure_title, require_formats, wrapped_name
 from reports.tables import frame
 
@@ -139,7 +140,7 @@ def _mean_iou_of_classes(runs: Sequence[Run], sizes: Sequence[int]) -> _Classes:
     measured = np.zeros(len(sizes), dtype=bool)
     for run, own in zip(runs, iou, strict=True):
         for row, confusion in zip(run.steps, run.confusions, strict=True):
-            own[: len(confusion), int(row["step"])] = 100 * class_iou(confusion)
+            own[: len(confusion), int(row["step"])] = 100 * class_iou(confusion, mean_classes_of(run.spec))
             measured[int(row["step"])] = True
     counts = (~np.isnan(iou)).sum(axis=0)
     means = np.divide(np.nansum(iou, axis=0), counts, out=np.full(counts.shape, np.nan), where=counts > 0)

@@ -11,6 +11,7 @@ from reports.conventions import background_counts
 from reports.metrics import class_iou
 from reports.notes import code, joined
 from reports.records import Run
+from reports.steps import mean_classes_of
 
 
 def classes_note(runs: Sequence[Run]) -> str:
@@ -29,10 +30,13 @@ def classes_note(runs: Sequence[Run]) -> str:
     among = "without" if first else "with"
     absent = [names[c] for c in range(first, len(names)) if not present[:, c].all()]
     zero = [names[c] for c in range(first, len(names)) if (present & ~in_truth)[:, c].any()]
+    rule = mean_classes_of(runs[0].spec)
+    nowhere = "the truth" if rule == "truth" else "truth and prediction"
+    wrong = "" if rule == "all" else "predicted "
     sentences = [
         f"`all` is the mean of {_count(present[:, first:])} classes {among} the background ({each}).",
-        f"Left out, without a pixel in truth and prediction: {joined(list(map(code, absent)))}." if absent else "",
-        f"Counted as 0, predicted without a pixel in the truth: {joined(list(map(code, zero)))}." if zero else "",
+        f"Left out, without a pixel in {nowhere}: {joined(list(map(code, absent)))}." if absent else "",
+        f"Counted as 0, {wrong}without a pixel in the truth: {joined(list(map(code, zero)))}." if zero else "",
     ]
     return " ".join(filter(None, sentences))
 
@@ -48,9 +52,8 @@ def _first_counted(runs: Sequence[Run]) -> int:
 
 def _presence(runs: Sequence[Run]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Whether a class counts after each run's last step, and whether the truth has a pixel of it: runs x classes."""
-    last = [run.last_confusion for run in runs]
-    present = np.array([~np.isnan(class_iou(confusion)) for confusion in last])
-    return present, np.array([confusion.sum(axis=1) > 0 for confusion in last])
+    present = np.array([~np.isnan(class_iou(run.last_confusion, mean_classes_of(run.spec))) for run in runs])
+    return present, np.array([run.last_confusion.sum(axis=1) > 0 for run in runs])
 
 
 def _count(present: npt.NDArray[np.bool_]) -> str:

@@ -9,28 +9,28 @@ import numpy as np
 import numpy.typing as npt
 
 
-def class_iou(confusion: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def class_iou(confusion: npt.NDArray[Any], mean_classes: str = "present") -> npt.NDArray[np.float64]:
     """Return every class's intersection over union, in [0, 1].
 
-    `confusion` is K x K, rows the truth, columns the prediction, in pixels. The result has shape (K,); a
-    class without a pixel of truth and without one of prediction is NaN.
+    `confusion` is K x K, rows the truth, columns the prediction, in pixels. The result has shape (K,); NaN is a class
+    that no mean counts: of `present` ones one without a pixel of truth and without one of prediction, of those in the
+    `truth` one without a pixel there; of `all` none, an absent one is 0.
     """
     counts = np.asarray(confusion, dtype=np.float64)
     hits = np.diag(counts)
     union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    iou = np.full(len(counts), np.nan)
-    np.divide(hits, union, out=iou, where=union > 0)
+    iou = np.full(len(counts), 0.0 if mean_classes == "all" else np.nan)
+    np.divide(hits, union, out=iou, where=counts.sum(axis=1) > 0 if mean_classes == "truth" else union > 0)
     return iou
 
 
-def mean_iou(confusion: npt.NDArray[Any], classes: Sequence[int] | None = None) -> float:
+def mean_iou(confusion: npt.NDArray[Any], classes: Sequence[int] | None = None, mean_classes: str = "present") -> float:
     """Return the mean of the classes' IoU in per cent, NaN if no class counts.
 
     `classes` are the positions that are averaged (all by default); each one's IoU comes from the whole
-    matrix, so a pixel mistaken for a class outside the group still costs. Absent classes (see `class_iou`)
-    are left out.
+    matrix, so a pixel mistaken for a class outside the group still costs. Which ones count at all: see `class_iou`.
     """
-    iou = class_iou(confusion)
+    iou = class_iou(confusion, mean_classes)
     chosen = iou if classes is None else iou[np.asarray(classes, dtype=np.intp)]
     present = chosen[~np.isnan(chosen)]
     return 100.0 * float(present.mean()) if present.size else float("nan")

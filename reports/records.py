@@ -3,6 +3,7 @@
     OUT/<scenario>/<strategy label>/<hash>-seed<k>/
         spec.yaml               everything resolved: what determines the run
         confusion/step-<t>.csv  pixels, rows the truth, columns the prediction, header the class names
+        counts/step-<t>.csv     the same before any convention: a row for every class, future ones too, and for void
         steps.csv               a row per step: mIoU of all classes and of the groups, in per cent
         costs.csv               a row per step: batches, passes, seconds
         checkpoint/             while it is unfinished: what it goes on from
@@ -29,9 +30,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
+from reports.counts import StepCounts, counts_path, read_counts
 from reports.files import RecordError, read_rows, read_text
 from reports.spec import Spec, known_after, read_spec
-from reports.steps import Confusion, confusion_path, read_confusion, read_steps
+from reports.steps import Confusion, confusion_path, own_confusion, read_confusion, read_steps
+
+_AGAIN = "`bench run --overwrite always` with its settings makes it again"
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,24 @@ class Run:
         known, names = known_after(self.spec), self.spec["class_names"]
         steps = [int(row["step"]) for row in self.steps]
         return [read_confusion(self.path, step, names[: known[step]]) for step in steps]
+
+    @cached_property
+    def counts(self) -> list[StepCounts]:
+        """The complete counts of every row of `steps`.
+
+        Raises RecordError if they are damaged, do not give the run's own confusion matrix, or are not there: runs made
+        before there were any have their own convention's numbers alone.
+        """
+        return [self._counts(int(row["step"]), own) for row, own in zip(self.steps, self.confusions, strict=True)]
+
+    def _counts(self, step: int, own: Confusion) -> StepCounts:
+        path = counts_path(self.path, step)
+        if not path.is_file():
+            raise RecordError(f"{path}: missing, the run has its own convention's numbers alone; {_AGAIN}")
+        counts = read_counts(self.path, step, self.spec["class_names"], len(own))
+        if not np.array_equal(own_confusion(self.spec, counts), own):
+            raise RecordError(f"{path}: does not give {confusion_path(self.path, step).name} of `confusion`")
+        return counts
 
     @cached_property
     def last_confusion(self) -> Confusion:

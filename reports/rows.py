@@ -87,10 +87,12 @@ RowId = tuple[str, str]
 BESIDE_TRAINING = frozenset(
     [
         *("data.workers", "data.ram_gb", "data.train_list", "data.shared_ids", "data.max_megapixels"),
-        *("evaluation.batch_size", "evaluation.pictures", "runtime.threads", "runtime.device", "keep"),
+        *("evaluation.batch_size", "evaluation.pictures", "evaluation.future_classes", "evaluation.images"),
+        *("runtime.threads", "runtime.device", "keep"),
     ]
 )
-"""Settings that change numbers by rounding at most, or of which the data's fingerprint tells: no row by themselves."""
+"""Settings that change numbers by rounding at most, or of which the data's fingerprint or the conventions tell: no row
+by themselves."""
 
 
 def row_id(run: Run) -> RowId:

@@ -13,9 +13,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from reports.atomic import clear_scraps, write_atomic, write_atomic_bytes
+from reports.counts import StepCounts, counts_path, counts_text, pixel_counts, read_counts
 from reports.files import RecordError, csv_text, read_rows
-from reports.spec import SCHEMA, Spec, check_spec, known_after, write_spec
-from reports.steps import Confusion, confusion_path, costs_text, pixel_counts, read_confusion, step_of, steps_text
+from reports.spec import SCHEMA, Spec, check_spec, known_after, read_spec, write_spec
+from reports.steps import (
+    Confusion,
+    confusion_path,
+    costs_text,
+    own_confusion,
+    read_confusion,
+    same_pixels,
+    step_of,
+    steps_text,
+)
 
 
 class RunWriter:
@@ -25,6 +35,7 @@ class RunWriter:
         self.path = Path(path)
         self._spec: Spec = {}
         self._confusions: list[Confusion] = []
+        self._counts: list[StepCounts | None] = []
         self._costs: list[dict[str, Any]] = []
 
     def start(self, spec: Spec, next_step: int = 0) -> None:
@@ -32,7 +43,8 @@ class RunWriter:
 
         A run that goes on after its checkpoint of step t passes `next_step=t + 1`; by default it starts anew,
         in a finished directory too. What an older schema recorded of earlier steps is written anew in this one.
-        Raises RecordError if the spec lacks something or is of an older schema, or an earlier step was not recorded.
+        Raises RecordError if the spec lacks something or is of an older schema, or an earlier step was not recorded,
+        or by other conventions.
         """
         self._spec = check_spec(spec, self.path / "spec.yaml")
         if spec["schema"] != SCHEMA:
@@ -40,35 +52,50 @@ class RunWriter:
         clear_scraps(self.path)
         names = spec["class_names"]
         sizes = known_after(spec)[:next_step]
+        self._counts = [
+            read_counts(self.path, step, names, size) if counts_path(self.path, step).is_file() else None
+            for step, size in enumerate(sizes)
+        ]
         self._confusions = [read_confusion(self.path, step, names[:size]) for step, size in enumerate(sizes)]
+        if next_step and not same_pixels(read_spec(self.path), spec):
+            raise RecordError(f"{self.path}: its steps so far are recorded by other conventions")
         costs = read_rows(self.path / "costs.csv") if next_step else []
         self._costs = [dict(row) for row in costs if row["step"] < next_step]
         if [row["step"] for row in self._costs] != list(range(next_step)):
             raise RecordError(f"{self.path / 'costs.csv'}: a step before step {next_step} is missing")
-        (self.path / "confusion").mkdir(parents=True, exist_ok=True)
+        for folder in ("confusion", "counts"):
+            (self.path / folder).mkdir(parents=True, exist_ok=True)
         # First of all: a directory that is being written must not pass for a finished one.
         (self.path / "done").unlink(missing_ok=True)
         write_spec(self.path, spec)
         self._write_rows()
         for step in range(next_step, len(spec["steps"])):
             confusion_path(self.path, step).unlink(missing_ok=True)
+            counts_path(self.path, step).unlink(missing_ok=True)
 
-    def add_step(self, confusion: npt.NDArray[Any], cost: Mapping[str, Any]) -> None:
+    def add_step(self, counted: StepCounts | npt.NDArray[Any], cost: Mapping[str, Any]) -> None:
         """Record one step: its pixels (rows the truth, columns the prediction) and what it cost.
 
-        The matrix's size tells the step. `cost` is a row of `costs.csv`; None becomes an empty cell. Raises
-        ValueError if the matrix fits no step, holds anything but counts, or if the steps do not come in
-        order.
+        From complete counts the confusion matrix is made by the run's own conventions; of a matrix alone no other
+        convention's numbers can be told later. The number of columns tells the step. `cost` is a row of `costs.csv`;
+        None becomes an empty cell. Raises ValueError if the columns fit no step, for anything but counts, or if the
+        steps do not come in order.
         """
-        counts = pixel_counts(confusion)
+        if isinstance(counted, StepCounts):
+            complete, counts = counted, own_confusion(self._spec, counted)
+        else:
+            complete, counts = None, pixel_counts(counted)
         step = step_of(self._spec, counts)
         if cost.get("step", step) != step:
             raise ValueError(f"the cost is of step {cost['step']}, the confusion matrix of step {step}")
         if self._confusions and step <= step_of(self._spec, self._confusions[-1]):
             raise ValueError(f"step {step} comes after a step that is recorded already")
         self._confusions.append(counts)
+        self._counts.append(complete)
         self._costs.append({"step": step, **cost})
         header = self._spec["class_names"][: len(counts)]
+        if complete:
+            write_atomic(counts_path(self.path, step), counts_text(complete, header))
         write_atomic(confusion_path(self.path, step), csv_text([header, *counts.tolist()]))
         self._write_rows()
 
@@ -93,6 +120,7 @@ class RunWriter:
     def digest(self) -> str:
         """Return the SHA-256 of what is recorded of the steps so far: pixels, costs, predictions."""
         matrices = [csv_text(counts.tolist()) for counts in self._confusions]
+        matrices += [counts_text(counts, ()) for counts in self._counts if counts]
         digest = hashlib.sha256("\n".join([*matrices, costs_text(self._costs)]).encode())
         for counts in self._confusions:
             folder = self.path / "predictions" / f"step-{step_of(self._spec, counts)}"

@@ -16,7 +16,18 @@ from reports.markup import MARKUP, Cell, Table, ranks, require_table_formats
 from reports.notes import IMIOU, code, marks_note, origin_notes, settings_note, unfinished_note
 from reports.records import Run, Unfinished, runs_on, scenarios_of
 from reports.rows import NO_RUN, common_seeds, count_text, embedded_note, file_stem, own_seeds, row_name, seeds_text
-from reports.tables import CONVENTIONS, COSTS, HELD, MEASURES, frame, group_breaks, ranked_groups, summary
+from reports.tables import (
+    CHOSEN,
+    CONVENTIONS,
+    COSTS,
+    HELD,
+    MEASURES,
+    chosen_conventions,
+    frame,
+    group_breaks,
+    ranked_groups,
+    summary,
+)
 
 
 def write_tables(
@@ -132,7 +143,8 @@ def _caption(
     kind = "Mean ± standard deviation over seeds" if (rows["n"] > 1).any() else "One seed"
     own = " unless a row says otherwise" if set(rows["seeds"]) != {common} else ""
     sentences += [f"{kind}: {count_text(common)}{own}.", missing]
-    facts = [f"{words} {_shown(key, runs)}" for key, words in CONVENTIONS.items()]
+    shown = {**CONVENTIONS, **{key: CHOSEN[key] for key in chosen_conventions(runs)}}
+    facts = [f"{words} {_shown(key, runs)}" for key, words in shown.items()]
     sentences.append(f"Conventions: {'; '.join(facts)}.")
     sentences += [settings_note(runs), marks_note(runs), *origin_notes(runs)]
     return list(filter(None, sentences))

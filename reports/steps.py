@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reports.counts import StepCounts, folded, pixel_counts
 from reports.files import RecordError, csv_lines, csv_text, one_line, read_rows
 from reports.metrics import mean_iou
 from reports.spec import SCHEMA, Spec, known_after
@@ -31,12 +32,24 @@ def step_of(spec: Spec, confusion: npt.NDArray[Any]) -> int:
     return known.index(len(confusion))
 
 
-def pixel_counts(confusion: npt.NDArray[Any]) -> Confusion:
-    """Return a matrix of pixel counts as int64; ValueError for anything else."""
-    counts = np.asarray(confusion)
-    if counts.dtype.kind not in "iu" or (counts < 0).any():
-        raise ValueError(f"a confusion matrix holds pixel counts, integers from 0 (its dtype is {counts.dtype})")
-    return counts.astype(np.int64)
+def mean_classes_of(spec: Spec) -> str:
+    """Return which classes a mean is over by a spec's conventions; see `reports.metrics.class_iou`."""
+    return str(spec["conventions"].get("mean_classes", "present"))
+
+
+def own_confusion(spec: Spec, counts: StepCounts) -> Confusion:
+    """Return the confusion matrix of a step's counts by the run's own conventions."""
+    return folded(counts, *_pixels_counted(spec))
+
+
+def same_pixels(one: Spec, other: Spec) -> bool:
+    """Return whether two specs' conventions count the same pixels."""
+    return _pixels_counted(one) == _pixels_counted(other)
+
+
+def _pixels_counted(spec: Spec) -> tuple[str, str]:
+    own = spec["conventions"]
+    return own.get("future_classes", "background"), own.get("test_images", "known")
 
 
 def confusion_path(run: Path, step: int) -> Path:
@@ -73,17 +86,17 @@ def _group_means(spec: Spec, confusion: npt.NDArray[Any]) -> dict[str, float]:
     """The mIoU of every group of classes after one step; NaN for a group not yet learned."""
     known = known_after(spec)
     base, seen = known[0], len(confusion)
-    row = {
-        "miou": mean_iou(confusion),
-        "old": mean_iou(confusion, range(base)),
-        "new": mean_iou(confusion, range(base, seen)),
-        "miou_without_background": mean_iou(confusion, range(1, seen)),
-        "old_without_background": mean_iou(confusion, range(1, base)),
+    groups = {
+        "miou": range(seen),
+        "old": range(base),
+        "new": range(base, seen),
+        "miou_without_background": range(1, seen),
+        "old_without_background": range(1, base),
     }
     for number in range(1, len(known)):
-        learned = range(known[number - 1], known[number]) if known[number] <= seen else ()
-        row[f"step_{number}"] = mean_iou(confusion, learned)
-    return row
+        groups[f"step_{number}"] = range(known[number - 1], known[number]) if known[number] <= seen else range(0)
+    counted = mean_classes_of(spec)
+    return {name: mean_iou(confusion, classes, counted) for name, classes in groups.items()}
 
 
 def _means_over_steps(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from reports.conventions import UNKNOWN, background_counts
+from reports.counting import under
 from reports.files import RecordError
 from reports.grids import MEMORY_SETTING, runs_by_memory
 from reports.records import Run, run_order, runs_on, scenarios_of
@@ -41,13 +42,15 @@ CONVENTIONS = {
     "evaluate_on": "evaluated on",
 }
 """The conventions that a frame has, in words."""
+CHOSEN = {"counted_as": "counted as", "label_0": "label 0", "mean_classes": "classes in the mean"}
+"""Those that runs have where they are counted by others than their own (`reports.counting`), in words."""
 _KEY = ["scenario", "strategy", "variant"]
 
 
 # ---------------------------------------------------------------- the tidy frame
 
 
-def frame(runs: Sequence[Run], beside: Collection[str] = ()) -> pd.DataFrame:
+def frame(runs: Sequence[Run], beside: Collection[str] = (), convention: str | None = None) -> pd.DataFrame:
     """Return one row per run and step, in a fixed order whatever the order of `runs`.
 
     Columns: `scenario`; `strategy` (its label); `variant` ('' or what tells the scenario's rows apart beside their
@@ -62,9 +65,11 @@ def frame(runs: Sequence[Run], beside: Collection[str] = ()) -> pd.DataFrame:
     `peak_ram_bytes` (of the process), `peak_gpu_bytes` (during the step); `run` (the directory). Raises
     RecordError if one run (scenario, strategy, hash and seed) was given twice, or if a file is damaged.
 
-    `beside` are settings that neither `variant` nor `settings` names, though rows may differ in them alone.
+    `beside` are settings that neither `variant` nor `settings` names, though rows may differ in them alone. By a
+    `convention` (`mib`, `test_images=all`, see `reports.counting.under`, which raises what this does) all numbers are
+    counted anew, and the columns `counted_as`, `label_0` and `mean_classes` tell by which.
     """
-    ordered = sorted(runs, key=run_order)
+    ordered = sorted(under(runs, convention), key=run_order)
     _refuse_doubles(ordered)
     records = []
     for scenario in scenarios_of(ordered):
@@ -92,11 +97,29 @@ def _refuse_doubles(ordered: Sequence[Run]) -> None:
             raise RecordError(f"{one.path} and {other.path}: the same run twice, its seed would count double")
 
 
+def chosen_conventions(runs: Sequence[Run]) -> list[str]:
+    """Return those of `CHOSEN` that runs have."""
+    return [key for key in CHOSEN if any(key in run.spec["conventions"] for run in runs)]
+
+
 def _frame_columns(runs: Sequence[Run]) -> list[str]:
     last = max((len(run.spec["steps"]) for run in runs), default=1)
     return [
         *_KEY,
-        *("settings", "seed", "hash", "step", "classes", *CONVENTIONS, "miou", "imiou", "avg", "old", "new"),
+        *(
+            "settings",
+            "seed",
+            "hash",
+            "step",
+            "classes",
+            *CONVENTIONS,
+            *chosen_conventions(runs),
+            "miou",
+            "imiou",
+            "avg",
+            "old",
+            "new",
+        ),
         *(f"step_{number}" for number in range(1, last)),
         *(f"{name}_without_background" for name in ("miou", "imiou", "avg", "old")),
         *("incoming_batches", *COSTS, *HELD, "run"),
@@ -111,6 +134,7 @@ def _run_records(run: Run) -> Iterable[dict[str, Any]]:
             **{key: spec[key] for key in ("scenario", "strategy", "seed", "hash")},
             "classes": sum(len(one["classes"]) for one in spec["steps"][: step + 1]),
             **{key: spec["conventions"].get(key, UNKNOWN) for key in CONVENTIONS},
+            **{key: spec["conventions"][key] for key in chosen_conventions([run])},
             "background_in_mean": background_counts(spec["conventions"]),
             **row,
             **_per_batch(step, cost),
@@ -156,7 +180,12 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
     ]
     spread = [f"{group}_{kind}" for group in MEASURES for kind in ("mean", "std")]
     rows.sort(key=_place)
-    return pd.DataFrame(rows, columns=[*_KEY, "settings", "n", "seeds", *spread, *CONVENTIONS, *COSTS, *HELD])
+    conventions = _conventions(steps)
+    return pd.DataFrame(rows, columns=[*_KEY, "settings", "n", "seeds", *spread, *conventions, *COSTS, *HELD])
+
+
+def _conventions(steps: pd.DataFrame) -> list[str]:
+    return [key for key in (*CONVENTIONS, *CHOSEN) if key in steps]
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -171,7 +200,7 @@ def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
         values = np.array([run[column].iloc[-1] for run in runs], dtype=float)
         found[f"{column}_mean"] = values.mean()
         found[f"{column}_std"] = spread_of(values)
-    found |= {key: group[key].iloc[0] for key in CONVENTIONS}
+    found |= {key: group[key].iloc[0] for key in _conventions(group)}
     for column in COSTS:
         found[column] = float(np.mean([_weighted_by_batches(run, column) for run in runs]))
     for column in HELD:

@@ -1,20 +1,26 @@
 """The conventions of an evaluation: which images, which pixels, at which resolution; each in every results row."""
 
+import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from rich.console import Console
 
 from bench.launch.execution import Result
 from bench.launch.session import run
 from bench.plan.request import Request
+from bench.plan.spec import digest
 from bench.settings.errors import RequestError
 from bench.settings.merging import resolve_config
 from benchmarks.augmentation import View
 from benchmarks.streams import load_benchmark
+from reports.counts import folded
 from reports.metrics import class_iou
+from reports.records import read_run
 from reports.scenario_tables import write_tables
 from reports.tables import frame
 
@@ -93,7 +99,41 @@ def test_what_was_chosen_is_in_every_results_row(setting: str, voc: Path, defaul
     [csv] = [path for path in write_tables(result.runs, tmp_path, ("csv",)) if path.suffix == ".csv"]
     header, row = (line.split(",") for line in csv.read_text().replace('"', "").splitlines()[:2])
     assert str(shown).split(",")[0] == row[header.index(column)]
-    assert result.runs[0].spec["hash"] != default.runs[0].spec["hash"]
+    printed = setting in ("evaluation.future_classes", "evaluation.images")
+    assert (result.runs[0].spec["hash"] == default.runs[0].spec["hash"]) == printed, "only another evaluation is new"
+
+
+def test_a_finished_run_is_counted_by_the_conventions_that_are_asked_for_and_is_not_made_again(
+    voc: Path, default: Result
+) -> None:
+    [run] = default.runs
+    result = quick(voc, run.path.parents[2], "evaluation.future_classes=ignore", "evaluation.images=all")
+    [counted] = result.runs
+    assert counted.path == run.path and (result.frame["future_classes"] == "ignore").all()
+    np.testing.assert_array_equal(counted.confusions[0], folded(run.counts[0], "ignore", "all"))
+    assert counted.confusions[0].sum() != run.confusions[0].sum()
+    assert read_run(run.path).spec == run.spec
+
+
+def test_a_run_whose_hash_tells_of_its_conventions_is_found(voc: Path, default: Result, tmp_path: Path) -> None:
+    """As they were hashed before conventions were chosen at printing."""
+    spec = copy.deepcopy(default.runs[0].spec)
+    spec["config"]["evaluation"]["future_classes"] = spec["conventions"]["future_classes"] = "ignore"
+    config = {key: value for key, value in spec["config"].items() if key not in ("keep", "strategies")}
+    config["base"].pop("min_updates")
+    config["data"] = {key: value for key, value in config["data"].items() if key != "max_megapixels"}
+    config["data"] |= dict.fromkeys(("workers", "ram_gb", "train_list", "shared_ids"))
+    config["network"] = {"name": "small", "pretrained": False}
+    determining = {
+        **{"schema": 1, "split_hash": spec["split_hash"], "data": spec["data"]["fingerprint"]},
+        **{"method": spec["method"], "recipe": spec["base"]["inputs"]["recipe"], "config": config},
+    }
+    spec["hash"] = digest(determining)[:12]
+    folder = tmp_path / NAME / "er" / f"{spec['hash']}-seed0"
+    shutil.copytree(default.runs[0].path, folder)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    [run] = quick(voc, tmp_path, "evaluation.future_classes=ignore").runs
+    assert run.path == folder
 
 
 def test_both_means_are_stored_and_the_chosen_one_is_shown(voc: Path, default: Result, tmp_path: Path) -> None:

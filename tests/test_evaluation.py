@@ -1,7 +1,8 @@
-"""The confusion matrix of an evaluation: rows the truth, columns the prediction, void nowhere."""
+"""The pixels of an evaluation: rows the truth, future classes and void too, columns the prediction."""
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from toy import TEST, benchmark, make
 
 from bench.launch.session import run
 from bench.plan.request import Request
-from benchmarks.streams import load_benchmark
+from benchmarks.streams import FutureClasses, Tested, load_benchmark
+from reports.counts import folded
 from reports.metrics import class_iou
 from strategies.finetune import Finetune
-from strategies.learning.evaluation import ConfusionMeter, best_classes, confusion_matrix
+from strategies.learning.evaluation import PixelMeter, best_classes, pixel_counts
 
 VOID = 255
 
@@ -26,9 +28,9 @@ VOID = 255
 def test_rows_are_the_truth_and_columns_the_prediction() -> None:
     truth = torch.tensor([[[0, 0, 1], [1, 1, 2]], [[2, VOID, 0], [1, VOID, 2]]])
     prediction = torch.tensor([[[0, 1, 1], [0, 0, 2]], [[2, 1, 0], [2, 0, 0]]])
-    matrix = confusion_matrix(prediction, truth, 4)
-    assert matrix.dtype == torch.int64
-    assert matrix.tolist() == [[2, 1, 0, 0], [2, 1, 1, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
+    counts = pixel_counts(prediction, truth, classes=4, outputs=3)
+    assert counts.dtype == torch.int64
+    assert counts.tolist() == [[2, 1, 0], [2, 1, 1], [1, 0, 2], [0, 0, 0], [1, 1, 0]]  # class 3 is nowhere, then void
 
 
 def test_of_equal_scores_the_first_class_counts() -> None:
@@ -47,19 +49,20 @@ class SeesTheFirstClass(Finetune):
 
 
 def test_an_evaluation_counts_every_image_of_its_stream_once_and_begins_anew() -> None:
-    meter = ConfusionMeter()
+    meter = PixelMeter()
     template = make(SeesTheFirstClass, [meter], settings=["evaluation.batch_size=2"])
     template.eval(benchmark().test_stream[0])
-    first = meter.matrix
+    first = meter.counts["test"]
     template.eval(benchmark().test_stream[0])
     assert first.dtype == np.int64
-    np.testing.assert_array_equal(meter.matrix, first)
+    np.testing.assert_array_equal(meter.counts["test"], first)
     # Of step 0 are the classes 3, 1, 5. An image is 16 x 16; a class in it is 5 x 5 pixels within 24 of void.
     shown = [[c for c in (3, 1, 5) if c in classes] for classes in TEST if {3, 1, 5} & set(classes)]
     squares = [sum(c in classes for classes in shown) for c in (3, 1, 5)]
     drawn = sum(len(classes) for classes in TEST if {3, 1, 5} & set(classes))
     background = 16 * 16 * len(shown) - 49 * drawn + 25 * (drawn - sum(squares))
-    assert first.tolist() == [[0, n, 0, 0] for n in (background, *(25 * n for n in squares))]
+    counted = (background, *(25 * n for n in squares), 0, 0, 0, (49 - 25) * drawn)  # void last
+    assert first.tolist() == [[0, n, 0, 0] for n in counted]
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +95,33 @@ def test_a_runs_matrices_have_the_data_sets_labels_as_rows_and_the_kept_predicti
     by_hand = hits[there] / (matrix.sum(0) + matrix.sum(1) - hits)[there]
     np.testing.assert_allclose(class_iou(finished.confusions[-1])[there], by_hand)
     assert finished.steps[-1]["miou"] == pytest.approx(100 * by_hand.mean(), abs=1e-4)
+
+
+def test_a_runs_counts_have_every_class_and_void_as_rows_over_all_test_images(finished: Any, data_root: Path) -> None:
+    every = load_benchmark("voc-15-5-disjoint", data_root, size=24, future_classes="kept", tested="all")
+    known = load_benchmark("voc-15-5-disjoint", data_root, size=24, future_classes="ignore")
+    for t, outputs in ((0, 16), (1, 21)):
+        data, by_images = every.test_stream[t].data, {True: np.zeros((256, 21), int), False: np.zeros((256, 21), int)}
+        for i, name in enumerate(data.ids):
+            predicted = np.array(Image.open(finished.path / "predictions" / f"step-{t}" / f"{name}.png"))
+            for pair in zip(data[i][1].flatten().tolist(), predicted.flatten().tolist(), strict=True):
+                by_images[name in known.test_stream[t].data.ids][pair] += 1
+        rows = [*range(21), VOID]
+        np.testing.assert_array_equal(finished.counts[t].known, by_images[True][rows, :outputs])
+        np.testing.assert_array_equal(finished.counts[t].others, by_images[False][rows, :outputs])
+        assert by_images[False].any() == (t == 0) and by_images[True][VOID].any()
+
+
+def test_a_streams_own_convention_and_one_read_from_the_counts_give_the_same_matrix(
+    finished: Any, data_root: Path
+) -> None:
+    conventions: list[tuple[FutureClasses, Tested]] = list(product(("background", "ignore"), ("known", "all")))
+    for future, tested in conventions:
+        streams = load_benchmark("voc-15-5-disjoint", data_root, size=24, future_classes=future, tested=tested)
+        data, matrix = streams.test_stream[0].data, np.zeros((16, 16), int)
+        for i, name in enumerate(data.ids):
+            truth = data[i][1].numpy()
+            predicted = np.array(Image.open(finished.path / "predictions" / "step-0" / f"{name}.png"))
+            np.add.at(matrix, (truth[truth != VOID], predicted[truth != VOID]), 1)
+        np.testing.assert_array_equal(folded(finished.counts[0], future, tested), matrix)
+    np.testing.assert_array_equal(finished.confusions[0], folded(finished.counts[0], "background", "known"))

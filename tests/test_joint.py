@@ -21,6 +21,7 @@ from bench.screen.events import Event
 from bench.settings.merging import resolve_config
 from bench.train.run import make_run
 from benchmarks.cache import cache_folder
+from reports.counts import StepCounts, folded
 from reports.records import read_run
 from strategies.joint import JointParameters
 from strategies.learning.losses import cross_entropy
@@ -58,7 +59,9 @@ def offline(
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         network = build(*args, **kwargs)
-        network.register_forward_pre_hook(lambda _, given: current.append(given[0].contiguous()))
+        network.register_forward_pre_hook(
+            lambda trained, given: current.append(given[0].contiguous()) if trained.training else None
+        )
         met.append([])
         return network
 
@@ -87,6 +90,7 @@ def offline(
         scenario="toy-3-1-overlapped",
         units=0,
         spec=dict.fromkeys(("scenario", "hash", "code"), "toy")
+        | {"conventions": {}}
         | {"base": None, "seed": 0, "versions": {}, "plugins": [], "network_plugins": []},
         folder=folder,
         anew=False,
@@ -101,8 +105,8 @@ def offline(
 
         def start(self, spec: Any) -> None: ...
 
-        def add_step(self, matrix: np.ndarray, cost: dict[str, Any]) -> None:
-            steps.append(Step(matrix.copy(), cost))
+        def add_step(self, counts: StepCounts, cost: dict[str, Any]) -> None:
+            steps.append(Step(folded(counts, "background", "known"), cost))
             assert len(steps) == len(met)  # a network of its own for each
 
         def digest(self) -> str:

@@ -23,7 +23,7 @@ from strategies.er import Er
 from strategies.finetune import Finetune, FinetuneParameters
 from strategies.learning import cost
 from strategies.learning.cost import StepCost, peak_ram_bytes
-from strategies.learning.evaluation import ConfusionMeter, new_evaluator
+from strategies.learning.evaluation import PixelMeter, new_evaluator
 from strategies.learning.protocol import BaseRecipe, OnlineProtocol
 from strategies.learning.randomness import Seeds
 from strategies.learning.template import OnlineTemplate
@@ -124,7 +124,7 @@ def test_it_computes_where_it_is_told_to() -> None:
 
 
 def test_an_evaluator_that_is_given_is_the_one_that_is_used_and_keeps_no_curves() -> None:
-    meter = ConfusionMeter()
+    meter = PixelMeter()
     given = new_evaluator(meter)
     assert given.metrics == [meter] and given.collect_all is False
     assert alone(evaluator=given).evaluator is given

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.arguments import a_path, add_chosen_strategies, add_run_settings, add_runs_folder, require_formats, words
+from bench.cli.chosen import add_convention, counted, of_strategies
 
 if TYPE_CHECKING:
     from reports.records import Run, Unfinished
@@ -59,6 +60,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("table", nargs="*", help="1 2 3 4 as in the paper, costs, statistics, published, or scenarios (default: all)")
     add_runs_folder(parser, "--runs")
+    add_convention(parser)
     add("--on", choices=SETS, help=f"{ON} (default: what there are runs of)")
     add("--compare", action="store_true", help="set published numbers of the same protocol beside ours")
     add("--scenario", metavar="NAME", help="with published: what the literature has of a scenario, from whom")
@@ -130,6 +132,7 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
     add("what", nargs="*", help=f"3 (Figure 3), {', '.join(FIGURES)}, or scenarios (default: all of each)")
     add_runs_folder(parser, "--runs")
     add_chosen_strategies(parser)
+    add_convention(parser)
     add("--on", choices=SETS, help="of Figure 3: voc or ade the real sets, shapes or scenes the embedded ones")
     add("--out", type=a_path, default=Path("curves"), help="folder to write to (default curves)")
     add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
@@ -226,6 +229,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     """Add `bench report`."""
     add = parser.add_argument
     add_runs_folder(parser, "--runs")
+    add_convention(parser)
     add("--title", help="the page's title (default: made of the scenarios)")
     text = f"folder to write {_PAGE} to, or the file itself, which then ends in .html (default {_PAGE})"
     add("--out", type=a_path, default=Path(_PAGE), metavar="PATH", help=text)
@@ -242,7 +246,7 @@ def _report(options: argparse.Namespace) -> int:
     is_file = options.out.suffix.lower() in (".html", ".htm") and not options.out.is_dir()
     page = options.out if is_file else options.out / _PAGE
     require_writable(page.parent)
-    runs, unfinished = find_runs(options.runs), find_unfinished(options.runs)
+    runs, unfinished = counted(find_runs(options.runs), options.convention), find_unfinished(options.runs)
     _say_missing(options.runs, runs, unfinished)
     if runs:
         print(write_page(runs, page, options.title, unfinished))
@@ -261,29 +265,15 @@ def _write(
     from reports.records import find_runs, find_unfinished
 
     require_writable(options.out)
-    runs = find_runs(options.runs)
+    runs = counted(find_runs(options.runs), getattr(options, "convention", None))
     _say_missing(options.runs, runs, find_unfinished(options.runs))
     if not runs and not gaps:
         return 0
-    runs = _of_strategies(runs, getattr(options, "strategies", None))
+    runs = of_strategies(runs, getattr(options, "strategies", None))
     for path in write(runs, options.out, options.format):
         print(path)
     _say(told(runs))
     return 0
-
-
-def _of_strategies(runs: list[Run], asked: str | None) -> list[Run]:
-    """The runs of the strategies asked for, all by default; `RequestError` for one without a finished run."""
-    if asked is None:
-        return runs
-    from bench.settings.errors import RequestError
-    from bench.settings.strategies import strategy_labels
-
-    labels, there = strategy_labels(asked), sorted({run.spec["strategy"] for run in runs})
-    for label in labels:
-        if runs and label not in there:
-            raise RequestError(f"--strategies {label}: no finished run; there are runs of {', '.join(there)}")
-    return [run for run in runs if run.spec["strategy"] in labels]
 
 
 def _say_missing(folder: Path, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> None:

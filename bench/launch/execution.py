@@ -27,6 +27,7 @@ from bench.screen.view import make_view
 from bench.train.kept import base_checkpoint, base_model
 from bench.train.work import Work, made
 from benchmarks.cache import cache_folder
+from reports.counting import by_conventions
 from reports.files import RecordError
 from reports.records import Run, read_run
 
@@ -121,7 +122,7 @@ def read_finished(plan: Plan) -> tuple[list[Run], dict[str, str]]:
     runs, damaged = [], {}
     for folder in filter(finished_at, plan.folders):
         try:
-            runs.append(read_run(folder))
+            runs.append(by_conventions(read_run(folder), plan.conventions[folder]))
         except RecordError as error:
             damaged[str(folder)] = f"{error}; without its `done`, the run is made again"
     return runs, damaged

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.plan.job import BaseJob, RunJob
 from bench.settings.slurm import SlurmSettings
@@ -25,6 +26,8 @@ class Plan:
     needs: dict[str, str] = field(default_factory=dict)
     """By a run's key the base model it waits for."""
     folders: list[Path] = field(default_factory=list)
+    conventions: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    """By a run's directory: those that its numbers are asked for by."""
     kept_bases: set[str] = field(default_factory=set)
     """Hashes of the base models that are in the cache."""
     stale: list[list[str]] = field(default_factory=list)
@@ -57,6 +60,7 @@ class Plan:
             [*self.runs, *other.runs],
             {**self.needs, **{run: self._key_of(base, other) for run, base in other.needs.items()}},
             [*self.folders, *other.folders],
+            {**self.conventions, **other.conventions},
             self.kept_bases | other.kept_bases,
             [*self.stale, *other.stale],
         )

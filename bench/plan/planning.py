@@ -130,10 +130,14 @@ def _add_run(
     except BrokenPluginError as error:
         raise RequestError(str(error)) from error
     protocol = PROTOCOLS[method_class(asked.name).protocols[0]]
+    determining = (scenario, asked, parameters, recipe, config, seed, request.device, protocol.from_base)
     with _weights_told():
-        spec = run_spec(scenario, asked, parameters, recipe, config, seed, request.device, protocol.from_base)
+        spec, older = run_spec(*determining), run_spec(*determining, older_hash=True)
+    if (run_folder(request.out, older) / "spec.yaml").exists():
+        spec = older
     folder = run_folder(request.out, spec)
     plan.folders.append(folder)
+    plan.conventions[folder] = spec["conventions"]
     finished = finished_at(folder)
     if finished and request.overwrite != "always":
         reasons = _staleness(folder, spec)

@@ -33,6 +33,11 @@ In a run's hash the first stand without their value, the others not at all: olde
 """
 _LATER = ("min_updates",)
 """Settings below `base` that older runs do not have: 0 is as without."""
+_PRINTED = {"future_classes": "background", "images": "known"}
+"""Settings below `evaluation` that only choose how the counts are printed, as they stand in every run's hash.
+
+In those of older runs they stand as they were set.
+"""
 _HASHED = 1
 """What a hash is made of; the records' schema is no part of it: written in an older one a run is the same run."""
 _OLDER_WEIGHTS = {NO_WEIGHTS: False, "IMAGENET1K_V1": True}
@@ -79,8 +84,12 @@ def run_spec(
     seed: int,
     device: str,
     from_base: bool = True,
+    older_hash: bool = False,
 ) -> dict[str, Any]:
-    """Return everything that determines a run and everything needed to trace it, as plain data."""
+    """Return everything that determines a run and everything needed to trace it, as plain data.
+
+    With `older_hash` it is that of a run made when conventions were no choice at printing.
+    """
     settings = dataclasses.asdict(config)
     del settings["strategies"]
     settings = json.loads(json.dumps(settings))
@@ -97,6 +106,7 @@ def run_spec(
         "recipe": dataclasses.asdict(recipe),
         "config": {
             **decided,
+            "evaluation": {**settings["evaluation"], **({} if older_hash else _PRINTED)},
             "network": _network(config.network),
             "base": {key: value for key, value in settings["base"].items() if value or key not in _LATER},
             "data": {**dict.fromkeys(_BLANK), **_deciding(settings["data"])},

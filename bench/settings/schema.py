@@ -64,7 +64,7 @@ class EvaluationConfig:
 
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     future_classes: Literal["background", "ignore"]
-    """Pixels of classes not yet known count as background, or are void."""
+    """Pixels of classes not yet known count as background, or are void; like `images` chosen anew at printing."""
     images: Literal["known", "all"]
     """Those with a pixel of a class known by the step, or all."""
     background_in_mean: bool

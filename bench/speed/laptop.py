@@ -83,16 +83,16 @@ def _evaluating(network: SegmentationNetwork, config: Config, benchmark: Segment
     """Return the seconds that an image's confusion counts take, its reading from memory included."""
     import torch
 
-    from strategies.learning.evaluation import best_classes, confusion_matrix
+    from strategies.learning.evaluation import best_classes, pixel_counts
 
     network.eval()
     size = config.evaluation.batch_size
-    counts = torch.zeros(network.outputs, network.outputs, dtype=torch.int64)
+    counts = torch.zeros(1 + network.outputs, network.outputs, dtype=torch.int64)
     seconds = []
     with torch.no_grad():
         started = time.perf_counter()
         for images, labels, *_ in islice(benchmark.train_stream[0].data.batches(size), WARM_UP + BATCHES):
-            counts += confusion_matrix(best_classes(network(images)), labels, network.outputs)
+            counts += pixel_counts(best_classes(network(images)), labels, len(counts) - 1, network.outputs)
             seconds.append(time.perf_counter() - started)
             started = time.perf_counter()
     return float(np.mean(seconds[WARM_UP:])) / size

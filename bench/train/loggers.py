@@ -19,10 +19,11 @@ from avalanche.logging import BaseLogger, CSVLogger, TensorboardLogger, WandBLog
 from torch.utils.tensorboard import SummaryWriter
 
 from bench.plan.job import RunJob
+from bench.train.evaluating import step_counts
 from bench.train.resume import Start
 from reports.spec import Spec
-from reports.steps import steps_rows
-from strategies.learning.evaluation import ConfusionMeter, new_evaluator
+from reports.steps import own_confusion, steps_rows
+from strategies.learning.evaluation import PixelMeter, new_evaluator
 
 MIOU = {"mIoU": "miou", "mIoU_old": "old", "mIoU_new": "new"}
 """The columns of steps.csv that are logged, by the name of the metric."""
@@ -34,7 +35,7 @@ class RunLoggers(ExitStack):
     `evaluator` is what the run's templates report to, without metrics where no logger was asked for.
     """
 
-    def __init__(self, job: RunJob, meter: ConfusionMeter) -> None:
+    def __init__(self, job: RunJob, meter: PixelMeter) -> None:
         super().__init__()
         self.job = job
         self.evaluator = new_evaluator(*(_metrics(job.spec, meter) if job.loggers else ()))
@@ -90,7 +91,7 @@ def _kept_id(file: Path) -> str:
 # ------------------------------------------------------------------------------------------------ metrics
 
 
-def _metrics(spec: Spec, meter: ConfusionMeter) -> list[PluginMetric[Any]]:
+def _metrics(spec: Spec, meter: PixelMeter) -> list[PluginMetric[Any]]:
     """Return the metrics: an epoch is all of a step's training, a stream the complete test set of a step."""
     groups = [GroupMeanIoU(name, spec, meter) for name in MIOU]
     return [BatchLoss(), *loss_metrics(epoch=True), *timing_metrics(epoch=True, stream=True), *groups]
@@ -107,9 +108,9 @@ class BatchLoss(MinibatchLoss):
 
 
 class GroupMeanIoU(PluginMetric[float]):
-    """A mIoU of `steps.csv`, in per cent, after each evaluation: from the confusion matrix that the run records."""
+    """A mIoU of `steps.csv`, in per cent, after each evaluation: from the pixels that the run records."""
 
-    def __init__(self, name: str, spec: Spec, meter: ConfusionMeter) -> None:
+    def __init__(self, name: str, spec: Spec, meter: PixelMeter) -> None:
         super().__init__()
         self.name = name
         self.spec = spec
@@ -119,11 +120,12 @@ class GroupMeanIoU(PluginMetric[float]):
         return self.name
 
     def reset(self) -> None:
-        """Keep nothing: the matrix is the meter's."""
+        """Keep nothing: the counts are the meter's."""
 
     def result(self) -> float:
         """Return the mIoU, NaN for a group not yet learned."""
-        [row] = steps_rows(self.spec, [self.meter.matrix])
+        counts = step_counts(self.meter, self.spec["conventions"]["evaluate_on"])
+        [row] = steps_rows(self.spec, [own_confusion(self.spec, counts)])
         return row[MIOU[self.name]]
 
     def after_eval(self, strategy: Any) -> list[MetricValue]:
@@ -189,7 +191,7 @@ class RunCSVLogger(CSVLogger):
         self._print_row(self.training_file, self.TRAINING.values(), strategy, metric_values)
 
     def after_eval_exp(self, strategy: Any, metric_values: Sequence[MetricValue], **kwargs: Any) -> None:
-        """Leave it to `after_eval`, when the confusion matrix is complete."""
+        """Leave it to `after_eval`, when all pixels are counted."""
 
     def after_eval(self, strategy: Any, metric_values: Sequence[MetricValue], **kwargs: Any) -> None:
         """Write a step's evaluation."""

@@ -11,6 +11,7 @@ import torch
 from bench.plan.job import RunJob
 from bench.screen.events import Event, Report
 from bench.screen.stopping import stop_if_asked
+from bench.train.evaluating import count_pixels
 from bench.train.joint import JointTraining
 from bench.train.keeping import forget_networks, keep_network
 from bench.train.kept import run_checkpoints
@@ -22,7 +23,8 @@ from bench.train.template import Progress, make_template
 from benchmarks.streams import AnnotatedImages, SegmentationScenario
 from reports.metrics import mean_iou
 from reports.run_writer import RunWriter
-from strategies.learning.evaluation import ConfusionMeter
+from reports.steps import own_confusion
+from strategies.learning.evaluation import PixelMeter
 from strategies.learning.registry import method_class
 from strategies.learning.template import OnlineTemplate
 from strategies.networks.network import SegmentationNetwork
@@ -33,13 +35,13 @@ TRAININGS: dict[str, type[Training]] = {"online": OnlineTraining, "joint": Joint
 
 def make_run(job: RunJob, benchmark: SegmentationScenario, report: Report) -> None:
     """Make a run, or go on with it, and write its directory, `done` last."""
-    meter = ConfusionMeter()
+    meter = PixelMeter()
     with RunLoggers(job, meter) as loggers:
         _make_steps(job, benchmark, meter, loggers, report)
 
 
 def _make_steps(
-    job: RunJob, benchmark: SegmentationScenario, meter: ConfusionMeter, loggers: RunLoggers, report: Report
+    job: RunJob, benchmark: SegmentationScenario, meter: PixelMeter, loggers: RunLoggers, report: Report
 ) -> None:
     method = method_class(job.method)
     progress = Progress(job, report)
@@ -69,18 +71,18 @@ def _make_steps(
     shown.write_images(writer)
     for t, done, template in training.steps(start):
         started = time.perf_counter()
-        template.eval(stream[t])
+        counts = count_pixels(template, benchmark, job.config.evaluation.stream, t, meter)
         cost = {"step": t, **dataclasses.asdict(template.measured())}
         cost["evaluation_seconds"] = time.perf_counter() - started
         shown.write_predictions(writer, template, t)
         keep_network(job, template, t)
-        writer.add_step(meter.matrix, cost)
+        writer.add_step(counts, cost)
         if not training.keeps_template:
             if t + 1 < len(stream):
                 keep_step(job, t, done, None, writer)
         elif method.resumable:
             keep_step(job, t, done, template, writer)
-        miou = mean_iou(meter.matrix)
+        miou = mean_iou(own_confusion(job.spec, counts))
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
         if t + 1 < len(stream):
             stop_if_asked()

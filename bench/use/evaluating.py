@@ -23,6 +23,7 @@ from bench.settings.merging import assigned, merged, preset_settings
 from bench.settings.networks import config_of
 from bench.settings.schema import Config
 from bench.train.computing import computing
+from bench.train.evaluating import count_pixels
 from bench.train.keeping import evaluations_folder, kept_steps, network_path
 from bench.train.network_file import read_kept
 from bench.train.template import make_template
@@ -33,7 +34,8 @@ from benchmarks.streams import SegmentationScenario, build_benchmark
 from reports.metrics import mean_iou
 from reports.run_writer import RunWriter
 from reports.spec import Spec, read_spec
-from strategies.learning.evaluation import ConfusionMeter
+from reports.steps import own_confusion
+from strategies.learning.evaluation import PixelMeter
 from strategies.learning.registry import method_class
 
 OF_EVALUATION = (
@@ -96,16 +98,17 @@ def evaluate(evaluation: Evaluation, console: Console) -> None:
     if evaluation.made:
         _say(console, f"{evaluation.folder}: evaluated already")
         return
-    meter, writer = ConfusionMeter(), RunWriter(evaluation.folder)
+    meter, writer = PixelMeter(), RunWriter(evaluation.folder)
     with computing(evaluation.config.runtime):
-        stream = _benchmark(evaluation, console).streams[evaluation.config.evaluation.stream]
+        benchmark = _benchmark(evaluation, console)
         writer.start(evaluation.spec)
         for step in kept_steps(evaluation.run):
             template = _template(evaluation, step, meter)
             started = time.perf_counter()
-            template.eval(stream[step])
-            writer.add_step(meter.matrix, {"step": step, "evaluation_seconds": time.perf_counter() - started})
-            _say(console, f"{evaluation.folder}: step {step} mIoU {mean_iou(meter.matrix):.2f}")
+            counts = count_pixels(template, benchmark, evaluation.config.evaluation.stream, step, meter)
+            writer.add_step(counts, {"step": step, "evaluation_seconds": time.perf_counter() - started})
+            miou = mean_iou(own_confusion(evaluation.spec, counts))
+            _say(console, f"{evaluation.folder}: step {step} mIoU {miou:.2f}")
     writer.finish()
 
 
@@ -178,8 +181,7 @@ def _benchmark(evaluation: Evaluation, console: Console) -> SegmentationScenario
             size=config.data.size,
             normalisation=read_kept(kept_file(evaluation.run)).normalisation,
             view=View(config.evaluation.short_side) if config.evaluation.short_side else None,
-            future_classes=config.evaluation.future_classes,
-            tested=config.evaluation.images,
+            future_classes="kept",
             valid_fraction=config.evaluation.valid_fraction,
             valid_seed=config.evaluation.valid_seed,
             ram_budget=config.data.ram_gb * 2**30,
@@ -187,7 +189,7 @@ def _benchmark(evaluation: Evaluation, console: Console) -> SegmentationScenario
         )
 
 
-def _template(evaluation: Evaluation, step: int, meter: ConfusionMeter) -> Any:
+def _template(evaluation: Evaluation, step: int, meter: PixelMeter) -> Any:
     """Return the template of a run as it was after a step, to evaluate with."""
     spec, device = evaluation.spec, torch.device(evaluation.device)
     file = network_path(evaluation.run, step)

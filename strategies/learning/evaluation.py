@@ -1,4 +1,4 @@
-"""What an evaluation measures: the confusion matrix, accumulated over the whole test set, and Avalanche's metrics."""
+"""What an evaluation measures: pixels by truth and prediction over the whole test set, and Avalanche's metrics."""
 
 from __future__ import annotations
 
@@ -11,38 +11,49 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor
 
-from benchmarks.labels import VOID
-
 
 def best_classes(scores: Tensor) -> Tensor:
     """Return int64 (B, H, W): the class of the largest of scores (B, C, H, W), the first of equal ones."""
     return scores.max(1).indices  # what `argmax` gives, which takes three times as long on a CPU
 
 
-def confusion_matrix(prediction: Tensor, labels: Tensor, outputs: int) -> Tensor:
-    """Return int64 (outputs, outputs): pixels by label (row) and prediction (column); void is left out."""
-    counted = labels != VOID
-    pairs = labels[counted] * outputs + prediction[counted]
-    return torch.bincount(pairs, minlength=outputs**2).view(outputs, outputs)
+def pixel_counts(prediction: Tensor, labels: Tensor, classes: int, outputs: int) -> Tensor:
+    """Return int64 (classes + 1, outputs): pixels by label (row) and prediction (column); the last row is void."""
+    rows = labels.clamp(max=classes)  # void is larger than any class
+    return torch.bincount((rows * outputs + prediction).flatten(), minlength=(classes + 1) * outputs).view(-1, outputs)
 
 
-class ConfusionMeter(SupervisedPlugin):
-    """Accumulates the confusion matrix of one `eval` call; `matrix` is int64 (C, C) after it."""
+class PixelMeter(SupervisedPlugin):
+    """Counts the pixels of one `eval` call, apart for each stream that it has an experience of.
 
-    matrix: np.ndarray
+    `counts` is then, by the streams' names, int64 (classes + 1, outputs): a row for every class of the benchmark,
+    known by then or not, the last one for void.
+    """
+
+    counts: dict[str, np.ndarray]
 
     def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Start from zero."""
-        outputs = strategy.network.outputs
-        self._counts = torch.zeros(outputs, outputs, dtype=torch.int64, device=strategy.device)
+        self._sums: dict[str, Tensor] = {}
+
+    def before_eval_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Learn of which stream the next pixels are."""
+        experience = strategy.experience
+        self._stream = experience.origin_stream.name
+        classes = 1 + len(experience.classes_seen_so_far) + len(experience.future_classes)
+        if self._stream not in self._sums:
+            shape = classes + 1, strategy.network.outputs
+            self._sums[self._stream] = torch.zeros(shape, dtype=torch.int64, device=strategy.device)
 
     def after_eval_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Count a batch's pixels."""
-        self._counts += confusion_matrix(best_classes(strategy.mb_output), strategy.mb_y, len(self._counts))
+        counts = self._sums[self._stream]
+        rows, outputs = counts.shape
+        counts += pixel_counts(best_classes(strategy.mb_output), strategy.mb_y, rows - 1, outputs)
 
     def after_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Publish the matrix."""
-        self.matrix = self._counts.cpu().numpy()
+        """Publish the counts."""
+        self.counts = {stream: counts.cpu().numpy() for stream, counts in self._sums.items()}
 
 
 def new_evaluator(*metrics: Any) -> EvaluationPlugin:
