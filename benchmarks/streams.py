@@ -226,10 +226,11 @@ def load_benchmark(
     `size` squeezes every image to size x size pixels (None: as they are, for `shapes` 64 x 64). `normalisation` is what
     the network takes images by (`strategies.networks`); None leaves colours from 0 to 1. Of the valid and test streams
     `view` scales and crops the images, pixels of `future_classes` count as background or void (`ignore`) or have their
-    own labels (`kept`), and `tested` tells whether step t has the images with a class known by then or all (METHODS,
-    Protocol). `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead. Decoded
-    images are kept in memory where they fit in `ram_budget` bytes. `train_list`, `shared_ids` and `max_megapixels` are
-    those of `load_scenario`. Raises `DataError`.
+    own labels (`kept`; the one after the last class's is of classes that no step learns), and `tested` tells whether
+    step t has the images with a class known by then or all (METHODS, Protocol). `valid_fraction` of the training
+    images, drawn by `valid_seed`, go to the valid stream instead. Decoded images are kept in memory where they fit in
+    `ram_budget` bytes. `train_list`, `shared_ids` and `max_megapixels` are those of `load_scenario`. Raises
+    `DataError`.
     """
     return build_benchmark(
         load_scenario(name, data_root, train_list, shared_ids, max_megapixels=max_megapixels),
@@ -267,11 +268,13 @@ def build_benchmark(
     steps = range(len(groups))
     known = [tuple(c for group in groups[: t + 1] for c in group) for t in steps]
 
+    test_others = {"background": BACKGROUND, "ignore": VOID, "kept": len(position) + 1}[future_classes]
+
     def experience(
         split: Split, places: np.ndarray, t: int, classes: Sequence[int], tests: bool = False
     ) -> SegmentationExperience:
         labels = {c: position[c] for c in classes}
-        others = VOID if tests and future_classes == "ignore" else BACKGROUND
+        others = test_others if tests else BACKGROUND
         read, seen = (pixels[split], places, imageset.ids(split), presence[split]), view if tests else None
         data = AnnotatedImages(*read, t, labels, others, seen, normalisation)
         return SegmentationExperience(data, groups, classes != groups[t])

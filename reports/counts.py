@@ -1,8 +1,8 @@
-"""What an evaluation counts, before any convention: a row for every class, known by then or not, and one for void.
+"""What an evaluation counts, before any convention: a row for every class, known by then or not, and for what is none.
 
 `counts/step-<t>.csv` has a line for each such row: `images` (`known` or `others`), `truth` (the label in learning
-order, 255 for void), and a column for each output, headed by its class. At 151 classes and 2,000 photographs it is
-smaller than 200 kB.
+order, `unlearned` for classes that no step learns, `void`), and a column for each output, headed by its class. At 151
+classes and 2,000 photographs it is smaller than 200 kB.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ import numpy.typing as npt
 from reports.files import RecordError, csv_lines, csv_text, one_line
 
 Counts = npt.NDArray[np.int64]
-VOID = 255
 _IMAGES = ("known", "others")
 
 
 @dataclass(frozen=True)
 class StepCounts:
-    """Pixels by truth (row) and prediction (column, one for each output), int64 (classes + 1, outputs).
+    """Pixels by truth (row) and prediction (column, one for each output), int64 (classes + 2, outputs).
 
     The first row is the data's own label 0, then come all classes of the scenario in learning order, future ones
-    too; the last row is void. `known` is of the images with a class known by then, `others` of all other ones, in
-    which only label 0, future classes and void can stand. Raises ValueError for anything else.
+    too, then one of all classes that no step learns; the last row is void. `known` is of the images with a class known
+    by then, `others` of all other ones, in which no pixel is of a known class. Raises ValueError for anything else.
     """
 
     known: Counts
@@ -38,8 +37,8 @@ class StepCounts:
         for name in _IMAGES:
             object.__setattr__(self, name, pixel_counts(getattr(self, name)))
         rows, outputs = self.known.shape if self.known.ndim == 2 else (0, 0)
-        if self.known.shape != self.others.shape or not 0 < outputs < rows:
-            raise ValueError(f"counts of shape {self.known.shape} and {self.others.shape}, not (classes + 1, outputs)")
+        if self.known.shape != self.others.shape or not 0 < outputs <= rows - 2:
+            raise ValueError(f"counts of shape {self.known.shape} and {self.others.shape}, not (classes + 2, outputs)")
         if self.others[1:outputs].any():
             raise ValueError("a known class stands in an image that is said to show none")
 
@@ -60,7 +59,8 @@ def pixel_counts(confusion: npt.NDArray[Any]) -> Counts:
 def folded(counts: StepCounts, future_classes: str, test_images: str) -> Counts:
     """Return the confusion matrix (outputs, outputs) of the conventions.
 
-    Pixels of `future_classes` are of the `background`, or left out (`ignore`); `test_images` are the `known` or `all`.
+    Pixels of `future_classes`, unlearned ones too, are of the `background`, or left out (`ignore`); `test_images` are
+    the `known` or `all`.
     """
     rows = counts.known + counts.others if test_images == "all" else counts.known
     confusion = rows[: counts.outputs].copy()
@@ -79,7 +79,7 @@ def counts_path(run: Path, step: int) -> Path:
 
 def counts_text(counts: StepCounts, names: Sequence[str]) -> str:
     """Return the content of `counts/step-<t>.csv`; `names` are those of the outputs."""
-    places = _places(len(counts.known) - 1, counts.outputs)
+    places = _places(len(counts.known) - 2, counts.outputs)
     rows = {"known": counts.known, "others": counts.others}
     lines = [[images, truth, *rows[images][place].tolist()] for images, truth, place in places]
     return csv_text([["images", "truth", *names], *lines])
@@ -91,10 +91,10 @@ def read_counts(run: Path, step: int, names: Sequence[str], outputs: int) -> Ste
     header, *lines = csv_lines(path)
     places = _places(len(names), outputs)
     if header != ["images", "truth", *map(str, names[:outputs])] or [line[:2] for line in lines] != [
-        [images, str(truth)] for images, truth, _ in places
+        [images, truth] for images, truth, _ in places
     ]:
         raise RecordError(f"{path}: not the counts of {outputs} outputs on the {len(names)} classes in spec.yaml")
-    rows = {images: np.zeros((len(names) + 1, outputs), dtype=np.int64) for images in _IMAGES}
+    rows = {images: np.zeros((len(names) + 2, outputs), dtype=np.int64) for images in _IMAGES}
     try:
         for (images, _, place), line in zip(places, lines, strict=True):
             rows[images][place] = [int(cell) for cell in line[2:]]
@@ -103,12 +103,12 @@ def read_counts(run: Path, step: int, names: Sequence[str], outputs: int) -> Ste
         raise RecordError(f"{path}: not a count of pixels ({one_line(error)})") from None
 
 
-def _places(classes: int, outputs: int) -> list[tuple[str, int, int]]:
+def _places(classes: int, outputs: int) -> list[tuple[str, str, int]]:
     """The lines of a file: whose images, the truth, and its row; of the others those of known classes are left out."""
-    known = [*range(classes), VOID]
-    others = [0, *range(outputs, classes), VOID]
+    truths = [*map(str, range(classes)), "unlearned", "void"]
     return [
-        (images, truth, classes if truth == VOID else truth)
-        for images, rows in (("known", known), ("others", others))
-        for truth in rows
+        (images, truth, row)
+        for images in _IMAGES
+        for row, truth in enumerate(truths)
+        if images == "known" or not 0 < row < outputs
     ]

@@ -34,3 +34,25 @@ def mean_iou(confusion: npt.NDArray[Any], classes: Sequence[int] | None = None, 
     chosen = iou if classes is None else iou[np.asarray(classes, dtype=np.intp)]
     present = chosen[~np.isnan(chosen)]
     return 100.0 * float(present.mean()) if present.size else float("nan")
+
+
+def harmonic_mean(old: float, new: float) -> float:
+    """Return hIoU, 2 old new / (old + new): 0 where both are 0, NaN where one is NaN (DKD's headline measure)."""
+    return 2 * old * new / (old + new) if old + new else 0.0
+
+
+def pixel_accuracy(confusion: npt.NDArray[Any]) -> float:
+    """Return the share of the pixels that are predicted right, in per cent; NaN without a pixel."""
+    total = int(np.sum(confusion))
+    return 100.0 * int(np.trace(confusion)) / total if total else float("nan")
+
+
+def frequency_weighted_iou(confusion: npt.NDArray[Any]) -> float:
+    """Return the mean of the classes' IoU weighted by their share of the pixels, in per cent; NaN without a pixel.
+
+    (Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015, Sec. 5.)
+    """
+    true = np.sum(confusion, axis=1, dtype=np.float64)
+    if not true.sum():
+        return float("nan")
+    return 100.0 * float(np.nansum(class_iou(confusion) * true) / true.sum())

@@ -143,11 +143,17 @@ def _caption(
     kind = "Mean ± standard deviation over seeds" if (rows["n"] > 1).any() else "One seed"
     own = " unless a row says otherwise" if set(rows["seeds"]) != {common} else ""
     sentences += [f"{kind}: {count_text(common)}{own}.", missing]
-    shown = {**CONVENTIONS, **{key: CHOSEN[key] for key in chosen_conventions(runs)}}
-    facts = [f"{words} {_shown(key, runs)}" for key, words in shown.items()]
-    sentences.append(f"Conventions: {'; '.join(facts)}.")
+    sentences.append(conventions_note(runs))
     sentences += [settings_note(runs), marks_note(runs), *origin_notes(runs)]
     return list(filter(None, sentences))
+
+
+def conventions_note(runs: Sequence[Run]) -> str:
+    """Return what the runs of a table, all by the same conventions, are counted by; '' without a run."""
+    if not runs:
+        return ""
+    shown = {**CONVENTIONS, **{key: CHOSEN[key] for key in chosen_conventions(runs)}}
+    return f"Conventions: {'; '.join(f'{words} {_shown(key, runs)}' for key, words in shown.items())}."
 
 
 def _shown(key: str, runs: Sequence[Run]) -> str:

@@ -148,10 +148,10 @@ def recorded(folder: Path, data: str, evaluated: Evaluated, **conventions: Any) 
     writer = RunWriter(folder)
     writer.start(spec)
     for step, known in enumerate(KNOWN):
-        rows = {True: np.zeros((22, known + 1), int), False: np.zeros((22, known + 1), int)}
+        rows = {True: np.zeros((23, known + 1), int), False: np.zeros((23, known + 1), int)}
         for truth, prediction in zip(evaluated.truths, evaluated.predictions[step], strict=True):
             shows = bool(((truth > 0) & (truth <= known)).any())
-            np.add.at(rows[shows], (np.minimum(truth, 21).flatten(), prediction.flatten()), 1)
+            np.add.at(rows[shows], (np.minimum(truth, 22).flatten(), prediction.flatten()), 1)
         writer.add_step(StepCounts(rows[True], rows[False]), cost_of(step))
     writer.finish()
     return read_run(folder)
@@ -233,12 +233,12 @@ def test_what_cannot_be_chosen_is_told_in_one_line(asked: str, told: str) -> Non
 
 
 def test_tables_are_printed_by_the_convention_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    others = np.zeros((5, 3), int)
+    others = np.zeros((6, 3), int)
     others[0, 1] = 5
     writer = RunWriter(tmp_path / "runs" / "a" / "b" / "a1-seed0")
     writer.start(spec_of())
-    writer.add_step(StepCounts(np.vstack([STEP_0, [[0, 4, 0], [9, 9, 9]]]), others), cost_of(0))
-    writer.add_step(StepCounts(np.eye(5, 4, dtype=int), np.zeros((5, 4), int)), cost_of(1))
+    writer.add_step(StepCounts(np.vstack([STEP_0, [[0, 4, 0], [0, 0, 0], [9, 9, 9]]]), others), cost_of(0))
+    writer.add_step(StepCounts(np.eye(6, 4, dtype=int), np.zeros((6, 4), int)), cost_of(1))
     writer.finish()
     command = ["tables", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--format", "csv,markdown"]
     with pytest.raises(SystemExit, match="0"):

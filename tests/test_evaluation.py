@@ -17,20 +17,21 @@ from toy import TEST, benchmark, make
 from bench.launch.session import run
 from bench.plan.request import Request
 from benchmarks.streams import FutureClasses, Tested, load_benchmark
-from reports.counts import folded
+from reports.counts import StepCounts, folded
 from reports.metrics import class_iou
 from strategies.finetune import Finetune
 from strategies.learning.evaluation import PixelMeter, best_classes, pixel_counts
 
 VOID = 255
+CONVENTIONS: list[tuple[FutureClasses, Tested]] = list(product(("background", "ignore"), ("known", "all")))
 
 
 def test_rows_are_the_truth_and_columns_the_prediction() -> None:
-    truth = torch.tensor([[[0, 0, 1], [1, 1, 2]], [[2, VOID, 0], [1, VOID, 2]]])
+    truth = torch.tensor([[[0, 0, 1], [1, 1, 2]], [[2, VOID, 0], [1, VOID, 2]]])  # 3 is nowhere, 4 is unlearned
     prediction = torch.tensor([[[0, 1, 1], [0, 0, 2]], [[2, 1, 0], [2, 0, 0]]])
     counts = pixel_counts(prediction, truth, classes=4, outputs=3)
     assert counts.dtype == torch.int64
-    assert counts.tolist() == [[2, 1, 0], [2, 1, 1], [1, 0, 2], [0, 0, 0], [1, 1, 0]]  # class 3 is nowhere, then void
+    assert counts.tolist() == [[2, 1, 0], [2, 1, 1], [1, 0, 2], [0, 0, 0], [0, 0, 0], [1, 1, 0]]
 
 
 def test_of_equal_scores_the_first_class_counts() -> None:
@@ -61,7 +62,7 @@ def test_an_evaluation_counts_every_image_of_its_stream_once_and_begins_anew() -
     squares = [sum(c in classes for classes in shown) for c in (3, 1, 5)]
     drawn = sum(len(classes) for classes in TEST if {3, 1, 5} & set(classes))
     background = 16 * 16 * len(shown) - 49 * drawn + 25 * (drawn - sum(squares))
-    counted = (background, *(25 * n for n in squares), 0, 0, 0, (49 - 25) * drawn)  # void last
+    counted = (background, *(25 * n for n in squares), 0, 0, 0, 0, (49 - 25) * drawn)  # void last
     assert first.tolist() == [[0, n, 0, 0] for n in counted]
 
 
@@ -106,7 +107,7 @@ def test_a_runs_counts_have_every_class_and_void_as_rows_over_all_test_images(fi
             predicted = np.array(Image.open(finished.path / "predictions" / f"step-{t}" / f"{name}.png"))
             for pair in zip(data[i][1].flatten().tolist(), predicted.flatten().tolist(), strict=True):
                 by_images[name in known.test_stream[t].data.ids][pair] += 1
-        rows = [*range(21), VOID]
+        rows = [*range(22), VOID]
         np.testing.assert_array_equal(finished.counts[t].known, by_images[True][rows, :outputs])
         np.testing.assert_array_equal(finished.counts[t].others, by_images[False][rows, :outputs])
         assert by_images[False].any() == (t == 0) and by_images[True][VOID].any()
@@ -115,8 +116,7 @@ def test_a_runs_counts_have_every_class_and_void_as_rows_over_all_test_images(fi
 def test_a_streams_own_convention_and_one_read_from_the_counts_give_the_same_matrix(
     finished: Any, data_root: Path
 ) -> None:
-    conventions: list[tuple[FutureClasses, Tested]] = list(product(("background", "ignore"), ("known", "all")))
-    for future, tested in conventions:
+    for future, tested in CONVENTIONS:
         streams = load_benchmark("voc-15-5-disjoint", data_root, size=24, future_classes=future, tested=tested)
         data, matrix = streams.test_stream[0].data, np.zeros((16, 16), int)
         for i, name in enumerate(data.ids):
@@ -125,3 +125,31 @@ def test_a_streams_own_convention_and_one_read_from_the_counts_give_the_same_mat
             np.add.at(matrix, (truth[truth != VOID], predicted[truth != VOID]), 1)
         np.testing.assert_array_equal(folded(finished.counts[0], future, tested), matrix)
     np.testing.assert_array_equal(finished.confusions[0], folded(finished.counts[0], "background", "known"))
+
+
+def test_classes_that_no_step_learns_count_as_future_ones_do(data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "steps.txt").write_text("aeroplane, person, cat\nbird\ndog, chair\n", encoding="utf-8")
+    name = f"voc-overlapped:steps={tmp_path / 'steps.txt'}"
+
+    def predicted(image_id: str, shape: tuple[int, ...], outputs: int) -> np.ndarray:
+        return np.random.default_rng([*image_id.encode()]).integers(0, outputs, shape)
+
+    kept = load_benchmark(name, data_root, size=24, future_classes="kept")
+    for t, outputs in enumerate((4, 5, 7)):
+        parts = []
+        for stream in (kept.test_stream, kept.streams["test_rest"]):
+            data, counts = stream[t].data, np.zeros((9, outputs), int)
+            for i, image_id in enumerate(data.ids):
+                truth = data[i][1]
+                found = torch.from_numpy(predicted(image_id, tuple(truth.shape), outputs))
+                counts += pixel_counts(found, truth, 7, outputs).numpy()
+            assert counts[7].any()
+            parts.append(counts)
+        for future, tested in CONVENTIONS:
+            streams = load_benchmark(name, data_root, size=24, future_classes=future, tested=tested)
+            data, matrix = streams.test_stream[t].data, np.zeros((outputs, outputs), int)
+            for i, image_id in enumerate(data.ids):
+                truth = data[i][1].numpy()
+                counted = truth != VOID
+                np.add.at(matrix, (truth[counted], predicted(image_id, truth.shape, outputs)[counted]), 1)
+            np.testing.assert_array_equal(folded(StepCounts(*parts), future, tested), matrix)

@@ -15,7 +15,8 @@ from bench.cli.listing import add_networks, add_scenario, add_scenarios, add_str
 from bench.cli.making import add_run, add_run_one
 from bench.cli.measuring import add_speed
 from bench.cli.queue import add_cancel, add_status
-from bench.cli.reports import add_curves, add_pictures, add_report, add_reproduce, add_tables
+from bench.cli.reports import add_curves, add_pictures, add_report, add_reproduce
+from bench.cli.tables import add_tables
 from bench.cli.using import add_evaluate, add_export, add_predict
 from bench.homes import give_homes
 from bench.interrupted import say_interrupted

@@ -1,18 +1,19 @@
-"""The commands that make results out of run directories: reproduce, tables, curves."""
+"""The commands that make results out of run directories: reproduce, curves, pictures, report."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.arguments import a_path, add_chosen_strategies, add_run_settings, add_runs_folder, require_formats, words
-from bench.cli.chosen import add_convention, counted, of_strategies
+from bench.cli.chosen import add_convention, counted
+from bench.cli.written import say, say_missing, write_results
 
 if TYPE_CHECKING:
-    from reports.records import Run, Unfinished
+    from reports.records import Run
 
 SETS = ("voc", "ade", "shapes", "scenes")
 ON = "voc or ade: Tables 1, 2 on VOC and 3, 4 on ADE20K; shapes or scenes: the same on the embedded sets"
@@ -53,74 +54,6 @@ def _reproduce(options: argparse.Namespace) -> int:
     tables = list(dict.fromkeys(options.table))
     result = reproduce(tables, options.on, common, options.tables, options.format, options.dry_run, console)
     return say_end(result, console)
-
-
-def add_tables(parser: argparse.ArgumentParser) -> None:
-    """Add `bench tables`."""
-    add = parser.add_argument
-    add("table", nargs="*", help="1 2 3 4 as in the paper, costs, statistics, published, or scenarios (default: all)")
-    add_runs_folder(parser, "--runs")
-    add_convention(parser)
-    add("--on", choices=SETS, help=f"{ON} (default: what there are runs of)")
-    add("--compare", action="store_true", help="set published numbers of the same protocol beside ours")
-    add("--scenario", metavar="NAME", help="with published: what the literature has of a scenario, from whom")
-    add("--methods", type=words, default=[], help="with --scenario: of these methods alone")
-    add("--out", type=a_path, default=Path("tables"), help="folder to write to (default tables)")
-    add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
-    parser.set_defaults(command=_tables)
-
-
-def _tables(options: argparse.Namespace) -> int:
-    from bench.cli.literature import print_published, require_published_alone
-
-    if options.scenario is not None or options.methods:
-        require_published_alone(options)
-        return print_published(options)
-    return _tables_of_runs(options)
-
-
-def _tables_of_runs(options: argparse.Namespace) -> int:
-    from bench.cli.literature import require_comparable
-    from benchmarks.names import parse_name
-    from reports import compared, costs, numbered, paper, scenario_tables, statistics_tables
-    from reports.grids import MEMORY_SETTING
-    from reports.markup import FORMATS
-    from reports.notes import notes
-    from reports.records import find_unfinished
-
-    special = {*NUMBERS, "costs", "statistics", "published"}
-    numbers = [int(name) for name in options.table if name in NUMBERS]
-    scenarios = [name for name in options.table if name not in special]
-    for name in scenarios:
-        parse_name(name)
-    require_comparable(options.compare, options.table)
-    require_formats(options.format, FORMATS)
-
-    unfinished = find_unfinished(options.runs)
-
-    def write(runs: list[Run], out: Path, formats: Sequence[str]) -> list[Path]:
-        written: list[Path] = []
-        if numbers:
-            written += numbered.write_numbered(numbers, runs, out, formats, options.on, options.compare, unfinished)
-        if "costs" in options.table:
-            written += costs.write_costs(runs, out, formats, scenarios or None, unfinished)
-        elif scenarios or not options.table:
-            written += scenario_tables.write_tables(runs, out, formats, scenarios or None, unfinished)
-            if options.compare:
-                beside = scenarios or compared.comparable_scenarios(runs)
-                written += compared.write_compared(runs, out, formats, beside)
-        if "statistics" in options.table:
-            written += statistics_tables.write_statistics(runs, out, formats)
-        if "published" in options.table:
-            written.append(paper.write_disagreements(out))
-        return written
-
-    def told(runs: list[Run]) -> list[str]:
-        if not options.table or len(numbers) < len(options.table):
-            return [*notes(runs), *(compared.compared_notes(runs, scenarios or None) if options.compare else ())]
-        return notes(numbered.runs_shown(numbers, runs, options.on), beside=[MEMORY_SETTING])
-
-    return _write(options, write, told, gaps=bool(options.table))
 
 
 FIGURES = ("curves", "forgetting", "classes", "cost")
@@ -173,7 +106,7 @@ def _curves(options: argparse.Namespace) -> int:
         named = "classes" in asked or not options.what
         return [*notes(runs, beside=[MEMORY_SETTING]), *(fonts_notes(runs) if named else ())]
 
-    return _write(options, write, told, gaps=bool(options.what))
+    return write_results(options, write, told, gaps=bool(options.what))
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -219,7 +152,7 @@ def _pictures(options: argparse.Namespace) -> int:
     def told(runs: list[Run]) -> list[str]:
         return [*notes(chosen(runs)), *fonts_notes(chosen(runs), pictures=True)]
 
-    return _write(options, write, told, gaps=False)
+    return write_results(options, write, told, gaps=False)
 
 
 _PAGE = "report.html"
@@ -247,44 +180,8 @@ def _report(options: argparse.Namespace) -> int:
     page = options.out if is_file else options.out / _PAGE
     require_writable(page.parent)
     runs, unfinished = counted(find_runs(options.runs), options.convention), find_unfinished(options.runs)
-    _say_missing(options.runs, runs, unfinished)
+    say_missing(options.runs, runs, unfinished)
     if runs:
         print(write_page(runs, page, options.title, unfinished))
-        _say([*notes(runs), *fonts_notes(runs, pictures=True)])
+        say([*notes(runs), *fonts_notes(runs, pictures=True)])
     return 0
-
-
-def _write(
-    options: argparse.Namespace,
-    write: Callable[[list[Run], Path, Sequence[str]], list[Path]],
-    told: Callable[[list[Run]], list[str]],
-    gaps: bool,
-) -> int:
-    """Write from the finished runs and say what is told of them; without any, nothing or, for `gaps`, marked ones."""
-    from bench.plan.folders import require_writable
-    from reports.records import find_runs, find_unfinished
-
-    require_writable(options.out)
-    runs = counted(find_runs(options.runs), getattr(options, "convention", None))
-    _say_missing(options.runs, runs, find_unfinished(options.runs))
-    if not runs and not gaps:
-        return 0
-    runs = of_strategies(runs, getattr(options, "strategies", None))
-    for path in write(runs, options.out, options.format):
-        print(path)
-    _say(told(runs))
-    return 0
-
-
-def _say_missing(folder: Path, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> None:
-    """Say which runs of a folder are not finished, or that none is."""
-    from reports.notes import missing_notes
-
-    if not runs:
-        print(f"no finished run in {folder}", file=sys.stderr)
-    _say(missing_notes(runs, unfinished))
-
-
-def _say(notes: Sequence[str]) -> None:
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)

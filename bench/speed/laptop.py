@@ -87,12 +87,12 @@ def _evaluating(network: SegmentationNetwork, config: Config, benchmark: Segment
 
     network.eval()
     size = config.evaluation.batch_size
-    counts = torch.zeros(1 + network.outputs, network.outputs, dtype=torch.int64)
+    counts = torch.zeros(2 + network.outputs, network.outputs, dtype=torch.int64)
     seconds = []
     with torch.no_grad():
         started = time.perf_counter()
         for images, labels, *_ in islice(benchmark.train_stream[0].data.batches(size), WARM_UP + BATCHES):
-            counts += pixel_counts(best_classes(network(images)), labels, len(counts) - 1, network.outputs)
+            counts += pixel_counts(best_classes(network(images)), labels, len(counts) - 2, network.outputs)
             seconds.append(time.perf_counter() - started)
             started = time.perf_counter()
     return float(np.mean(seconds[WARM_UP:])) / size

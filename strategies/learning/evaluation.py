@@ -11,6 +11,8 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor
 
+from benchmarks.labels import VOID
+
 
 def best_classes(scores: Tensor) -> Tensor:
     """Return int64 (B, H, W): the class of the largest of scores (B, C, H, W), the first of equal ones."""
@@ -18,16 +20,19 @@ def best_classes(scores: Tensor) -> Tensor:
 
 
 def pixel_counts(prediction: Tensor, labels: Tensor, classes: int, outputs: int) -> Tensor:
-    """Return int64 (classes + 1, outputs): pixels by label (row) and prediction (column); the last row is void."""
-    rows = labels.clamp(max=classes)  # void is larger than any class
-    return torch.bincount((rows * outputs + prediction).flatten(), minlength=(classes + 1) * outputs).view(-1, outputs)
+    """Return int64 (classes + 2, outputs): pixels by label (row) and prediction (column).
+
+    The row after the classes' is of label `classes`, those that no step learns; the last one is void.
+    """
+    rows = torch.where(labels == VOID, classes + 1, labels)
+    return torch.bincount((rows * outputs + prediction).flatten(), minlength=(classes + 2) * outputs).view(-1, outputs)
 
 
 class PixelMeter(SupervisedPlugin):
     """Counts the pixels of one `eval` call, apart for each stream that it has an experience of.
 
-    `counts` is then, by the streams' names, int64 (classes + 1, outputs): a row for every class of the benchmark,
-    known by then or not, the last one for void.
+    `counts` is then, by the streams' names, what `pixel_counts` returns: a row for every class of the benchmark, known
+    by then or not, one for classes that no step learns, and one for void.
     """
 
     counts: dict[str, np.ndarray]
@@ -42,14 +47,14 @@ class PixelMeter(SupervisedPlugin):
         self._stream = experience.origin_stream.name
         classes = 1 + len(experience.classes_seen_so_far) + len(experience.future_classes)
         if self._stream not in self._sums:
-            shape = classes + 1, strategy.network.outputs
+            shape = classes + 2, strategy.network.outputs
             self._sums[self._stream] = torch.zeros(shape, dtype=torch.int64, device=strategy.device)
 
     def after_eval_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Count a batch's pixels."""
         counts = self._sums[self._stream]
         rows, outputs = counts.shape
-        counts += pixel_counts(best_classes(strategy.mb_output), strategy.mb_y, rows - 1, outputs)
+        counts += pixel_counts(best_classes(strategy.mb_output), strategy.mb_y, rows - 2, outputs)
 
     def after_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Publish the counts."""

@@ -1,0 +1,135 @@
+"""All measures of a run beside each other: a table per scenario, `bench tables measures`.
+
+Old, new and all classes, their harmonic mean, the means over steps, forgetting, and what is over pixels, not classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reports.atomic import write_atomic
+from reports.conventions import require_one_convention
+from reports.forgetting import forgetting
+from reports.markup import MARKUP, Cell, Table, require_table_formats
+from reports.notes import code, origin_notes, settings_note, unfinished_note
+from reports.records import Run, Unfinished, runs_on, scenarios_of
+from reports.rows import NO_RUN, embedded_note, file_stem, row_name, seeds_text
+from reports.scenario_tables import cells, conventions_note
+from reports.tables import frame, group_breaks, headline, ranked_groups, spread_of, summary
+
+HEADERS = {
+    "old": "old",
+    "new": "new",
+    "miou": "all",
+    "hiou": "hIoU",
+    "imiou": "imIoU",
+    "avg": "avg",
+    "forgetting": "forgetting",
+    "backward_transfer": "backward transfer",
+    "pixel_accuracy": "pixel acc.",
+    "frequency_weighted_iou": "fw. IoU",
+}
+"""The measures of the table, columns of `measured`, with their headers."""
+_LESS_IS_BETTER = "forgetting"
+
+
+def measured(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row per run with all measures after its last step.
+
+    Columns: `scenario`, `strategy`, `variant`, `settings`, `seed`, and those of `HEADERS`: as in
+    `reports.tables.headline` and `reports.forgetting.forgetting` (points, NaN without increments); all others in per
+    cent. Raises what `frame` does.
+    """
+    steps = frame(runs)
+    last = headline(steps).sort_values("step", kind="stable").groupby("run", sort=False).tail(1)
+    key = ["scenario", "strategy", "variant", "settings", "seed", "step"]
+    return last.merge(forgetting(steps)[[*key, "forgetting", "backward_transfer"]], how="left", on=key)[
+        [*key[:-1], *HEADERS]
+    ]
+
+
+def write_measures(
+    runs: Sequence[Run],
+    out: Path,
+    formats: Sequence[str] = ("csv", "latex"),
+    scenarios: Sequence[str] | None = None,
+    unfinished: Sequence[Unfinished] = (),
+) -> list[Path]:
+    """Write each scenario's table of measures `<scenario>-measures.*` into the folder `out`; return the files.
+
+    Mean and standard deviation over seeds (ddof = 1). Raises ValueError for an unknown format, RecordError if the runs
+    of a scenario differ in their conventions (`require_one_convention`).
+    """
+    require_table_formats(formats)
+    for scenario in scenarios_of(runs):
+        require_one_convention(runs_on(scenario, runs))
+    rows = _over_seeds(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for scenario in scenarios_of(runs) if scenarios is None else scenarios:
+        own = rows[rows["scenario"] == scenario]
+        table = _table(scenario, own, runs_on(scenario, runs), unfinished)
+        for name in formats:
+            suffix, text = (".csv", _csv(own)) if name == "csv" else (MARKUP[name][0], MARKUP[name][1](table))
+            path = out / f"{file_stem(scenario)}-measures{suffix}"
+            write_atomic(path, text)
+            written.append(path)
+    return written
+
+
+def _over_seeds(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row per row of `reports.tables.summary`, in its order."""
+    key = ["scenario", "strategy", "variant"]
+    every = measured(runs)
+    records = []
+    for row in summary(frame(runs)).to_dict("records"):
+        own = every[np.logical_and.reduce([every[name] == row[name] for name in key])]
+        record = {**{name: row[name] for name in (*key, "settings", "n")}, "seeds": seeds_text(own["seed"])}
+        for name in HEADERS:
+            values = own[name].to_numpy(float)
+            record |= {f"{name}_mean": values.mean(), f"{name}_std": spread_of(values)}
+        records.append(record)
+    spread = [f"{name}_{kind}" for name in HEADERS for kind in ("mean", "std")]
+    return pd.DataFrame(records, columns=[*key, "settings", "n", "seeds", *spread])
+
+
+def _csv(rows: pd.DataFrame) -> str:
+    return str(rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+
+
+def _table(scenario: str, rows: pd.DataFrame, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> Table:
+    note = embedded_note(scenario)
+    groups = ranked_groups(rows)
+    columns = [_cells(rows, name, groups) for name in HEADERS]
+    names = [row_name(row["strategy"], row["variant"]) for row in rows.to_dict("records")]
+    sentences = [
+        f"All measures after the last step of {code(scenario)}{f' ({note})' if note else ''}, in per cent; mean and "
+        "standard deviation over seeds. hIoU is the harmonic mean of old and new; imIoU is over the increments 1..T, "
+        "avg over steps 0..T; forgetting (less is better) and backward transfer are in points; pixel accuracy and "
+        "frequency-weighted IoU are over all pixels that count, the background's too.",
+        unfinished_note(scenario, unfinished, len(runs)),
+        conventions_note(runs),
+        settings_note(runs),
+        *origin_notes(runs),
+    ]
+    return Table(
+        label=f"tab:{file_stem(scenario)}-measures",
+        header=["Methods", *HEADERS.values()],
+        rows=[[Cell(name), *numbers] for name, *numbers in zip(names, *columns, strict=True)],
+        gap=NO_RUN,
+        caption=" ".join(filter(None, sentences)),
+        breaks=group_breaks(rows),
+        wide=True,
+    )
+
+
+def _cells(rows: pd.DataFrame, name: str, groups: Sequence[str | None]) -> list[Cell]:
+    if name != _LESS_IS_BETTER:
+        return cells(rows, name, groups)
+    turned = cells(rows.assign(**{f"{name}_mean": -rows[f"{name}_mean"]}), name, groups)
+    return [replace(cell, rank=other.rank) for cell, other in zip(cells(rows, name, groups), turned, strict=True)]
