@@ -1,7 +1,7 @@
 """`bench speed`: what this machine does, as ratios measured in one run.
 
 `update`: one update of each method against one of er, and the template against a bare PyTorch loop.
-`laptop`: the same of the preset `laptop` on photographs, its loader, and evaluation against training.
+`laptop`: the same of the preset `laptop` on photographs, its loader, evaluation against training, and its counting.
 `scan`: the class-presence scan of a data root's label maps against one pass of `numpy.unique`.
 `remap`: a label map's remapping by table against a lambda for every pixel.
 `loader`: the share of an update's time that goes into waiting for its images.
