@@ -32,8 +32,13 @@ def mean_iou(confusion: npt.NDArray[Any], classes: Sequence[int] | None = None, 
     """
     iou = class_iou(confusion, mean_classes)
     chosen = iou if classes is None else iou[np.asarray(classes, dtype=np.intp)]
-    present = chosen[~np.isnan(chosen)]
-    return 100.0 * float(present.mean()) if present.size else float("nan")
+    return 100.0 * mean_of_present(chosen)
+
+
+def mean_of_present(values: npt.NDArray[np.float64]) -> float:
+    """Return the mean of the values that are not NaN, NaN without one."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")
 
 
 def harmonic_mean(old: float, new: float) -> float:

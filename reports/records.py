@@ -32,6 +32,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from reports.contours import StepContours, read_contours
 from reports.counts import StepCounts, counts_path, read_counts
 from reports.files import RecordError, read_rows, read_text
 from reports.spec import Spec, known_after, read_spec
@@ -75,6 +76,16 @@ class Run:
         if not np.array_equal(own_confusion(self.spec, counts), own):
             raise RecordError(f"{path}: does not give {confusion_path(self.path, step).name} of `confusion`")
         return counts
+
+    @cached_property
+    def contours(self) -> list[StepContours | None]:
+        """The pixels near contours of every row of `steps`, None in a run made before there were any.
+
+        Raises RecordError if they are damaged.
+        """
+        known, names = known_after(self.spec), self.spec["class_names"]
+        steps = [int(row["step"]) for row in self.steps]
+        return [read_contours(self.path, step, names[: known[step]]) for step in steps]
 
     @cached_property
     def last_confusion(self) -> Confusion:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from reports.atomic import clear_scraps, write_atomic, write_atomic_bytes
+from reports.contours import StepContours, contours_path, contours_text
 from reports.counts import StepCounts, counts_path, counts_text, pixel_counts, read_counts
 from reports.files import RecordError, csv_text, read_rows
 from reports.spec import SCHEMA, Spec, check_spec, known_after, read_spec, write_spec
@@ -63,7 +64,7 @@ class RunWriter:
         self._costs = [dict(row) for row in costs if row["step"] < next_step]
         if [row["step"] for row in self._costs] != list(range(next_step)):
             raise RecordError(f"{self.path / 'costs.csv'}: a step before step {next_step} is missing")
-        for folder in ("confusion", "counts"):
+        for folder in ("confusion", "counts", "contours"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
         # First of all: a directory that is being written must not pass for a finished one.
         (self.path / "done").unlink(missing_ok=True)
@@ -72,14 +73,20 @@ class RunWriter:
         for step in range(next_step, len(spec["steps"])):
             confusion_path(self.path, step).unlink(missing_ok=True)
             counts_path(self.path, step).unlink(missing_ok=True)
+            contours_path(self.path, step).unlink(missing_ok=True)
 
-    def add_step(self, counted: StepCounts | npt.NDArray[Any], cost: Mapping[str, Any]) -> None:
+    def add_step(
+        self,
+        counted: StepCounts | npt.NDArray[Any],
+        cost: Mapping[str, Any],
+        contours: StepContours | None = None,
+    ) -> None:
         """Record one step: its pixels (rows the truth, columns the prediction) and what it cost.
 
         From complete counts the confusion matrix is made by the run's own conventions; of a matrix alone no other
         convention's numbers can be told later. The number of columns tells the step. `cost` is a row of `costs.csv`;
-        None becomes an empty cell. Raises ValueError if the columns fit no step, for anything but counts, or if the
-        steps do not come in order.
+        None becomes an empty cell. From `contours` there is a boundary IoU. Raises ValueError if the columns fit no
+        step, for anything but counts, or if the steps do not come in order.
         """
         if isinstance(counted, StepCounts):
             complete, counts = counted, own_confusion(self._spec, counted)
@@ -96,6 +103,8 @@ class RunWriter:
         header = self._spec["class_names"][: len(counts)]
         if complete:
             write_atomic(counts_path(self.path, step), counts_text(complete, header))
+        if contours:
+            write_atomic(contours_path(self.path, step), contours_text(contours, header))
         write_atomic(confusion_path(self.path, step), csv_text([header, *counts.tolist()]))
         self._write_rows()
 
@@ -118,14 +127,16 @@ class RunWriter:
         write_atomic(self.path / "done", f"schema {SCHEMA}\n")
 
     def digest(self) -> str:
-        """Return the SHA-256 of what is recorded of the steps so far: pixels, costs, predictions."""
+        """Return the SHA-256 of what is recorded of the steps so far: pixels, contours, costs, predictions."""
         matrices = [csv_text(counts.tolist()) for counts in self._confusions]
         matrices += [counts_text(counts, ()) for counts in self._counts if counts]
         digest = hashlib.sha256("\n".join([*matrices, costs_text(self._costs)]).encode())
         for counts in self._confusions:
-            folder = self.path / "predictions" / f"step-{step_of(self._spec, counts)}"
-            for picture in sorted(folder.glob("[!.]*.png")):
-                digest.update(picture.name.encode() + picture.read_bytes())
+            step = step_of(self._spec, counts)
+            pictures = sorted((self.path / "predictions" / f"step-{step}").glob("[!.]*.png"))
+            contours = contours_path(self.path, step)
+            for file in [*pictures, *([contours] if contours.is_file() else ())]:
+                digest.update(file.name.encode() + file.read_bytes())
         return digest.hexdigest()
 
     def _write_rows(self) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.contours import StepContours, boundary_iou
 from reports.conventions import UNKNOWN, background_counts
 from reports.counting import under
 from reports.files import RecordError
 from reports.grids import MEMORY_SETTING, runs_by_memory
-from reports.metrics import frequency_weighted_iou, harmonic_mean, pixel_accuracy
+from reports.metrics import frequency_weighted_iou, harmonic_mean, mean_of_present, pixel_accuracy
 from reports.records import Run, run_order, runs_on, scenarios_of
 from reports.rows import REFERENCES, method_of, natural_order, row_id, row_order, row_settings, seeds_text, variants
+from reports.spec import Spec
 
 MEASURES = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU", "avg": "avg"}
 """The measures after the last step that tables show, columns of `headline`, with their headers.
@@ -24,7 +26,7 @@ MEASURES = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU", "avg": 
 All tables of these measures follow it, the statistics too. `old` and `new` come first: `scenario_tables` heads them
 with the classes' places instead.
 """
-WITH_BACKGROUND = ("old", "miou", "imiou", "avg", "hiou")
+WITH_BACKGROUND = ("old", "miou", "imiou", "avg", "hiou", "boundary_iou")
 """The measures that the background's IoU enters, or not, by the conventions."""
 COSTS = {
     "seconds_per_batch": "seconds",
@@ -125,13 +127,14 @@ def _frame_columns(runs: Sequence[Run]) -> list[str]:
         *(f"step_{number}" for number in range(1, last)),
         *(f"{name}_without_background" for name in ("miou", "imiou", "avg", "old")),
         *("hiou", "hiou_without_background", "pixel_accuracy", "frequency_weighted_iou"),
+        *("boundary_iou", "boundary_iou_without_background"),
         *("incoming_batches", *COSTS, *HELD, "run"),
     ]
 
 
 def _run_records(run: Run) -> Iterable[dict[str, Any]]:
     spec = run.spec
-    for row, cost, confusion in zip(run.steps, run.costs, run.confusions, strict=True):
+    for row, cost, confusion, contours in zip(run.steps, run.costs, run.confusions, run.contours, strict=True):
         step = int(row["step"])
         yield {
             **{key: spec[key] for key in ("scenario", "strategy", "seed", "hash")},
@@ -143,10 +146,18 @@ def _run_records(run: Run) -> Iterable[dict[str, Any]]:
             **{f"hiou{end}": harmonic_mean(row[f"old{end}"], row["new"]) for end in ("", "_without_background")},
             "pixel_accuracy": pixel_accuracy(confusion),
             "frequency_weighted_iou": frequency_weighted_iou(confusion),
+            **_boundary_iou(spec, contours),
             **_per_batch(step, cost),
             **{name: cost.get(name, math.nan) for name in HELD},
             "run": str(run.path),
         }
+
+
+def _boundary_iou(spec: Spec, contours: StepContours | None) -> dict[str, float]:
+    """The mean over classes, with and without the background; NaN for a run without contours."""
+    iou = np.array([np.nan]) if contours is None else boundary_iou(contours, spec["conventions"])
+    means = {"": iou, "_without_background": iou[1:]}
+    return {f"boundary_iou{end}": 100 * mean_of_present(values) for end, values in means.items()}
 
 
 def _per_batch(step: int, cost: dict[str, float]) -> dict[str, float]:

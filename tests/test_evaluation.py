@@ -17,8 +17,10 @@ from toy import TEST, benchmark, make
 from bench.launch.session import run
 from bench.plan.request import Request
 from benchmarks.streams import FutureClasses, Tested, load_benchmark
+from reports.contours import boundary_iou, contour_pixels
 from reports.counts import StepCounts, folded
 from reports.metrics import class_iou
+from reports.tables import frame
 from strategies.finetune import Finetune
 from strategies.learning.evaluation import PixelMeter, best_classes, pixel_counts
 
@@ -29,7 +31,7 @@ CONVENTIONS: list[tuple[FutureClasses, Tested]] = list(product(("background", "i
 def test_rows_are_the_truth_and_columns_the_prediction() -> None:
     truth = torch.tensor([[[0, 0, 1], [1, 1, 2]], [[2, VOID, 0], [1, VOID, 2]]])  # 3 is nowhere, 4 is unlearned
     prediction = torch.tensor([[[0, 1, 1], [0, 0, 2]], [[2, 1, 0], [2, 0, 0]]])
-    counts = pixel_counts(prediction, truth, classes=4, outputs=3)
+    counts = pixel_counts(prediction, truth, classes=4, outputs=3).sum((0, 1))
     assert counts.dtype == torch.int64
     assert counts.tolist() == [[2, 1, 0], [2, 1, 1], [1, 0, 2], [0, 0, 0], [0, 0, 0], [1, 1, 0]]
 
@@ -53,10 +55,10 @@ def test_an_evaluation_counts_every_image_of_its_stream_once_and_begins_anew() -
     meter = PixelMeter()
     template = make(SeesTheFirstClass, [meter], settings=["evaluation.batch_size=2"])
     template.eval(benchmark().test_stream[0])
-    first = meter.counts["test"]
+    first = meter.counts["test"].sum((0, 1))
     template.eval(benchmark().test_stream[0])
     assert first.dtype == np.int64
-    np.testing.assert_array_equal(meter.counts["test"], first)
+    np.testing.assert_array_equal(meter.counts["test"].sum((0, 1)), first)
     # Of step 0 are the classes 3, 1, 5. An image is 16 x 16; a class in it is 5 x 5 pixels within 24 of void.
     shown = [[c for c in (3, 1, 5) if c in classes] for classes in TEST if {3, 1, 5} & set(classes)]
     squares = [sum(c in classes for classes in shown) for c in (3, 1, 5)]
@@ -142,7 +144,7 @@ def test_classes_that_no_step_learns_count_as_future_ones_do(data_root: Path, tm
             for i, image_id in enumerate(data.ids):
                 truth = data[i][1]
                 found = torch.from_numpy(predicted(image_id, tuple(truth.shape), outputs))
-                counts += pixel_counts(found, truth, 7, outputs).numpy()
+                counts += pixel_counts(found[None], truth[None], 7, outputs).sum((0, 1)).numpy()
             assert counts[7].any()
             parts.append(counts)
         for future, tested in CONVENTIONS:
@@ -153,3 +155,16 @@ def test_classes_that_no_step_learns_count_as_future_ones_do(data_root: Path, tm
                 counted = truth != VOID
                 np.add.at(matrix, (truth[counted], predicted(image_id, truth.shape, outputs)[counted]), 1)
             np.testing.assert_array_equal(folded(StepCounts(*parts), future, tested), matrix)
+
+
+def test_a_runs_contours_are_those_of_its_kept_predictions(finished: Any, data_root: Path) -> None:
+    every = load_benchmark("voc-15-5-disjoint", data_root, size=24, future_classes="kept", tested="all")
+    data, found = every.test_stream[1].data, []
+    for i, name in enumerate(data.ids):
+        predicted = torch.from_numpy(np.array(Image.open(finished.path / "predictions" / "step-1" / f"{name}.png")))
+        found.append(pixel_counts(predicted.long()[None], data[i][1][None], 21, 21).numpy())
+    [contours] = [each for each in finished.contours[1:] if each is not None]
+    np.testing.assert_array_equal(contours.known + contours.others, contour_pixels(np.sum(found, axis=0)))
+    conventions = finished.spec["conventions"]
+    shown = frame([finished])["boundary_iou"].iloc[1]
+    assert 0 < shown == pytest.approx(100 * np.nanmean(boundary_iou(contours, conventions)))

@@ -71,12 +71,12 @@ def _make_steps(
     shown.write_images(writer)
     for t, done, template in training.steps(start):
         started = time.perf_counter()
-        counts = count_pixels(template, benchmark, job.config.evaluation.stream, t, meter)
+        counts, contours = count_pixels(template, benchmark, job.config.evaluation.stream, t, meter)
         cost = {"step": t, **dataclasses.asdict(template.measured())}
         cost["evaluation_seconds"] = time.perf_counter() - started
         shown.write_predictions(writer, template, t)
         keep_network(job, template, t)
-        writer.add_step(counts, cost)
+        writer.add_step(counts, cost, contours)
         if not training.keeps_template:
             if t + 1 < len(stream):
                 keep_step(job, t, done, None, writer)

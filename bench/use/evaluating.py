@@ -105,8 +105,9 @@ def evaluate(evaluation: Evaluation, console: Console) -> None:
         for step in kept_steps(evaluation.run):
             template = _template(evaluation, step, meter)
             started = time.perf_counter()
-            counts = count_pixels(template, benchmark, evaluation.config.evaluation.stream, step, meter)
-            writer.add_step(counts, {"step": step, "evaluation_seconds": time.perf_counter() - started})
+            counts, contours = count_pixels(template, benchmark, evaluation.config.evaluation.stream, step, meter)
+            cost = {"step": step, "evaluation_seconds": time.perf_counter() - started}
+            writer.add_step(counts, cost, contours)
             miou = mean_iou(own_confusion(evaluation.spec, counts))
             _say(console, f"{evaluation.folder}: step {step} mIoU {miou:.2f}")
     writer.finish()

@@ -43,6 +43,7 @@ _MEASURES = {
     "hIoU": "the harmonic mean of old and new",
     "pixel accuracy": "the share of all pixels that count, the background's too, that are predicted right",
     "frequency-weighted IoU": "the mean of the classes' IoU weighted by their share of the pixels",
+    "boundary IoU": "the mean IoU of the pixels near contours, within 2 % of an image's diagonal, alone",
     "forgetting": "the mean over earlier steps' classes of their best mIoU before less that after the step, in points",
     "backward transfer": "the mean over earlier steps' classes of their mIoU less that when learned, in points",
     "±": "the sample standard deviation over seeds",

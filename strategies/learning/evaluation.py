@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -12,6 +13,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor
 
 from benchmarks.labels import VOID
+from strategies.learning.contours import contour_width, on_contours
 
 
 def best_classes(scores: Tensor) -> Tensor:
@@ -20,12 +22,18 @@ def best_classes(scores: Tensor) -> Tensor:
 
 
 def pixel_counts(prediction: Tensor, labels: Tensor, classes: int, outputs: int) -> Tensor:
-    """Return int64 (classes + 2, outputs): pixels by label (row) and prediction (column).
+    """Return int64 (2, 2, classes + 2, outputs): pixels by label (row) and prediction (column), both (B, H, W).
 
-    The row after the classes' is of label `classes`, those that no step learns; the last one is void.
+    Apart are those off and on the contours of the labels (first axis), and of the prediction (second). The row after
+    the classes' is of label `classes`, those that no step learns; the last one is void.
     """
-    rows = torch.where(labels == VOID, classes + 1, labels)
-    return torch.bincount((rows * outputs + prediction).flatten(), minlength=(classes + 2) * outputs).view(-1, outputs)
+    width = contour_width(*labels.shape[1:])
+    shape = 2, 2, classes + 2, outputs
+    place = torch.where(labels == VOID, classes + 1, labels)
+    place += (classes + 2) * (on_contours(prediction, width) + 2 * on_contours(labels, width).long())
+    place *= outputs
+    place += prediction
+    return place.flatten().bincount(minlength=math.prod(shape)).view(shape)
 
 
 class PixelMeter(SupervisedPlugin):
@@ -45,16 +53,15 @@ class PixelMeter(SupervisedPlugin):
         """Learn of which stream the next pixels are."""
         experience = strategy.experience
         self._stream = experience.origin_stream.name
-        classes = 1 + len(experience.classes_seen_so_far) + len(experience.future_classes)
+        self._classes = 1 + len(experience.classes_seen_so_far) + len(experience.future_classes)
         if self._stream not in self._sums:
-            shape = classes + 2, strategy.network.outputs
+            shape = 2, 2, self._classes + 2, strategy.network.outputs
             self._sums[self._stream] = torch.zeros(shape, dtype=torch.int64, device=strategy.device)
 
     def after_eval_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Count a batch's pixels."""
-        counts = self._sums[self._stream]
-        rows, outputs = counts.shape
-        counts += pixel_counts(best_classes(strategy.mb_output), strategy.mb_y, rows - 2, outputs)
+        prediction = best_classes(strategy.mb_output)
+        self._sums[self._stream] += pixel_counts(prediction, strategy.mb_y, self._classes, strategy.network.outputs)
 
     def after_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Publish the counts."""
