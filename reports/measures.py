@@ -5,7 +5,7 @@ Old, new and all classes, their harmonic mean, the means over steps, forgetting,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 
 from reports.atomic import write_atomic
-from reports.conventions import require_one_convention
+from reports.contours import boundary_iou
+from reports.conventions import background_counts, require_one_convention
+from reports.counting import under
 from reports.forgetting import forgetting
 from reports.markup import MARKUP, Cell, Table, require_table_formats
+from reports.metrics import frequency_weighted_iou, harmonic_mean, mean_of_present, pixel_accuracy
 from reports.notes import code, origin_notes, settings_note, unfinished_note
 from reports.records import Run, Unfinished, runs_on, scenarios_of
 from reports.rows import NO_RUN, embedded_note, file_stem, row_name, seeds_text
@@ -39,19 +42,38 @@ HEADERS = {
 _LESS_IS_BETTER = "forgetting"
 
 
-def measured(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return one row per run with all measures after its last step.
+def measured(runs: Sequence[Run], convention: str | None = None) -> pd.DataFrame:
+    """Return one row per run and step with all measures.
 
-    Columns: `scenario`, `strategy`, `variant`, `settings`, `seed`, and those of `HEADERS`: as in
-    `reports.tables.headline` and `reports.forgetting.forgetting` (points, NaN without increments); all others in per
-    cent. Raises what `frame` does.
+    Columns: `scenario`, `strategy`, `variant`, `settings`, `seed`, `step`, and those of `HEADERS`: as in
+    `reports.tables.headline`, with the background or not as the conventions say; `hiou`, NaN before there are new
+    classes; `forgetting` and `backward_transfer` as in `reports.forgetting.forgetting`, NaN before there is an
+    increment; `pixel_accuracy` and `frequency_weighted_iou` of all pixels that count; `boundary_iou`, the mean over
+    classes, NaN for a run made before there were contours. By a `convention` all are counted anew
+    (`reports.counting.under`). Raises what `frame` does, and RecordError for damaged matrices and contours.
     """
-    steps = frame(runs)
-    last = headline(steps).sort_values("step", kind="stable").groupby("run", sort=False).tail(1)
+    counted = under(runs, convention)
     key = ["scenario", "strategy", "variant", "settings", "seed", "step"]
-    return last.merge(forgetting(steps)[[*key, "forgetting", "backward_transfer"]], how="left", on=key)[
-        [*key[:-1], *HEADERS]
-    ]
+    steps = frame(counted)
+    rows = headline(steps).merge(forgetting(steps)[[*key, "forgetting", "backward_transfer"]], how="left", on=key)
+    rows["hiou"] = [harmonic_mean(old, new) for old, new in zip(rows["old"], rows["new"], strict=True)]
+    of_pixels = pd.DataFrame([{"run": str(run.path), **row} for run in counted for row in _of_pixels(run)])
+    if len(rows):
+        rows = rows.merge(of_pixels, on=["run", "step"])
+    return rows.reindex(columns=[*key, *HEADERS])
+
+
+def _of_pixels(run: Run) -> Iterable[dict[str, float]]:
+    """What each step's matrix and contours give."""
+    first = 0 if background_counts(run.spec["conventions"]) else 1
+    for row, confusion, contours in zip(run.steps, run.confusions, run.contours, strict=True):
+        iou = np.array([]) if contours is None else boundary_iou(contours, run.spec["conventions"])[first:]
+        yield {
+            "step": row["step"],
+            "pixel_accuracy": pixel_accuracy(confusion),
+            "frequency_weighted_iou": frequency_weighted_iou(confusion),
+            "boundary_iou": 100 * mean_of_present(iou),
+        }
 
 
 def write_measures(
@@ -86,7 +108,7 @@ def write_measures(
 def _over_seeds(runs: Sequence[Run]) -> pd.DataFrame:
     """A row per row of `reports.tables.summary`, in its order."""
     key = ["scenario", "strategy", "variant"]
-    every = measured(runs)
+    every = measured(runs).groupby([*key, "seed"], sort=False).tail(1)
     records = []
     for row in summary(frame(runs)).to_dict("records"):
         own = every[np.logical_and.reduce([every[name] == row[name] for name in key])]

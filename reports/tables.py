@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.contours import StepContours, boundary_iou
 from reports.conventions import UNKNOWN, background_counts
 from reports.counting import under
 from reports.files import RecordError
 from reports.grids import MEMORY_SETTING, runs_by_memory
-from reports.metrics import frequency_weighted_iou, harmonic_mean, mean_of_present, pixel_accuracy
 from reports.records import Run, run_order, runs_on, scenarios_of
 from reports.rows import REFERENCES, method_of, natural_order, row_id, row_order, row_settings, seeds_text, variants
-from reports.spec import Spec
 
 MEASURES = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU", "avg": "avg"}
 """The measures after the last step that tables show, columns of `headline`, with their headers.
@@ -26,7 +23,7 @@ MEASURES = {"old": "old", "new": "new", "miou": "all", "imiou": "imIoU", "avg": 
 All tables of these measures follow it, the statistics too. `old` and `new` come first: `scenario_tables` heads them
 with the classes' places instead.
 """
-WITH_BACKGROUND = ("old", "miou", "imiou", "avg", "hiou", "boundary_iou")
+WITH_BACKGROUND = ("old", "miou", "imiou", "avg")
 """The measures that the background's IoU enters, or not, by the conventions."""
 COSTS = {
     "seconds_per_batch": "seconds",
@@ -62,12 +59,11 @@ def frame(runs: Sequence[Run], beside: Collection[str] = (), convention: str | N
     background); the run's conventions `future_classes`, `test_images`, `background_in_mean`, `resolution`,
     `evaluate_on`; `miou`, `imiou` (the mean of the mIoU after steps 1..t), `avg` (after steps 0..t), `old`, `new`,
     `step_1` ... `step_T`, and `miou`, `imiou`, `avg`, `old` once more as `..._without_background` (per cent, as in
-    steps.csv, NaN where a group is not yet learned); `hiou` and `hiou_without_background` (the harmonic mean of old and
-    new), `pixel_accuracy`, `frequency_weighted_iou` (per cent; of all pixels that count); `incoming_batches`;
-    `seconds_per_batch`, `forward_per_batch`, `backward_per_batch`, `images_per_batch` (per incoming batch; NaN at step
-    0 and without a batch; an image counts once per forward pass); `memory_images`, `memory_bytes` (held after the
-    step), `peak_ram_bytes` (of the process), `peak_gpu_bytes` (during the step); `run` (the directory). Raises
-    RecordError if one run (scenario, strategy, hash and seed) was given twice, or if a file is damaged.
+    steps.csv, NaN where a group is not yet learned); `incoming_batches`; `seconds_per_batch`, `forward_per_batch`,
+    `backward_per_batch`, `images_per_batch` (per incoming batch; NaN at step 0 and without a batch; an image counts
+    once per forward pass); `memory_images`, `memory_bytes` (held after the step), `peak_ram_bytes` (of the process),
+    `peak_gpu_bytes` (during the step); `run` (the directory). Raises RecordError if one run (scenario, strategy, hash
+    and seed) was given twice, or if a file is damaged.
 
     `beside` are settings that neither `variant` nor `settings` names, though rows may differ in them alone. By a
     `convention` (`mib`, `test_images=all`, see `reports.counting.under`, which raises what this does) all numbers are
@@ -126,15 +122,13 @@ def _frame_columns(runs: Sequence[Run]) -> list[str]:
         ),
         *(f"step_{number}" for number in range(1, last)),
         *(f"{name}_without_background" for name in ("miou", "imiou", "avg", "old")),
-        *("hiou", "hiou_without_background", "pixel_accuracy", "frequency_weighted_iou"),
-        *("boundary_iou", "boundary_iou_without_background"),
         *("incoming_batches", *COSTS, *HELD, "run"),
     ]
 
 
 def _run_records(run: Run) -> Iterable[dict[str, Any]]:
     spec = run.spec
-    for row, cost, confusion, contours in zip(run.steps, run.costs, run.confusions, run.contours, strict=True):
+    for row, cost in zip(run.steps, run.costs, strict=True):
         step = int(row["step"])
         yield {
             **{key: spec[key] for key in ("scenario", "strategy", "seed", "hash")},
@@ -143,21 +137,10 @@ def _run_records(run: Run) -> Iterable[dict[str, Any]]:
             **{key: spec["conventions"][key] for key in chosen_conventions([run])},
             "background_in_mean": background_counts(spec["conventions"]),
             **row,
-            **{f"hiou{end}": harmonic_mean(row[f"old{end}"], row["new"]) for end in ("", "_without_background")},
-            "pixel_accuracy": pixel_accuracy(confusion),
-            "frequency_weighted_iou": frequency_weighted_iou(confusion),
-            **_boundary_iou(spec, contours),
             **_per_batch(step, cost),
             **{name: cost.get(name, math.nan) for name in HELD},
             "run": str(run.path),
         }
-
-
-def _boundary_iou(spec: Spec, contours: StepContours | None) -> dict[str, float]:
-    """The mean over classes, with and without the background; NaN for a run without contours."""
-    iou = np.array([np.nan]) if contours is None else boundary_iou(contours, spec["conventions"])
-    means = {"": iou, "_without_background": iou[1:]}
-    return {f"boundary_iou{end}": 100 * mean_of_present(values) for end, values in means.items()}
 
 
 def _per_batch(step: int, cost: dict[str, float]) -> dict[str, float]:

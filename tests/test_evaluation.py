@@ -19,8 +19,8 @@ from bench.plan.request import Request
 from benchmarks.streams import FutureClasses, Tested, load_benchmark
 from reports.contours import boundary_iou, contour_pixels
 from reports.counts import StepCounts, folded
+from reports.measures import measured
 from reports.metrics import class_iou
-from reports.tables import frame
 from strategies.finetune import Finetune
 from strategies.learning.evaluation import PixelMeter, best_classes, pixel_counts
 
@@ -166,5 +166,5 @@ def test_a_runs_contours_are_those_of_its_kept_predictions(finished: Any, data_r
     [contours] = [each for each in finished.contours[1:] if each is not None]
     np.testing.assert_array_equal(contours.known + contours.others, contour_pixels(np.sum(found, axis=0)))
     conventions = finished.spec["conventions"]
-    shown = frame([finished])["boundary_iou"].iloc[1]
+    shown = measured([finished])["boundary_iou"].iloc[1]
     assert 0 < shown == pytest.approx(100 * np.nanmean(boundary_iou(contours, conventions)))

@@ -105,7 +105,7 @@ def offline(
 
         def start(self, spec: Any) -> None: ...
 
-        def add_step(self, counts: StepCounts, cost: dict[str, Any]) -> None:
+        def add_step(self, counts: StepCounts, cost: dict[str, Any], contours: Any) -> None:
             steps.append(Step(folded(counts, "background", "known"), cost))
             assert len(steps) == len(met)  # a network of its own for each
 

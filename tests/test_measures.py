@@ -13,7 +13,6 @@ from bench.cli.entry import main
 from reports.measures import HEADERS, measured, write_measures
 from reports.metrics import frequency_weighted_iou, harmonic_mean, pixel_accuracy
 from reports.records import read_run
-from reports.tables import frame
 
 
 def test_measures_over_pixels_are_those_worked_out_by_hand() -> None:
@@ -32,16 +31,17 @@ def test_the_harmonic_mean_of_old_and_new() -> None:
 def test_a_run_has_all_measures_after_its_last_step(tmp_path: Path) -> None:
     """STEP_1: 8, 0 (absent), 5 and 1 right of 8, 0, 6, 5 pixels; predicted are 10, 0, 8 and 1."""
     run = read_run(write_run(tmp_path))
-    [row] = measured([run]).to_dict("records")
+    first, row = measured([run]).to_dict("records")
+    assert math.isnan(first["hiou"]) and math.isnan(first["forgetting"]) and first["pixel_accuracy"] == 80
     old, new = 100 * (8 / 10 + 5 / 9) / 2, 100 * 1 / 5
     assert row["old"] == pytest.approx(old, abs=1e-4) and row["new"] == pytest.approx(new, abs=1e-4)
     assert row["hiou"] == pytest.approx(2 * old * new / (old + new), abs=1e-3)
     assert row["pixel_accuracy"] == pytest.approx(100 * 14 / 19)
     assert row["frequency_weighted_iou"] == pytest.approx(100 * (8 * 0.8 + 6 * 5 / 9 + 5 * 0.2) / 19)
     assert row["backward_transfer"] == pytest.approx(old - 62.5, abs=1e-3) == -row["forgetting"]
-    without = frame([run]).iloc[-1]
-    assert without["hiou_without_background"] == pytest.approx(2 * (500 / 9) * 20 / (500 / 9 + 20), abs=1e-3)
-    assert math.isnan(frame([run])["hiou"].iloc[0])
+    assert math.isnan(row["boundary_iou"])  # a run without contours
+    without = measured([run], "background_in_mean=no").iloc[-1]
+    assert without["hiou"] == pytest.approx(2 * (500 / 9) * 20 / (500 / 9 + 20), abs=1e-3)
 
 
 def test_the_table_has_a_row_per_strategy_with_mean_and_deviation_over_seeds(tmp_path: Path) -> None:

@@ -79,13 +79,16 @@ def test_every_experience_holds_the_images_and_labels_that_its_step_has(
         seen = known if tested == "known" else {1, 2, 3, 4, 5, 6}
         assert_holds(told.valid_stream[t], "train", with_one_of(seen, held), known, others, view)
         assert_holds(told.test_stream[t], "test", with_one_of(seen, test), known, others, view)
+        for name, split, every in (("valid", "train", set(held)), ("test", "test", set(test))):
+            shown = {f"{split}-{i}" for i in every} - set(told.streams[name][t].data.ids)
+            assert set(told.streams[f"{name}_rest"][t].data.ids) == shown
 
 
 def test_every_experience_knows_its_classes_and_the_scenario_its_names() -> None:
     told = toy()
     assert told.scenario.groups == GROUPS
     assert (told.n_classes, told.class_names) == (6, ["background", "three", "one", "five", "two", "six", "four"])
-    assert list(told.streams) == ["train", "valid", "test", "joint"]
+    assert list(told.streams) == ["train", "valid", "valid_rest", "test", "test_rest", "joint"]
     for name, stream in told.streams.items():
         for t, experience in enumerate(stream):
             assert experience.origin_stream.name == name

@@ -133,7 +133,7 @@ def _add_run(
     determining = (scenario, asked, parameters, recipe, config, seed, request.device, protocol.from_base)
     with _weights_told():
         spec, older = run_spec(*determining), run_spec(*determining, older_hash=True)
-    if (run_folder(request.out, older) / "spec.yaml").exists():
+    if older["hash"] != spec["hash"] and finished_at(run_folder(request.out, older)):
         spec = older
     folder = run_folder(request.out, spec)
     plan.folders.append(folder)
