@@ -42,8 +42,9 @@ from bench.train.distributed import Rank, Work, run_ranks
 from bench.train.epochs import EpochTraining, train_epochs
 from bench.train.networks import new_network
 from bench.train.seeds import derived_seed
+from benchmarks.annotated import AnnotatedImages
 from benchmarks.packing import Decoded, Reader
-from benchmarks.streams import AnnotatedImages, load_benchmark
+from benchmarks.streams import load_benchmark
 from reports.metrics import mean_iou
 from strategies.learning.faults import NonFiniteLossError
 from strategies.learning.losses import BASE_LOSSES

@@ -16,8 +16,8 @@ import pytest
 from reference import HAND_CASES, CBESReference
 from scipy.stats import chi2
 
+from benchmarks.annotated import AnnotatedImages
 from benchmarks.packing import Reader
-from benchmarks.streams import AnnotatedImages
 from strategies.learning.memory import POLICIES, ClassBalanced, ConfidenceMemory, HerdingMemory, Memory, Reservoir
 
 TRIALS = 1500

@@ -14,9 +14,10 @@ from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, EWCPlugin, 
 from torch import Tensor, nn
 from toy import benchmark
 
+from benchmarks.annotated import AnnotatedImages
 from benchmarks.augmentation import Augmentation, View, normalised
 from benchmarks.packing import Decoded, Reader
-from benchmarks.streams import AnnotatedImages, SegmentationScenario, load_benchmark
+from benchmarks.streams import SegmentationScenario, load_benchmark
 from strategies.networks.build import build_network
 from strategies.networks.settings import OF_IMAGENET
 

@@ -17,8 +17,8 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 from toy import Loads, Onlooker, base_model, benchmark, make, train
 
+from benchmarks.annotated import AnnotatedImages
 from benchmarks.augmentation import Augmentation, normalised
-from benchmarks.streams import AnnotatedImages
 from strategies.er import Er
 from strategies.finetune import Finetune, FinetuneParameters
 from strategies.learning import cost

@@ -26,7 +26,13 @@ from bench.settings.errors import RequestError
 from bench.settings.merging import launcher_section, network_name, resolve, settings_said
 from bench.settings.schema import Config
 from bench.settings.slurm import SlurmSettings
-from bench.settings.strategies import StrategyRequest, base_recipe, method_parameters, parse_strategies
+from bench.settings.strategies import (
+    StrategyRequest,
+    base_recipe,
+    method_parameters,
+    parse_strategies,
+    require_void_known,
+)
 from bench.settings.usual import told_of_preset, usual_preset
 from benchmarks.names import parse_name
 from benchmarks.packing import readers
@@ -126,6 +132,7 @@ def _add_run(
 
     try:
         parameters = method_parameters(asked, config)
+        require_void_known(asked, config)
         recipe = base_recipe(asked, parameters)
     except BrokenPluginError as error:
         raise RequestError(str(error)) from error

@@ -15,7 +15,7 @@ from typing import Any
 from bench.plan.code import code_digest, git_revision
 from bench.plan.deciding import BASE_TRAINING, RUN, deciding_digest
 from bench.plan.plugins import plugins_of
-from bench.settings.schema import Config
+from bench.settings.schema import Config, DataConfig
 from bench.settings.strategies import StrategyRequest
 from benchmarks.scenarios import Scenario
 from reports.spec import SCHEMA
@@ -61,7 +61,7 @@ def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: in
         "train_sha256": scenario.train_sha256(0),
         "valid_fraction": config.evaluation.valid_fraction,
         "valid_seed": config.evaluation.valid_seed if config.evaluation.valid_fraction else None,
-        "preparation": _deciding(dataclasses.asdict(config.data)),
+        "preparation": _deciding(config.data),
         "network": _network(config.network),
         "weights": _weights(config.network),
         "network_plugins": _plugins(config.network.name, NETWORKS),
@@ -109,7 +109,7 @@ def run_spec(
             "evaluation": {**settings["evaluation"], **({} if older_hash else _PRINTED)},
             "network": _network(config.network),
             "base": {key: value for key, value in settings["base"].items() if value or key not in _LATER},
-            "data": {**dict.fromkeys(_BLANK), **_deciding(settings["data"])},
+            "data": {**dict.fromkeys(_BLANK), **_deciding(config.data)},
         },
     }
     return {
@@ -137,8 +137,17 @@ def run_spec(
     }
 
 
-def _deciding(data: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if key not in INDIFFERENT}
+def _deciding(data: DataConfig) -> dict[str, Any]:
+    return {key: value for key, value in told_in_hashes(data).items() if key not in INDIFFERENT}
+
+
+def told_in_hashes(section: Any) -> dict[str, Any]:
+    """Return a section of settings as plain data, less those that are optional and at their defaults.
+
+    Every setting that older runs do not have is one of these: as without it.
+    """
+    unset = {field.name: field.default for field in dataclasses.fields(section)}
+    return {key: value for key, value in dataclasses.asdict(section).items() if value != unset[key]}
 
 
 def _network(network: NetworkSettings) -> dict[str, Any]:

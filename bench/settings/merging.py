@@ -15,7 +15,7 @@ from bench.settings.checking import Settings
 from bench.settings.errors import RequestError
 from bench.settings.networks import config_of, without_others
 from bench.settings.plain_yaml import read_yaml
-from bench.settings.schema import VALID_FRACTION, Config
+from bench.settings.schema import VALID_FRACTION, Config, DataConfig
 from bench.settings.usual import PRESETS, usual_preset
 from benchmarks.paths import user_path
 from strategies.learning.registry import STRATEGIES
@@ -23,6 +23,12 @@ from strategies.plugins.registry import UnknownPluginError
 
 LAUNCHER_SECTION = "slurm"
 """Settings that stand beside those of a run, and change none of its numbers."""
+_OF_RESIZED_CROPS, _OF_SCALED_CROPS = ("area", "aspect"), ("padding", "fill", "fill_colour")
+_WITHOUT_EFFECT: dict[str, dict[str, Any]] = {
+    "scale_crop": {key: getattr(DataConfig, key) for key in _OF_RESIZED_CROPS},
+    "resized_crop": {"scale": (1.0, 1.0), **{key: getattr(DataConfig, key) for key in _OF_SCALED_CROPS}},
+}
+"""By the kind of augmentation what settings of the other kind must be: as if they were not set."""
 
 
 def resolve_config(
@@ -118,8 +124,7 @@ def assigned(assignments: Sequence[str]) -> Settings:
 
 
 def _check_together(config: Config) -> None:
-    if config.data.scale[0] > config.data.scale[1]:
-        raise RequestError(f"data.scale {list(config.data.scale)}: the first value is above the second")
+    _check_augmentation(config.data)
     if config.data.size is not None and config.evaluation.short_side is not None:
         raise RequestError("evaluation.short_side is for images as they are; data.size squeezes them to one size")
     if config.data.size is None and config.evaluation.short_side is None and config.evaluation.batch_size > 1:
@@ -128,6 +133,18 @@ def _check_together(config: Config) -> None:
         raise RequestError("data.crop must be set where data.size is null or data.scale varies: images differ in size")
     if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
         raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
+
+
+def _check_augmentation(data: DataConfig) -> None:
+    for key in ("scale", "area", "aspect"):
+        low, high = getattr(data, key)
+        if low > high:
+            raise RequestError(f"data.{key} {[low, high]}: the first value is above the second")
+    for key, unset in _WITHOUT_EFFECT[data.augmentation].items():
+        if (value := getattr(data, key)) != unset:
+            given, rest = (list(each) if isinstance(each, tuple) else each for each in (value, unset))
+            with_ = f"with data.augmentation={data.augmentation}"
+            raise RequestError(f"data.{key}={given} has no effect {with_}; leave it at {rest}")
 
 
 def _for_scenario(settings: Settings, scenario: str) -> Settings:

@@ -10,6 +10,8 @@ from pydantic.dataclasses import dataclass as validated
 from strategies.learning.protocol import BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, OnlineProtocol
 from strategies.networks.settings import STRICT, Called, NetworkSettings, Precision
 
+Interval = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+"""From one value to another that is not below it."""
 VALID_FRACTION = 0.1
 """Of the training images held out where the valid stream is asked for and no fraction is set."""
 
@@ -41,10 +43,10 @@ class MemoryConfig:
 
 @validated(frozen=True, config=STRICT)
 class DataConfig:
-    """What is done to images: squeezed to `size` x `size` (or as they are), scaled, cropped, flipped."""
+    """What is done to images: squeezed to `size` x `size` (or as they are); in training scaled, cropped, flipped."""
 
     size: Annotated[int, Field(ge=16, le=4096), Called(("image_size", "resolution"))] | None
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    scale: Interval
     crop: Annotated[int, Field(ge=16), Called(("crop_size",))] | None
     flip: bool
     workers: Annotated[int, Field(ge=0), Called(("num_workers",))]
@@ -56,6 +58,21 @@ class DataConfig:
     """Whether images that the training and the test list name both are refused."""
     max_megapixels: Annotated[float, Field(gt=0, le=1_000_000)]
     """Larger images, in millions of pixels, are refused: a damaged file may claim any size."""
+    # What follows has the values of runs older than the setting.
+    augmentation: Literal["scale_crop", "resized_crop"] = "scale_crop"
+    """Images are scaled by a factor from `scale` and cropped, or a box of them is resized to the crop."""
+    area: Interval = (0.5, 2.0)
+    """Of a resized crop's box, in parts of the image's; above 1 none is found and another one is drawn."""
+    aspect: Interval = (3 / 4, 4 / 3)
+    """Width by height of a resized crop's box."""
+    padding: Literal["below_right", "around"] = "below_right"
+    """Where a scaled image is smaller than the crop; around it by half of what its shorter side lacks."""
+    fill: Literal["void", "background"] = "void"
+    """The label of what is padded."""
+    fill_colour: Literal["mean", "black"] = "mean"
+    """The colour of what is padded: the mean that the network takes off, or black."""
+    void: Literal["ignore", "background", "negative"] = "ignore"
+    """In training void pixels are in no loss, or background, or a negative of every class for methods that know it."""
 
 
 @validated(frozen=True, config=STRICT)

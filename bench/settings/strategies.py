@@ -119,6 +119,17 @@ def method_parameters(request: StrategyRequest, config: Config | None = None) ->
     return parameters
 
 
+def require_void_known(request: StrategyRequest, config: Config) -> None:
+    """Raise `RequestError` where void is to be a negative of every class and the method's losses do not take it so."""
+    if config.data.void != "negative" or method_class(request.name).void_is_negative:
+        return
+    known = [name for name in STRATEGIES.built_in_names() if method_class(name).void_is_negative]
+    who = f"those of {', '.join(known)} do" if known else "no method's do"
+    raise RequestError(
+        f"data.void=negative: the losses of {request.title} take no void pixel as a negative of every class; {who}"
+    )
+
+
 def base_recipe(request: StrategyRequest, parameters: Any) -> BaseRecipe:
     """Return what a method asks of the base model; raise `BrokenPluginError` where that is no recipe."""
     method, point = method_class(request.name), STRATEGIES.entry_point(request.name)

@@ -16,7 +16,7 @@ from PIL import Image
 from bench.imports import output_of_bench
 
 if TYPE_CHECKING:
-    from benchmarks.streams import AnnotatedImages
+    from benchmarks.annotated import AnnotatedImages
 
 CLASSES = 6
 

@@ -15,7 +15,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from bench.settings.schema import Config
-    from benchmarks.streams import AnnotatedImages, Exemplar, SegmentationExperience, SegmentationScenario
+    from benchmarks.annotated import AnnotatedImages, Exemplar
+    from benchmarks.streams import SegmentationExperience, SegmentationScenario
     from strategies.networks.network import SegmentationNetwork
 
 SCENARIO = "shapes-15-1-disjoint"

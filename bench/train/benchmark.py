@@ -23,6 +23,7 @@ def benchmark_of(job: BaseJob | RunJob) -> SegmentationScenario:
         normalisation=normalisation(job.config),
         view=View(evaluation.short_side) if evaluation.short_side else None,
         future_classes="kept",
+        void=data.void,
         valid_fraction=evaluation.valid_fraction,
         valid_seed=evaluation.valid_seed,
         ram_budget=data.ram_gb * 2**30,

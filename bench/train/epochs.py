@@ -20,7 +20,7 @@ from bench.train.checkpoint import Checkpoint, CheckpointError
 from bench.train.distributed import Rank, run_ranks
 from bench.train.networks import augmentation, new_network
 from bench.train.seeds import derived_seed
-from benchmarks.streams import AnnotatedImages
+from benchmarks.annotated import AnnotatedImages
 from strategies.learning.guard import LossGuard, listed
 from strategies.learning.losses import BASE_LOSSES
 from strategies.learning.protocol import BaseRecipe

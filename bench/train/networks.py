@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from bench.settings.schema import Config
-from benchmarks.augmentation import Augmentation
+from benchmarks.augmentation import BLACK, AnyAugmentation, Augmentation, ResizedCrop
+from benchmarks.labels import BACKGROUND, VOID
 from strategies.learning.protocol import BaseRecipe
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork
@@ -18,9 +19,14 @@ def normalisation(config: Config) -> Normalisation:
     return network_class(config.network.name).normalisation(config.network)
 
 
-def augmentation(config: Config) -> Augmentation:
-    """Return what is done to every training image; outside of it lies the colour that the network takes off."""
-    return Augmentation(config.data.scale, config.data.crop, config.data.flip, normalisation(config).mean)
+def augmentation(config: Config) -> AnyAugmentation:
+    """Return what is done to every training image."""
+    data = config.data
+    if data.augmentation == "resized_crop":
+        return ResizedCrop(data.area, data.aspect, data.crop, data.flip)
+    outside = BLACK if data.fill_colour == "black" else normalisation(config).mean
+    fill = BACKGROUND if data.fill == "background" else VOID
+    return Augmentation(data.scale, data.crop, data.flip, outside, fill, around=data.padding == "around")
 
 
 def new_network(config: Config, recipe: BaseRecipe, classes: int, pretrained: bool) -> SegmentationNetwork:

@@ -20,7 +20,8 @@ from bench.train.online import OnlineTraining
 from bench.train.protocol import Training
 from bench.train.resume import keep_step, start_run
 from bench.train.template import Progress, make_template
-from benchmarks.streams import AnnotatedImages, SegmentationScenario
+from benchmarks.annotated import AnnotatedImages
+from benchmarks.streams import SegmentationScenario
 from reports.metrics import mean_iou
 from reports.run_writer import RunWriter
 from reports.steps import own_confusion

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.streams import Exemplar, SegmentationScenario
+from benchmarks.annotated import Exemplar
+from benchmarks.streams import SegmentationScenario
 
 
 def packed(value: Any) -> Any:

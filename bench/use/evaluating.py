@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench.plan.devices import resolved_device
 from bench.plan.folders import finished_at
-from bench.plan.spec import conventions_of, digest
+from bench.plan.spec import conventions_of, digest, told_in_hashes
 from bench.plan.stale import method_of
 from bench.screen.view import reading
 from bench.settings.checking import Settings, checked
@@ -170,8 +170,15 @@ def _spec(run: Path, spec: Spec, config: Config, scenario: Scenario, device: str
             "networks": {step: read_kept(network_path(run, step)).sha256 for step in kept_steps(run)},
         },
     }
-    told = {**other, "data": imageset.fingerprint, "evaluates": spec["hash"]}
+    hashed = {section: _hashed(settings, getattr(config, section)) for section, settings in of_config.items()}
+    told = {**other, "config": {**spec["config"], **hashed}, "data": imageset.fingerprint, "evaluates": spec["hash"]}
     return {**spec, **other, "hash": digest(told)[:12]}
+
+
+def _hashed(settings: Settings, section: Any) -> Settings:
+    """Return the settings of a section without those at their defaults that evaluations may be older than."""
+    unset = asdict(section).keys() - told_in_hashes(section).keys()
+    return {key: value for key, value in settings.items() if key not in unset}
 
 
 def _benchmark(evaluation: Evaluation, console: Console) -> SegmentationScenario:

@@ -32,6 +32,9 @@ class Method(SupervisedPlugin):
     Parameters: ClassVar[type[Any]]
     protocols: ClassVar[tuple[str, ...]] = ("online",)
     """How its steps can be trained, the usual way first; `bench.plan.protocols` has them all."""
+    void_is_negative: ClassVar[bool] = False
+    """Whether its losses, its base model's too, can take void pixels as a negative of every class and count them, as
+    the setting `data.void=negative` asks."""
     resumable: ClassVar[bool]
     """Whether `state_dict` gives all that outlives a step. Never inherited: a subclass may keep more, so it says
     so again. A run of a method that does not say so keeps no checkpoint and starts again from step 0."""
