@@ -93,6 +93,17 @@ BESIDE_TRAINING = frozenset(
 )
 """Settings that change numbers by rounding at most, or of which the data's fingerprint or the conventions tell: no row
 by themselves."""
+LATER: dict[str, Any] = {
+    "base.min_updates": 0,
+    "data.augmentation": "scale_crop",
+    "data.area": [0.5, 2.0],
+    "data.aspect": [3 / 4, 4 / 3],
+    "data.padding": "below_right",
+    "data.fill": "void",
+    "data.fill_colour": "mean",
+    "data.void": "ignore",
+}
+"""Settings that older runs do not have, as these were made."""
 
 
 def row_id(run: Run) -> RowId:
@@ -154,7 +165,9 @@ def _by_row(runs: Sequence[Run]) -> dict[RowId, list[dict[str, Any]]]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    return {**_flat(run.spec["config"], _CONFIG), **_flat(run.spec["method"]["parameters"], "parameters:")}
+    config = run.spec["config"]
+    later = {f"{_CONFIG}{key}": value for key, value in LATER.items() if key.partition(".")[0] in config}
+    return {**later, **_flat(config, _CONFIG), **_flat(run.spec["method"]["parameters"], "parameters:")}
 
 
 def _flat(nested: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.augmentation import Augmentation, _window, normalised
+from benchmarks.augmentation import BLACK, Augmentation, _window, normalised
 from strategies.networks.settings import OF_IMAGENET
 
 VOID = 255
@@ -85,7 +86,7 @@ def test_the_second_draw_places_the_crop_downwards_and_the_third_to_the_right() 
 def test_a_crop_takes_from_the_image_what_it_shows_scaled(
     length: int, factor: float, side: int, at: float, window: tuple[int, int, int]
 ) -> None:
-    assert _window(length, factor, side, at) == window
+    assert _window(length, factor, side, at, border=0) == (*window, 0)
 
 
 def test_a_crop_of_a_scaled_image_shows_the_part_at_its_place() -> None:
@@ -106,6 +107,77 @@ def test_what_a_crop_has_beyond_the_image_is_void_and_of_the_mean_colour_below_a
     outside[:height, :width] = False
     assert (labels[outside] == VOID).all()
     assert image[:, outside].unique(dim=1).flatten().tolist() == [124, 116, 104]  # 255 times ImageNet's mean
+
+
+FOUR = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)
+WIDE = torch.tensor([[1, 2, 3, 4]], dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("labels", "crop", "draws", "expected"),
+    [
+        (FOUR, 3, {}, [[0, 0, 0], [0, 1, 2], [0, 3, 4]]),  # one is lacking: one at each border, four places
+        (FOUR, 3, {"right": 0.9}, [[0, 0, 0], [1, 2, 0], [3, 4, 0]]),
+        (FOUR, 3, {"down": 0.9}, [[0, 1, 2], [0, 3, 4], [0, 0, 0]]),
+        (
+            FOUR,
+            4,
+            {"down": 0.9, "right": 0.9},
+            [[0, 0, 0, 0], [0, 1, 2, 0], [0, 3, 4, 0], [0, 0, 0, 0]],
+        ),  # two
+        (WIDE, 3, {}, [[0, 0, 0], [0, 1, 2], [0, 0, 0]]),  # two in the height: the width is padded too, four places
+        (WIDE, 3, {"right": 0.5}, [[0, 0, 0], [2, 3, 4], [0, 0, 0]]),
+        (WIDE, 3, {"right": 0.9}, [[0, 0, 0], [3, 4, 0], [0, 0, 0]]),
+        (WIDE.T, 3, {"down": 0.9}, [[0, 3, 0], [0, 4, 0], [0, 0, 0]]),
+        (FOUR, 2, {"down": 0.9, "right": 0.9}, [[1, 2], [3, 4]]),  # none
+    ],
+)
+def test_around_an_image_half_of_what_it_lacks_is_padded_at_each_border(
+    labels: Tensor, crop: int, draws: dict[str, float], expected: list[list[int]]
+) -> None:
+    for fill, colour in ((0, BLACK), (VOID, (1.0, 1.0, 1.0))):
+        padding = Augmentation(crop=crop, flip=False, outside=colour, fill=fill, around=True)
+        image, mapped = augmented(labels.expand(3, -1, -1), labels, padding, **draws)
+        wanted = torch.tensor(expected, dtype=torch.uint8)
+        wanted[wanted == 0] = fill
+        assert torch.equal(mapped, wanted) and torch.equal(image, wanted.expand(3, -1, -1))
+
+
+def ssuls_crop(labels: np.ndarray, side: int, at: tuple[float, float]) -> np.ndarray:
+    """All borders padded by half of what the width lacks, then by half of what the height lacks then; cropped."""
+    for axis in (1, 0):
+        if labels.shape[axis] < side:
+            labels = np.pad(labels, (side - labels.shape[axis] + 1) // 2)
+    top, left = (int(place * (length - side + 1)) for place, length in zip(at, labels.shape, strict=True))
+    return labels[top : top + side, left : left + side]
+
+
+def test_images_that_lack_in_any_way_are_padded_around_as_ssul_does() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        height, width, side = rng.integers(1, 15, 3).tolist()
+        labels, (down, right) = rng.integers(1, 200, (height, width), np.uint8), rng.random(2).tolist()
+        seen = torch.from_numpy(labels)
+        padding = Augmentation(crop=side, flip=False, fill=0, around=True)
+        image, mapped = augmented(seen.expand(3, -1, -1), seen, padding, down=down, right=right)
+        if min(height, width) >= side:
+            down, right = (int(at * (n - side + 1)) / (n - side + 1) for at, n in ((down, height), (right, width)))
+        assert np.array_equal(mapped.numpy(), ssuls_crop(labels, side, (down, right)))
+        assert torch.equal(image, mapped.expand(3, -1, -1))
+
+
+def test_around_a_scaled_image_labels_and_colours_are_padded_at_the_same_pixels() -> None:
+    """The image is 100 where there is one, so that neither filter moves anything but the padding."""
+    rng, padded = np.random.default_rng(0), 0
+    for _ in range(300):
+        height, width, side = rng.integers(1, 40, 3).tolist()
+        labels = torch.full((height, width), 100, dtype=torch.uint8)
+        augmentation = Augmentation((0.3, 3.0), side, fill=0, around=True)
+        image, mapped = augmentation(labels.expand(3, -1, -1), labels, rng)
+        assert mapped.shape == (side, side) and torch.equal(image, mapped.expand(3, -1, -1))
+        assert mapped.max() == 100  # something of the image is always seen
+        padded += int(mapped.min() == 0)
+    assert 100 < padded < 300
 
 
 def test_normalised_images_have_the_networks_mean_and_deviation_taken_out() -> None:

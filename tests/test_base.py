@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy import benchmark, mean_nll
+from toy import GROUPS, Toy, benchmark, mean_nll
 
 import bench.train.base
 import bench.train.epochs
 import bench.train.networks
 from bench.plan.code import code_digest
 from bench.plan.protocols import epochs_of, epochs_updates
+from bench.plan.spec import base_inputs, digest
 from bench.screen.events import Event
 from bench.screen.stopping import Stopped
 from bench.settings.merging import resolve_config
@@ -28,7 +29,9 @@ from bench.train.epochs import EpochTraining, TrainingState, learning_rate, trai
 from bench.train.kept import base_checkpoint, base_model
 from bench.train.networks import augmentation, new_network
 from bench.train.seeds import derived_seed
-from benchmarks.augmentation import Augmentation
+from benchmarks.augmentation import Augmentation, ResizedCrop
+from benchmarks.names import ScenarioName
+from benchmarks.scenarios import compute_scenario
 from strategies.learning.faults import NonFiniteLossError
 from strategies.learning.losses import one_vs_rest
 from strategies.learning.protocol import BaseRecipe
@@ -468,9 +471,34 @@ def test_a_kept_base_model_is_loaded_ready_to_be_evaluated_and_the_log_tells_who
 # --------------------------------------------------------------------------------------- what settings make
 
 
+def test_images_that_are_augmented_otherwise_and_void_that_trains_make_another_base_model() -> None:
+    scenario = compute_scenario(ScenarioName("toy", "3+1+2", "overlapped"), Toy(), GROUPS)
+
+    def inputs(**settings: Any) -> dict[str, Any]:
+        return base_inputs(scenario, config(**settings), BaseRecipe(), 0, "cpu")
+
+    usual = {"augmentation": "scale_crop", "area": [0.5, 2.0], "padding": "below_right", "void": "ignore"}
+    assert inputs() == inputs(**{f"data.{key}": value for key, value in usual.items()})
+    assert list(inputs()["preparation"]) == ["size", "scale", "crop", "flip"]  # as before there were these settings
+    of_boxes, of_scales = (
+        [{"area": [0.5, 1.0]}, {"aspect": [0.5, 2.0]}],
+        [{"padding": "around"}, {"fill": "background"}],
+    )
+    of_boxes = [{"augmentation": "resized_crop", **one} for one in ({}, *of_boxes)]
+    others = [*of_boxes, *of_scales, {"fill_colour": "black"}, {"void": "background"}, {"void": "negative"}]
+    made = [inputs(**{f"data.{key}": value for key, value in other.items()}) for other in ({}, *others)]
+    assert len({digest(each) for each in made}) == 9
+
+
 def test_networks_and_augmentation_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(**{"data.scale": [0.5, 2.0], "data.crop": 16, "data.flip": False, "runtime.precision": "bf16"})
     assert augmentation(settings) == Augmentation((0.5, 2.0), 16, False, OF_IMAGENET.mean)
+    ssuls = {"data.padding": "around", "data.fill": "background", "data.fill_colour": "black"}
+    assert augmentation(config(**ssuls)) == Augmentation(outside=(0.0, 0.0, 0.0), fill=0, around=True)
+    mibs = {"data.augmentation": "resized_crop", "data.crop": 16}
+    assert augmentation(config(**mibs)) == ResizedCrop((0.5, 2.0), (3 / 4, 4 / 3), 16, True)
+    other = {"data.area": [0.25, 1.0], "data.aspect": [1.0, 1.5], "data.flip": False}
+    assert augmentation(config(**mibs, **other)) == ResizedCrop((0.25, 1.0), (1.0, 1.5), 16, False)
     asked: list[tuple[Any, ...]] = []
 
     def building(*args: Any) -> SegmentationNetwork:

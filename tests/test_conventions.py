@@ -121,7 +121,7 @@ def test_a_run_whose_hash_tells_of_its_conventions_is_found(voc: Path, default: 
     spec["config"]["evaluation"]["future_classes"] = spec["conventions"]["future_classes"] = "ignore"
     config = {key: value for key, value in spec["config"].items() if key not in ("keep", "strategies")}
     config["base"].pop("min_updates")
-    config["data"] = {key: value for key, value in config["data"].items() if key != "max_megapixels"}
+    config["data"] = {key: config["data"][key] for key in ("size", "scale", "crop", "flip")}
     config["data"] |= dict.fromkeys(("workers", "ram_gb", "train_list", "shared_ids"))
     config["network"] = {"name": "small", "pretrained": False}
     determining = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import locale
 import math
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ import yaml
 from finished_runs.make import RUNS
 
 from bench.cli.entry import _parser, main
+from bench.settings.schema import Config
 from reports.atomic import write_atomic
 from reports.costs import write_costs
 from reports.curves import write_curves
@@ -27,6 +29,7 @@ from reports.markup import FORMATS
 from reports.metrics import class_iou, mean_iou
 from reports.notes import origin_notes
 from reports.records import Run, find_runs, read_run
+from reports.rows import LATER, differing_settings, row_settings
 from reports.run_writer import RunWriter
 from reports.scenario_tables import write_tables
 from reports.spec import SCHEMA
@@ -434,6 +437,28 @@ def test_a_variant_names_parameters_unset_settings_and_at_last_the_hash(tmp_path
         "sampling=unset, hash=b",
         "sampling=unset, hash=c",
     }
+
+
+def test_runs_from_before_a_setting_are_in_the_same_rows(tmp_path):
+    later = {"augmentation": "scale_crop", "area": [0.5, 2.0], "void": "ignore"}
+    write_run(tmp_path, hash="a", config={"data": {"crop": 32}, "base": {"epochs": 6}})
+    write_run(tmp_path, hash="b", strategy="ours", config={"data": {"crop": 32, **later}, "base": {"epochs": 6}})
+    write_run(tmp_path, hash="c", strategy="mib", config={"data": {"crop": 32, "void": "background"}})
+    runs = {run.spec["hash"]: run for run in find_runs(tmp_path)}
+    assert differing_settings([runs["a"], runs["b"]]) == []
+    assert row_settings([runs["a"], runs["c"]])["mib", "c"].endswith("data.void=background")
+    assert row_settings([runs["a"], runs["c"]])["er", "a"].endswith("data.void=ignore")
+
+
+def test_what_runs_from_before_a_setting_were_made_by_is_its_default():
+    sections = {name: kind for name, kind in get_type_hints(Config).items() if name in ("base", "data", "memory")}
+    optional = {
+        f"{section}.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
+        for section, kind in sections.items()
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }
+    assert optional == LATER
 
 
 def test_the_frame_does_not_depend_on_the_order_of_the_runs(tmp_path):

@@ -121,6 +121,27 @@ def test_by_default_no_image_is_held_back_and_later_classes_are_background() -> 
     assert torch.equal(plain.data[0][0], image.permute(2, 0, 1) / 255)
 
 
+@pytest.mark.parametrize(("void", "trained"), [("ignore", VOID), ("background", 0), ("negative", VOID)])
+def test_void_of_training_images_alone_is_background_where_it_is_asked_for(void: Any, trained: int) -> None:
+    told, usual = toy(void=void, valid_fraction=0.2), toy(valid_fraction=0.2)
+    for name, stream in told.streams.items():
+        for experience, other in zip(stream, usual.streams[name], strict=True):
+            for (image, labels, _), (as_usual, known, _) in zip(experience.data, other.data, strict=True):
+                assert (known == VOID).any() and torch.equal(image, as_usual)
+                filled = known.masked_fill(known == VOID, trained if name in ("train", "joint") else VOID)
+                assert torch.equal(labels, filled)
+
+
+def test_void_that_is_background_is_so_in_a_memory_too_and_what_is_padded_stays_void() -> None:
+    data = toy(void="background").train_stream[1].data
+    exemplar, augmentation = data.exemplar(2), Augmentation(crop=20, flip=False)
+    assert VOID not in data.annotated(2)[1]
+    image, labels = exemplar.load(augmentation, np.random.default_rng(0))
+    assert (labels == VOID).sum() == 20 * 20 - 16 * 16 and VOID not in labels[:16, :16]
+    [batch] = data.batches(1, [2], augmentation)
+    assert torch.equal(batch[1][0], labels) and torch.equal(batch[0][0], image)
+
+
 def test_images_are_squeezed_to_a_size_and_decoded_at_each_reading_where_they_exceed_the_budget() -> None:
     heard: list[Any] = []
     small = toy(size=9, progress=lambda *of: heard.append(of))
@@ -166,11 +187,11 @@ def test_a_benchmark_by_name_is_that_of_the_scenario_with_every_option_handed_on
     monkeypatch.setattr(benchmarks.streams, "load_scenario", computed)
     monkeypatch.setattr(benchmarks.streams, "build_benchmark", computed)
     own = {"future_classes": "ignore", "tested": "all", "valid_fraction": 0.5, "valid_seed": 4, "ram_budget": 5.0}
-    own |= {"size": 9, "view": View(8), "normalisation": OF_IMAGENET}
+    own |= {"void": "background", "size": 9, "view": View(8), "normalisation": OF_IMAGENET}
     load_benchmark("a name", Path("root"), train_list="a list", shared_ids="allow", max_megapixels=6.0, **own)
     load_benchmark("a name")
     usual = {"future_classes": "background", "tested": "known", "valid_fraction": 0.0, "valid_seed": 0}
-    usual |= {"size": None, "view": None, "normalisation": None, "ram_budget": 4.0 * 2**30}
+    usual |= {"void": "ignore", "size": None, "view": None, "normalisation": None, "ram_budget": 4.0 * 2**30}
     assert asked == [
         (("a name", Path("root"), "a list", "allow"), {"max_megapixels": 6.0}),
         (("the scenario",), own),

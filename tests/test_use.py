@@ -15,9 +15,10 @@ from PIL import Image
 
 import bench
 from bench.cli.entry import main
+from bench.plan.spec import digest
 from bench.settings.errors import RequestError
 from bench.train.network_file import read_kept
-from bench.use.evaluating import _config
+from bench.use.evaluating import Asked, _config, planned
 from bench.use.segmenter import Segmenter
 from reports.palettes import voc_palette
 from reports.records import Run, find_runs, read_run
@@ -205,6 +206,15 @@ def test_a_run_from_before_a_setting_is_evaluated(runs: dict[str, Run]) -> None:
     spec = {**runs["icarl"].spec}
     spec["config"] = {**spec["config"], "base": {"epochs": 1}}
     assert _config(spec, ["evaluation.short_side=32"]).evaluation.short_side == 32
+
+
+def test_settings_that_evaluations_may_be_older_than_are_no_part_of_their_hash(runs: dict[str, Run]) -> None:
+    spec = planned(runs["icarl"].path, Asked()).spec
+    of_data = ("size", "scale", "crop", "flip", "workers", "ram_gb", "train_list", "shared_ids", "max_megapixels")
+    told = {key: spec[key] for key in ("scenario", "asked", "conventions", "steps", "split_hash", "division")}
+    told |= {"config": {**spec["config"], "data": {key: spec["config"]["data"][key] for key in of_data}}}
+    told |= {"data": spec["data"]["fingerprint"], "evaluates": runs["icarl"].spec["hash"]}
+    assert spec["hash"] == digest(told)[:12]
 
 
 def test_what_needs_another_training_is_refused(runs: dict[str, Run], tmp_path: Path, command: Bench) -> None:

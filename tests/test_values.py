@@ -14,7 +14,8 @@ from bench.settings.merging import resolve_config
 from bench.settings.plain_yaml import parse_yaml, read_yaml
 from bench.settings.schema import Config as Settings
 from bench.settings.slurm import SlurmSettings
-from bench.settings.strategies import parse_strategies
+from bench.settings.strategies import parse_strategies, require_void_known
+from strategies.learning.registry import method_class
 from strategies.ours import Ours
 
 SCENARIO = "shapes-15-5-disjoint"
@@ -169,3 +170,19 @@ def test_hints_hold_for_every_dataclass_of_settings(tmp_path: Path) -> None:
     assert read_yaml(tmp_path / "settings.yaml")
     with pytest.raises(RequestError, match=r"did you mean incremental\.lr or base\.lr"):
         settings(file=tmp_path / "settings.yaml")
+
+
+# ---------------------------------------------------------------- void as a negative
+
+
+def test_void_is_a_negative_for_methods_alone_that_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    er, mib = parse_strategies("er,mib")
+    negative = settings("data.void=negative")
+    for void in ("ignore", "background"):
+        require_void_known(er, settings(f"data.void={void}"))
+    with pytest.raises(RequestError, match=r"^data.void=negative: the losses of er .*; no method's do$"):
+        require_void_known(er, negative)
+    monkeypatch.setattr(method_class("mib"), "void_is_negative", True)
+    require_void_known(mib, negative)
+    with pytest.raises(RequestError, match=r"^data.void=negative: the losses of er .*; those of mib do$"):
+        require_void_known(er, negative)

@@ -123,7 +123,8 @@ def require_void_known(request: StrategyRequest, config: Config) -> None:
     """Raise `RequestError` where void is to be a negative of every class and the method's losses do not take it so."""
     if config.data.void != "negative" or method_class(request.name).void_is_negative:
         return
-    known = [name for name in STRATEGIES.built_in_names() if method_class(name).void_is_negative]
+    built_in = map(StrategyRequest, STRATEGIES.built_in_names())
+    known = [method.title for method in built_in if method_class(method.name).void_is_negative]
     who = f"those of {', '.join(known)} do" if known else "no method's do"
     raise RequestError(
         f"data.void=negative: the losses of {request.title} take no void pixel as a negative of every class; {who}"
