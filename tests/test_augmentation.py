@@ -89,6 +89,21 @@ def test_a_crop_takes_from_the_image_what_it_shows_scaled(
     assert _window(length, factor, side, at, border=0) == (*window, 0)
 
 
+@pytest.mark.parametrize(
+    ("length", "factor", "side", "border", "at", "window"),
+    [
+        (100, 0.5, 32, 4, 0.0, (0, 56, 28, 4)),  # of 4 + 50 + 4 pixels the first 32: 4 of the border, 28 of the image
+        (100, 0.5, 32, 4, 0.5, (18, 64, 32, 0)),  # from 13 of 27 places on, the image's scaled pixel 9
+        (100, 0.5, 32, 4, 0.999, (44, 56, 28, 0)),  # the last 28
+        (3, 2.0, 4, 1, 0.999, (1, 2, 3, 0)),  # the last 3 of 6 are one and a half of 3: two, the last ones
+    ],
+)
+def test_a_crop_that_may_lie_in_a_border_takes_what_it_shows_of_the_image(
+    length: int, factor: float, side: int, border: int, at: float, window: tuple[int, int, int, int]
+) -> None:
+    assert _window(length, factor, side, at, border) == window
+
+
 def test_a_crop_of_a_scaled_image_shows_the_part_at_its_place() -> None:
     image, labels = augmented(*places(8, 12), Augmentation((2.0, 2.0), crop=8, flip=False), down=0.99, right=0.5)
     expected = torch.tensor([[16 * (4 + y // 2) + 4 + x // 2 for x in range(8)] for y in range(8)])

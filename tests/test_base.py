@@ -480,12 +480,9 @@ def test_images_that_are_augmented_otherwise_and_void_that_trains_make_another_b
     usual = {"augmentation": "scale_crop", "area": [0.5, 2.0], "padding": "below_right", "void": "ignore"}
     assert inputs() == inputs(**{f"data.{key}": value for key, value in usual.items()})
     assert list(inputs()["preparation"]) == ["size", "scale", "crop", "flip"]  # as before there were these settings
-    of_boxes, of_scales = (
-        [{"area": [0.5, 1.0]}, {"aspect": [0.5, 2.0]}],
-        [{"padding": "around"}, {"fill": "background"}],
-    )
-    of_boxes = [{"augmentation": "resized_crop", **one} for one in ({}, *of_boxes)]
-    others = [*of_boxes, *of_scales, {"fill_colour": "black"}, {"void": "background"}, {"void": "negative"}]
+    boxes = [{"augmentation": "resized_crop", **of} for of in ({}, {"area": [0.5, 1.0]}, {"aspect": [0.5, 2.0]})]
+    others = [*boxes, {"padding": "around"}, {"fill": "background"}, {"fill_colour": "black"}]
+    others += [{"void": "background"}, {"void": "negative"}]
     made = [inputs(**{f"data.{key}": value for key, value in other.items()}) for other in ({}, *others)]
     assert len({digest(each) for each in made}) == 9
 
