@@ -57,8 +57,8 @@ def write_compared(runs: Sequence[Run], out: Path, formats: Sequence[str], scena
 
 
 def protocol_of(run: Run) -> str:
-    """Return by which of `reports.literature.PROTOCOLS` a run was trained: one pass, but for joint training."""
-    return "joint" if method_of(run.spec["strategy"]) == "joint" else "online"
+    """Return by which of `reports.literature.PROTOCOLS` a run was trained."""
+    return "joint" if method_of(run.spec["strategy"]) == "joint" else str(run.spec["config"].get("protocol", "online"))
 
 
 def obstacle(runs: Sequence[Run]) -> str:

@@ -18,6 +18,7 @@ NO_RUN = "no finished run"
 
 _UNSET = object()
 _CONFIG = "config:"
+_PROTOCOL, _INCREMENTAL = f"{_CONFIG}protocol", f"{_CONFIG}incremental."
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
 
@@ -94,7 +95,20 @@ BESIDE_TRAINING = frozenset(
 """Settings that change numbers by rounding at most, or of which the data's fingerprint or the conventions tell: no row
 by themselves."""
 LATER: dict[str, Any] = {
+    "protocol": "online",
     "base.min_updates": 0,
+    "base.nesterov": False,
+    "base.lr_factors": {},
+    "base.weight_decays": {},
+    "base.warmup_share": 0.0,
+    "base.warmup_from": 0.001,
+    "base.warmup_poly": "from_start",
+    "base.min_lr": 0.0,
+    "base.accumulate": 1,
+    "base.batchnorm": "train",
+    "base.dropout": True,
+    "base.drop_last": False,
+    "base.weights": "last",
     "data.augmentation": "scale_crop",
     "data.area": [0.5, 2.0],
     "data.aspect": [3 / 4, 4 / 3],
@@ -166,7 +180,7 @@ def _by_row(runs: Sequence[Run]) -> dict[RowId, list[dict[str, Any]]]:
 
 def _settings(run: Run) -> dict[str, Any]:
     config = run.spec["config"]
-    later = {f"{_CONFIG}{key}": value for key, value in LATER.items() if key.partition(".")[0] in config}
+    later = {f"{_CONFIG}{key}": v for key, v in LATER.items() if "." not in key or key.partition(".")[0] in config}
     return {**later, **_flat(config, _CONFIG), **_flat(run.spec["method"]["parameters"], "parameters:")}
 
 
@@ -181,9 +195,21 @@ def _flat(nested: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _telling(by_row: Sequence[list[dict[str, Any]]]) -> list[str]:
-    """The keys whose values differ between rows, sorted; one that differs within a row (as a seed) tells nothing."""
+    """The keys whose values differ between rows, sorted; one that differs within a row (as a seed) tells nothing.
+
+    Settings of the increments tell apart rows of one protocol alone: another one has others.
+    """
     keys = sorted({key for found in by_row for one in found for key in one})
-    return [key for key in keys if _tells_apart([{_value_text(one.get(key, _UNSET)) for one in f} for f in by_row])]
+    protocols = [{one.get(_PROTOCOL) for one in found} for found in by_row]
+    by_protocol = [[f for f, of in zip(by_row, protocols, strict=True) if of == each] for each in map(set, protocols)]
+    return [
+        key
+        for key in keys
+        if any(
+            _tells_apart([{_value_text(one.get(key, _UNSET)) for one in f} for f in rows])
+            for rows in (by_protocol if key.startswith(_INCREMENTAL) else [by_row])
+        )
+    ]
 
 
 def _tells_apart(values: Sequence[set[str]]) -> bool:
@@ -195,7 +221,8 @@ def _shown(key: str) -> str:
 
 
 def _told(settings: dict[str, Any], keys: Iterable[str]) -> str:
-    return ", ".join(f"{_shown(key)}={_value_text(settings.get(key, _UNSET))}" for key in keys)
+    told = [key for key in keys if key in settings or not key.startswith(_INCREMENTAL)]
+    return ", ".join(f"{_shown(key)}={_value_text(settings.get(key, _UNSET))}" for key in told)
 
 
 def _value_text(value: Any) -> str:

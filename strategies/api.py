@@ -36,7 +36,9 @@ from strategies.learning.memory import (
     herding_order,
 )
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters, Distilling, Method, Replay, StreamReplay
-from strategies.learning.protocol import BaseRecipe, OnlineProtocol
+from strategies.learning.offline import OfflineTemplate
+from strategies.learning.protocol import BaseRecipe, EpochProtocol, OfflineProtocol, OnlineProtocol
+from strategies.learning.segmentation import SegmentationTemplate
 from strategies.learning.strategy import Strategy
 from strategies.learning.template import OnlineTemplate
 from strategies.networks.backbone import Backbone, Stage
@@ -61,6 +63,7 @@ __all__ = [
     "CrossEntropy",
     "CrossEntropyParameters",
     "Distilling",
+    "EpochProtocol",
     "Exemplar",
     "HerdingMemory",
     "LightDecoder",
@@ -69,6 +72,8 @@ __all__ = [
     "Method",
     "NetworkSettings",
     "Normalisation",
+    "OfflineProtocol",
+    "OfflineTemplate",
     "OnlineProtocol",
     "OnlineTemplate",
     "Packaged",
@@ -77,6 +82,7 @@ __all__ = [
     "Replay",
     "Reservoir",
     "SegmentationNetwork",
+    "SegmentationTemplate",
     "Source",
     "Stage",
     "Strategy",

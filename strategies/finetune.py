@@ -22,4 +22,5 @@ class Finetune(CrossEntropy):
 
     citation: ClassVar[str] = "reference"
     Parameters = FinetuneParameters
+    protocols: ClassVar[tuple[str, ...]] = ("online", "offline")
     resumable: ClassVar[bool] = True

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
 from strategies.learning.losses import unbiased_cross_entropy, unbiased_distillation
 from strategies.learning.memory import Reservoir, StreamMemory
@@ -64,4 +64,4 @@ def share_background(head: LinearHead, new: int) -> None:
     weight[-new:] = weight[0]
     bias[-new:] = bias[0] - math.log(new + 1)
     bias[0] = bias[0] - math.log(new + 1)
-    head.weight, head.bias = nn.Parameter(weight), nn.Parameter(bias)
+    head.set(weight, bias)

@@ -223,7 +223,7 @@ def test_other_commands_refuse_in_one_line(refuse: Refuse, arguments: list[str])
         (b"- base\n", "mapping"),
         (b"just words", "mapping"),
         (b"base: 3\n", "base=3"),
-        (b"bose: {epochs: 3}\n", "did you mean base"),
+        (b"bose: {epochs: 3}\n", "or base.epochs?"),
         (b"1: 2\n", "1"),
         (b"null: 2\n", "unknown setting"),
         (b"base: {epochs: many}\n", "base.epochs"),

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy import GROUPS, Toy, benchmark, mean_nll
+from toy import GROUPS, Toy, benchmark, equal, mean_nll
 
 import bench.train.base
 import bench.train.epochs
 import bench.train.networks
 from bench.plan.code import code_digest
-from bench.plan.protocols import epochs_of, epochs_updates
 from bench.plan.spec import base_inputs, digest
 from bench.screen.events import Event
 from bench.screen.stopping import Stopped
@@ -76,31 +75,31 @@ def trained(
     ],
 )
 def test_the_learning_rate_warms_up_and_decays_by_a_power_of_what_is_left(iteration: int, rate: float) -> None:
-    assert learning_rate(config(**WARM), iteration, 10) == pytest.approx(rate, rel=1e-12)
+    assert learning_rate(config(**WARM).base, iteration, 10) == pytest.approx(rate, rel=1e-12)
 
 
 def test_without_warm_up_the_learning_rate_begins_at_its_full_value() -> None:
     cold = config(**{**WARM, "base.warmup_steps": 0})
-    assert [learning_rate(cold, i, 10) for i in (0, 1, 9)] == pytest.approx([0.8, 0.648, 0.008], rel=1e-12)
+    assert [learning_rate(cold.base, i, 10) for i in (0, 1, 9)] == pytest.approx([0.8, 0.648, 0.008], rel=1e-12)
 
 
 def test_the_paper_decays_from_its_rate_by_the_power_09() -> None:
     paper = resolve_config("voc", "paper", None, [])
     half = paper.base.lr * 0.5358867312681466  # 2 ** -0.9
-    assert learning_rate(paper, 0, 1000) == paper.base.lr
-    assert learning_rate(paper, 500, 1000) == pytest.approx(half, rel=1e-12)
+    assert learning_rate(paper.base, 0, 1000) == paper.base.lr
+    assert learning_rate(paper.base, 500, 1000) == pytest.approx(half, rel=1e-12)
 
 
 def test_the_updates_of_all_epochs_follow_one_schedule(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rates: list[float] = []
-    made = bench.train.epochs._optimizer
+    made = bench.train.epochs.make_optimizer
 
     def watched(*args: Any) -> torch.optim.Optimizer:
         optimizer = made(*args)
         optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
         return optimizer
 
-    monkeypatch.setattr(bench.train.epochs, "_optimizer", watched)
+    monkeypatch.setattr(bench.train.epochs, "make_optimizer", watched)
     trained(tmp_path, config(**{**WARM, **QUICK, "base.warmup_steps": 2}))
     by_hand = [0.8 * share for share in (1 / 2, 25 / 36, 16 / 36, 9 / 36, 4 / 36, 1 / 36)]
     assert rates == pytest.approx(by_hand, rel=1e-12)
@@ -109,7 +108,7 @@ def test_the_updates_of_all_epochs_follow_one_schedule(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("images", "epochs", "updates"), [(33, 34, 102), (48, 34, 102), (1584, 2, 198), (1, 100, 100)])
 def test_on_few_images_epochs_are_added_until_there_are_enough_updates(images: int, epochs: int, updates: int) -> None:
     few = config(**{"base.epochs": 2, "base.batch_size": 16, "base.min_updates": 100})
-    assert (epochs_of(few, images), epochs_updates(few, images)) == (epochs, updates)
+    assert (few.base.epochs_over(images), few.base.updates_over(images)) == (epochs, updates)
 
 
 def test_the_schedule_goes_over_the_added_epochs_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -288,7 +287,7 @@ def test_a_training_that_is_asked_to_stop_in_its_last_epoch_ends(
 def test_a_state_that_is_taken_over_has_optimiser_and_generator_too(tmp_path: Path) -> None:
     ended = trained(tmp_path, config(**QUICK))
     state = ended.state_dict()
-    assert set(state) == {"network", "optimizer", "generators", "epochs", "seconds"}
+    assert set(state) == {"network", "optimizer", "generators", "epochs", "seconds", "best"}
     drawn = torch.rand(3)
     fresh = task(tmp_path, config(**QUICK)).started(Rank(CPU), pretrained=False)
     assert (fresh.epochs, fresh.seconds) == (0, 0.0)
@@ -508,3 +507,22 @@ def test_networks_and_augmentation_are_those_of_the_settings(monkeypatch: pytest
     assert network.precision == "bf16"
     weight = network.backbone.blocks[0].first[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+def test_the_weights_of_the_epoch_that_is_best_on_held_out_images_are_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told, states = iter([10.0, 30.0, 20.0]), []
+
+    def measured(predict: Any, outputs: int, data: Any, *sizes: int) -> float:
+        assert data is benchmark().valid_stream[1].data and outputs == 5
+        states.append(0)
+        return next(told)
+
+    monkeypatch.setattr(bench.train.epochs, "held_out_miou", measured)
+    longer = config(**{**QUICK, "base.epochs": 3, "base.weights": "best", "evaluation.valid_fraction": 0.1})
+    data, held_out = benchmark().train_stream[1].data, benchmark().valid_stream[1].data
+    task = EpochTraining(data, 4, longer, BaseRecipe(), 0, "base", Checkpoint(tmp_path / "a.ckpt", {}), held_out)
+    best = train_epochs(task, torch.device("cpu"), lambda event: None)
+    assert best.best is not None and best.best["miou"] == 30.0 and len(states) == 3
+    assert equal(best.network.state_dict(), best.best["network"])

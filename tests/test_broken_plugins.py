@@ -59,11 +59,11 @@ BROKEN = {
     "offline": (f"{ER}class Method(Er):\n    offline = True\n", "says offline, which is protocols = ('joint',) now"),
     "protocol": (
         f"{ER}class Method(Er):\n    protocols = ('online', 'nightly')\n",
-        "names as its protocols ('online', 'nightly'); there are online, joint",
+        "names as its protocols ('online', 'nightly'); there are online, offline, joint",
     ),
     "word": (
         f"{ER}class Method(Er):\n    protocols = 'online'\n",
-        "names as its protocols 'online'; there are online, joint",
+        "names as its protocols 'online'; there are online, offline, joint",
     ),
     "head": (
         f"{ER}class Method(Er):\n    recipe = lambda parameters: BaseRecipe(head='square')\n",

@@ -15,7 +15,7 @@ from toy import LABEL_OF, LEARNED, VOID, arrivals, benchmark, full_label_map, id
 
 import bench
 import bench.train.epochs
-import bench.train.online
+import bench.train.increments
 import bench.train.run
 from bench.screen.events import Event
 from bench.settings.merging import resolve_config
@@ -75,7 +75,7 @@ def offline(
 
     monkeypatch.setattr(bench.train.epochs, "new_network", watched)
     monkeypatch.setitem(bench.train.epochs.BASE_LOSSES, "cross-entropy", noted)
-    monkeypatch.setattr(bench.train.online, "load_base", forbidden)
+    monkeypatch.setattr(bench.train.increments, "load_base", forbidden)
     config = resolve_config(
         "shapes", None, None, ["keep=none", "data.flip=false", f"base.epochs={EPOCHS}", "base.batch_size=6"]
     )

@@ -208,8 +208,9 @@ def test_larger_images_are_read_where_it_is_asked_for_and_no_hash_tells_of_it(ti
     config["data"] = {key: config["data"][key] for key in ("size", "scale", "crop", "flip")}
     config["data"] |= dict.fromkeys(("workers", "ram_gb", "train_list", "shared_ids"))
     config["network"] = {"name": "small", "pretrained": False}  # as runs were recorded before there were weights,
-    config["base"] = {key: value for key, value in config["base"].items() if key != "min_updates"}
-    del config["keep"]  # ... these settings
+    first = ("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "warmup_steps", "poly_power")
+    config["base"] = {key: config["base"][key] for key in (*first, "devices")}
+    del config["keep"], config["protocol"]  # ... these settings
     determining = {
         **{"schema": 1, "split_hash": one.spec["split_hash"], "data": one.spec["data"]["fingerprint"]},
         **{"method": one.spec["method"], "recipe": one.spec["base"]["inputs"]["recipe"], "config": config},

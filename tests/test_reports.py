@@ -452,13 +452,27 @@ def test_runs_from_before_a_setting_are_in_the_same_rows(tmp_path):
 
 def test_what_runs_from_before_a_setting_were_made_by_is_its_default():
     sections = {name: kind for name, kind in get_type_hints(Config).items() if name in ("base", "data", "memory")}
-    optional = {
-        f"{section}.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
-        for section, kind in sections.items()
-        for field in dataclasses.fields(kind)
-        if field.default is not dataclasses.MISSING
-    }
+    fields = [(f"{section}.", field) for section, kind in sections.items() for field in dataclasses.fields(kind)]
+    fields += [("", field) for field in dataclasses.fields(Config) if field.name != "keep"]
+    optional = {}
+    for prefix, field in fields:
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if default is not dataclasses.MISSING:
+            optional[f"{prefix}{field.name}"] = list(default) if isinstance(default, tuple) else default
     assert optional == LATER
+
+
+def test_rows_of_two_protocols_are_told_apart_by_its_name_and_by_what_differs_within_one(tmp_path):
+    online, offline = {"lr": 0.1, "batch_size": 4}, {"lr": 0.01, "epochs": 30, "batch_size": 24}
+    write_run(tmp_path, hash="a", config={"incremental": online})
+    write_run(tmp_path, hash="b", config={"incremental": offline, "protocol": "offline"})
+    write_run(tmp_path, hash="c", config={"incremental": {**offline, "epochs": 10}, "protocol": "offline"})
+    runs = {run.spec["hash"]: run for run in find_runs(tmp_path)}
+    told = row_settings([runs["a"], runs["b"]])
+    assert told == {("er", "a"): "protocol=online", ("er", "b"): "protocol=offline"}
+    told = row_settings(list(runs.values()))
+    assert told["er", "a"] == "protocol=online"
+    assert told["er", "c"] == "incremental.epochs=10, protocol=offline"
 
 
 def test_the_frame_does_not_depend_on_the_order_of_the_runs(tmp_path):

@@ -97,7 +97,6 @@ def test_a_run_is_decided_by_more() -> None:
         "bench.train.run",
         "strategies.learning.template",
         "strategies.learning.memory",
-        "strategies.learning.evaluation",
     } <= more
     assert not {name for name in more if name.startswith("bench.cli.entry")}
 

@@ -145,7 +145,7 @@ HINTS = {
     "memory_size=50": "unknown setting memory_size; did you mean memory.size?",
     "buffer_size=50": "unknown setting buffer_size; did you mean memory.size?",
     "backbone=small": "unknown setting backbone; did you mean network.name?",
-    "incremental.epochs=3": "unknown setting incremental.epochs; did you mean base.epochs?",
+    "incremental.epochs=3": "incremental.epochs is a setting of protocol=offline, and the protocol is online",
     "batch_size=2": "unknown setting batch_size; did you mean incremental.batch_size, base.batch_size or "
     "evaluation.batch_size?",
     "incremental.wieght_decay=1": "unknown setting incremental.wieght_decay; did you mean weight_decay?",

@@ -9,7 +9,7 @@ from bench.cli.arguments import add_data_root
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Add `bench speed`."""
-    what = "update, laptop, scan, remap, loader, memory, pool (default: all that can be measured, less laptop and pool)"
+    what = "update, offline, laptop, scan, remap, loader, memory, pool (default: all but laptop and pool)"
     parser.add_argument("what", nargs="*", help=what)
     add_data_root(parser)
     parser.set_defaults(command=_speed)

@@ -15,7 +15,7 @@ from bench.plan.devices import gpus_of, require_devices, resolved_device, submit
 from bench.plan.folders import data_root_of, finished_at, require_writable
 from bench.plan.job import base_job, run_job
 from bench.plan.plan import Plan
-from bench.plan.protocols import PROTOCOLS
+from bench.plan.protocols import PROTOCOLS, protocol_of
 from bench.plan.request import Request
 from bench.plan.services import require_account, require_launcher
 from bench.plan.spec import run_folder, run_spec
@@ -39,6 +39,7 @@ from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts
 from reports.files import RecordError
 from reports.spec import read_spec
+from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.registry import STRATEGIES, method_class
 from strategies.networks.registry import NETWORKS, network_class
 from strategies.plugins.registry import BrokenPluginError
@@ -136,7 +137,9 @@ def _add_run(
         recipe = base_recipe(asked, parameters)
     except BrokenPluginError as error:
         raise RequestError(str(error)) from error
-    protocol = PROTOCOLS[method_class(asked.name).protocols[0]]
+    protocol = PROTOCOLS[_protocol(asked, config)]
+    if isinstance(config.incremental, OfflineProtocol) and recipe.head == "cosine" and config.incremental.tells_new:
+        raise RequestError(f"strategy {asked.label}: a cosine head has no part `new` with a rate or decay of its own")
     determining = (scenario, asked, parameters, recipe, config, seed, request.device, protocol.from_base)
     with _weights_told():
         spec, older = run_spec(*determining), run_spec(*determining, older_hash=True)
@@ -180,6 +183,14 @@ def _add_run(
     plan.runs.append(run)
     if base := spec["base"]:
         plan.add_base(run.key, base["hash"], lambda: base_job(base, len(parts[0]), **common))
+
+
+def _protocol(asked: StrategyRequest, config: Config) -> str:
+    """Return how a strategy's runs are trained; raise `RequestError` where it is not defined for what is chosen."""
+    try:
+        return protocol_of(method_class(asked.name).protocols, config.protocol)
+    except ValueError as error:
+        raise RequestError(f"strategy {asked.label} is {error}") from None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from bench.settings.schema import Config
+from strategies.learning.protocol import OfflineProtocol
 
 
 class Extent(NamedTuple):
@@ -77,24 +78,38 @@ class Joint(Protocol):
         return base_extent(config, map(len, unions))
 
 
-PROTOCOLS: dict[str, Protocol] = {"online": Online(), "joint": Joint()}
+class Offline(Protocol):
+    """From the base model, epochs over each increment."""
+
+    from_base = True
+
+    def steps(self, parameters: Any, count: int) -> list[int]:
+        """Return all."""
+        return list(range(count))
+
+    def extent(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> Extent:
+        """Return the updates of all increments; the previous model's pass makes four thirds of an image."""
+        protocol = config.incremental
+        assert isinstance(protocol, OfflineProtocol)
+        updates = sum(protocol.updates_over(len(part)) for part in parts[1:])
+        return Extent(config.base.devices, updates, 4 / 3 * updates * protocol.batch_size)
+
+
+PROTOCOLS: dict[str, Protocol] = {"online": Online(), "offline": Offline(), "joint": Joint()}
+
+
+def protocol_of(protocols: Sequence[str], chosen: str) -> str:
+    """Return how a method that is defined for `protocols` is trained where one is chosen; ValueError if it cannot be.
+
+    Joint training knows no increments: it is the same whichever is chosen.
+    """
+    found = "joint" if "joint" in protocols else chosen
+    if found not in protocols:
+        raise ValueError(f"defined for protocol={' and '.join(protocols)}, not {chosen}")
+    return found
 
 
 def base_extent(config: Config, images: Iterable[int]) -> Extent:
     """Return how much work base trainings are, each on so many images."""
-    updates = sum(epochs_updates(config, count) for count in images)
+    updates = sum(config.base.updates_over(count) for count in images)
     return Extent(config.base.devices, updates, float(updates * config.base.batch_size))
-
-
-def epochs_updates(config: Config, images: int) -> int:
-    """Return the number of updates of a base training."""
-    return epochs_of(config, images) * _epoch_updates(config, images)
-
-
-def epochs_of(config: Config, images: int) -> int:
-    """Return the number of epochs of a base training: on few images more than `base.epochs`."""
-    return max(config.base.epochs, math.ceil(config.base.min_updates / _epoch_updates(config, images)))
-
-
-def _epoch_updates(config: Config, images: int) -> int:
-    return math.ceil(images / config.base.batch_size)

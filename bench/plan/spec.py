@@ -31,8 +31,8 @@ INDIFFERENT = (*_BLANK, "max_megapixels")
 
 In a run's hash the first stand without their value, the others not at all: older runs have none of these.
 """
-_LATER = ("min_updates",)
-"""Settings below `base` that older runs do not have: 0 is as without."""
+_FIRST = ("protocol", "online")
+"""The one that there was before there were several."""
 _PRINTED = {"future_classes": "background", "images": "known"}
 """Settings below `evaluation` that only choose how the counts are printed, as they stand in every run's hash.
 
@@ -97,7 +97,7 @@ def run_spec(
     method = {"name": request.title, "parameters": json.loads(json.dumps(dataclasses.asdict(parameters)))}
     base = base_inputs(scenario, config, recipe, seed, device)
     described = scenario.as_dict()
-    decided = {key: value for key, value in settings.items() if key != "keep"}
+    decided = {key: value for key, value in settings.items() if key != "keep" and (key, value) != _FIRST}
     determining = {
         "schema": _HASHED,
         "split_hash": described["split_hash"],
@@ -108,7 +108,7 @@ def run_spec(
             **decided,
             "evaluation": {**settings["evaluation"], **({} if older_hash else _PRINTED)},
             "network": _network(config.network),
-            "base": {key: value for key, value in settings["base"].items() if value or key not in _LATER},
+            "base": told_in_hashes(config.base),
             "data": {**dict.fromkeys(_BLANK), **_deciding(config.data)},
         },
     }
@@ -146,8 +146,13 @@ def told_in_hashes(section: Any) -> dict[str, Any]:
 
     Every setting that older runs do not have is one of these: as without it.
     """
-    unset = {field.name: field.default for field in dataclasses.fields(section)}
+    unset = {field.name: _default(field) for field in dataclasses.fields(section)}
     return {key: value for key, value in dataclasses.asdict(section).items() if value != unset[key]}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _network(network: NetworkSettings) -> dict[str, Any]:

@@ -16,9 +16,13 @@ T = TypeVar("T")
 Settings = dict[str, Any]
 
 
-def checked(kind: type[T], settings: Mapping[str, Any], where: str = "") -> T:
-    """Build a dataclass of settings; raise `RequestError` that names the key, its value and what is allowed."""
-    _check_keys(kind, settings, where, lambda unknown, value: did_you_mean(unknown, value, kind, where))
+def checked(kind: type[T], settings: Mapping[str, Any], where: str = "", whole: type[Any] | None = None) -> T:
+    """Build a dataclass of settings; raise `RequestError` that names the key, its value and what is allowed.
+
+    For a key that is not known it names one of the `whole`, where the settings are a section of it.
+    """
+    known = (whole, "") if whole else (kind, where)
+    _check_keys(kind, settings, where, lambda unknown, value: did_you_mean(unknown, value, *known))
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:

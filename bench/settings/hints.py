@@ -54,9 +54,11 @@ def _known(kind: type[Any], where: str) -> Known:
     plain, annotated = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     for key in (field.name for field in dataclasses.fields(kind)):
         name = f"{where}.{key}" if where else key
-        if dataclasses.is_dataclass(plain[key]):
-            found.update(_known(plain[key], name))
-        else:
+        kinds = (plain[key], *get_args(plain[key]))
+        sections = [part for part in kinds if isinstance(part, type) and dataclasses.is_dataclass(part)]
+        for section in sections:
+            found.update(_known(section, name))
+        if not sections:
             found[name] = frozenset(map(_plain, (key, name, *_called(annotated[key]))))
     return found
 

@@ -8,7 +8,7 @@ import fnmatch
 import importlib.resources
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench.settings.assignments import pair_of, require_once, split_assignments
 from bench.settings.checking import Settings
@@ -18,6 +18,7 @@ from bench.settings.plain_yaml import read_yaml
 from bench.settings.schema import VALID_FRACTION, Config, DataConfig
 from bench.settings.usual import PRESETS, usual_preset
 from benchmarks.paths import user_path
+from strategies.learning.protocol import ProtocolName
 from strategies.learning.registry import STRATEGIES
 from strategies.plugins.registry import UnknownPluginError
 
@@ -38,11 +39,13 @@ def resolve_config(
     assignments: Sequence[str] = (),
     evaluate_on: str | None = None,
 ) -> Config:
-    """Return the settings: the preset, then the file, then each `key=value`, checked.
+    """Return the settings: the presets, then the file, then each `key=value`, checked.
 
-    Without a preset it is the usual one of the scenario's data set on a CPU. `evaluate_on` is as for `resolve`. In a
-    preset or file, settings below `scenarios: PATTERN:` hold for the scenarios that match, over the others. Raises
-    `RequestError` for an unknown preset, key or strategy and for a value outside its range.
+    `preset` may name several, `mib,small`: the later over the earlier. Without one it is the usual one of the
+    scenario's data set on a CPU. `evaluate_on` is as for `resolve`. In a preset or file, settings below
+    `scenarios: PATTERN:` hold for the scenarios that match, those below `protocols: NAME:` where that protocol is
+    chosen, over the others. Raises `RequestError` for an unknown preset, key or strategy and for a value outside its
+    range.
     """
     chosen = preset or usual_preset(scenario.partition("-")[0], "cpu")
     return resolve(scenario, chosen, settings_said(scenario, file, assignments), evaluate_on)
@@ -55,11 +58,11 @@ def settings_said(scenario: str, file: Path | None, assignments: Sequence[str]) 
 
 
 def resolve(scenario: str, preset: str, said: Sequence[Settings], evaluate_on: str | None = None) -> Config:
-    """Return the settings of a preset with what was said over them, checked.
+    """Return the settings of presets with what was said over them, checked.
 
     `evaluate_on` chooses the stream over all of them; `valid` holds out `VALID_FRACTION` where no fraction is set.
     """
-    settings = merged(preset_settings(preset, scenario), *said)
+    settings = by_protocol([*(preset_settings(name, scenario) for name in preset.split(",")), *said])
     settings.pop(LAUNCHER_SECTION, None)
     if evaluate_on is not None:
         settings = merged(settings, {"evaluation": {"stream": evaluate_on}})
@@ -78,7 +81,7 @@ def resolve(scenario: str, preset: str, said: Sequence[Settings], evaluate_on: s
 
 def launcher_section(said: Sequence[Settings]) -> Settings:
     """Return the settings that tell how jobs are submitted, unchecked."""
-    section = merged(*said).get(LAUNCHER_SECTION, {})
+    section = by_protocol(said).get(LAUNCHER_SECTION, {})
     if not isinstance(section, dict):
         raise RequestError(f"{LAUNCHER_SECTION}={section!r}: a section of settings is a mapping")
     return section
@@ -86,7 +89,7 @@ def launcher_section(said: Sequence[Settings]) -> Settings:
 
 def network_name(said: Sequence[Settings]) -> str | None:
     """Return which network the settings name over the preset's, unchecked and without importing it."""
-    network = merged(*said).get("network")
+    network = by_protocol(said).get("network")
     name = network.get("name") if isinstance(network, dict) else None
     return name if isinstance(name, str) else None
 
@@ -123,6 +126,21 @@ def assigned(assignments: Sequence[str]) -> Settings:
     return settings
 
 
+def by_protocol(layers: Sequence[Settings]) -> Settings:
+    """Return merged settings, those below `protocols: NAME:` over the others of their layer where it is chosen."""
+    chosen, known = merged(*layers).get("protocol", "online"), get_args(ProtocolName)
+    if chosen not in known:
+        raise RequestError(f"protocol={chosen!r}: input should be {' or '.join(map(repr, known))}")
+    taken = []
+    for layer in layers:
+        protocols = layer.get("protocols", {})
+        if not isinstance(protocols, dict) or not set(protocols) <= set(known):
+            raise RequestError(f"protocols: below it stand {' and '.join(known)}, below each sections")
+        plain = {key: value for key, value in layer.items() if key != "protocols"}
+        taken.append(merged(plain, protocols.get(chosen, {})))
+    return merged(*taken)
+
+
 def _check_together(config: Config) -> None:
     _check_augmentation(config.data)
     if config.data.size is not None and config.evaluation.short_side is not None:
@@ -131,6 +149,15 @@ def _check_together(config: Config) -> None:
         raise RequestError("evaluation.batch_size must be 1 where images differ in size (data.size is null)")
     if config.data.crop is None and (config.data.size is None or config.data.scale != (1.0, 1.0)):
         raise RequestError("data.crop must be set where data.size is null or data.scale varies: images differ in size")
+    if config.protocol == "online" and config.memory.size == 0:
+        raise RequestError("memory.size=0: the online protocol replays images; protocol=offline needs none")
+    if config.base.devices > 1 and config.base.accumulate > 1:
+        raise RequestError("base.accumulate and base.devices both divide a batch: one of them must be 1")
+    if config.protocol == "offline" and config.base.devices > 1 and config.memory.size:
+        raise RequestError(f"memory.size={config.memory.size}: increments on several devices (base.devices) have none")
+    for where, section in (("base", config.base), ("incremental", config.incremental)):
+        if getattr(section, "weights", "last") == "best" and config.evaluation.valid_fraction == 0:
+            raise RequestError(f"{where}.weights=best needs evaluation.valid_fraction above 0, never test images")
     if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
         raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
 

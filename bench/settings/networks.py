@@ -10,6 +10,7 @@ from bench.settings.checking import Settings, checked
 from bench.settings.errors import RequestError
 from bench.settings.schema import Config
 from benchmarks.paths import user_path
+from strategies.learning.protocol import OfflineProtocol, OnlineProtocol
 from strategies.networks.registry import network_class
 from strategies.networks.settings import NetworkSettings
 from strategies.plugins.registry import BrokenPluginError, UnknownPluginError
@@ -20,10 +21,23 @@ COMMON = tuple(field.name for field in dataclasses.fields(NetworkSettings))
 
 def config_of(settings: Settings) -> Config:
     """Return checked settings, the network's by what the network takes; imports it. Raises `RequestError`."""
-    network = settings.get("network")
+    network, incremental = settings.get("network"), settings.get("incremental")
     if isinstance(network, Mapping):
         settings = {**settings, "network": network_settings(network)}
+    if isinstance(incremental, Mapping):
+        settings = {**settings, "incremental": _incremental(incremental, settings.get("protocol", "online"))}
     return checked(Config, settings)
+
+
+def _incremental(section: Mapping[str, Any], protocol: object) -> OnlineProtocol | OfflineProtocol:
+    """Return the checked settings of a section `incremental`, by what the protocol has."""
+    kinds = {"online": OnlineProtocol, "offline": OfflineProtocol}
+    kind = kinds.get(protocol if isinstance(protocol, str) else "", OnlineProtocol)
+    own = {field.name for field in dataclasses.fields(kind)}
+    for other, known in kinds.items():
+        for key in section.keys() & {field.name for field in dataclasses.fields(known)} - own:
+            raise RequestError(f"incremental.{key} is a setting of protocol={other}, and the protocol is {protocol}")
+    return checked(kind, section, "incremental", Config)
 
 
 def network_settings(section: Mapping[str, Any]) -> NetworkSettings:

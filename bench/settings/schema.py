@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
 
-from strategies.learning.protocol import BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, OnlineProtocol
+from strategies.learning.protocol import EpochProtocol, OfflineProtocol, OnlineProtocol, ProtocolName
 from strategies.networks.settings import STRICT, Called, NetworkSettings, Precision
 
 Interval = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
@@ -17,28 +18,18 @@ VALID_FRACTION = 0.1
 
 
 @validated(frozen=True, config=STRICT)
-class BaseProtocol:
+class BaseProtocol(EpochProtocol):
     """How the base model is trained (METHODS, Protocol)."""
 
-    epochs: Annotated[int, Field(ge=1, le=100_000), Called(("num_epochs", "max_epochs"))]
-    batch_size: Annotated[int, Field(ge=1, le=65536), BATCH_SIZE]
-    optimizer: Annotated[Literal["sgd", "adamw"], Called(("optim", "optimiser"))]
-    lr: Annotated[float, Field(gt=0), LEARNING_RATE]
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Annotated[float, Field(ge=0), WEIGHT_DECAY]
-    warmup_steps: Annotated[int, Field(ge=0), Called(("warmup",))]
-    poly_power: Annotated[float, Field(ge=0)]
-    devices: Annotated[int, Field(ge=1, le=64), Called(("gpus", "num_gpus"))]
-    """GPUs, or processes on the CPU, that share each batch."""
-    min_updates: Annotated[int, Field(ge=0, le=100_000_000)] = 0  # as in runs older than the setting
-    """Epochs are added until there are at least so many updates; 0 adds none."""
+    devices: Annotated[int, Field(ge=1, le=64), Called(("gpus", "num_gpus"))] = field(kw_only=True)
+    """GPUs, or processes on the CPU, that share each batch; those of an offline increment too."""
 
 
 @validated(frozen=True, config=STRICT)
 class MemoryConfig:
     """BM, the memory's size in images."""
 
-    size: Annotated[int, Field(ge=1), Called(("buffer", "buffer_size", "memory", "capacity"))]
+    size: Annotated[int, Field(ge=0), Called(("buffer", "buffer_size", "memory", "capacity"))]
 
 
 @validated(frozen=True, config=STRICT)
@@ -117,7 +108,8 @@ class Config:
     network: NetworkSettings
     """Of the network's own kind; see `bench.settings.networks`."""
     base: BaseProtocol
-    incremental: OnlineProtocol
+    incremental: OnlineProtocol | OfflineProtocol
+    """By `protocol`."""
     memory: MemoryConfig
     data: DataConfig
     evaluation: EvaluationConfig
@@ -125,3 +117,5 @@ class Config:
     strategies: dict[str, dict[str, Any]]
     keep: Keep = "last"
     """It changes no number, and specs from before it do not have it."""
+    protocol: ProtocolName = "online"
+    """How the increments are trained; specs from before it do not have it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.speed.data import environment, painted_folder
-from bench.speed.updates import print_updates, update_seconds
+from bench.speed.updates import ER, print_updates, update_seconds
 from benchmarks.labels import VOID
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def laptop(data_root: Path | None) -> None:
         read = partial(load_benchmark, SCENARIO, root, size=side, normalisation=normalisation(config))
         kept, decoded = read(ram_budget=1e12), read(ram_budget=0)
         print(f"laptop: {config.network.name} network, {side} x {side}, painted JPEGs of 500 x 375")
-        print_updates(update_seconds(["er", "ours"], one_thread, SCENARIO, kept))
+        print_updates(update_seconds(["er", "ours"], one_thread, SCENARIO, kept, ER), ER)
         torch.manual_seed(0)
         network = new_network(config, BaseRecipe(), 4, pretrained=False)
         with computing(config.runtime):

@@ -1,6 +1,7 @@
 """`bench speed`: what this machine does, as ratios measured in one run.
 
 `update`: one update of each method against one of er, and the template against a bare PyTorch loop.
+`offline`: the same of the offline protocol, against finetune.
 `laptop`: the same of the preset `laptop` on photographs, its loader, evaluation against training, and its counting.
 `scan`: the class-presence scan of a data root's label maps against one pass of `numpy.unique`.
 `remap`: a label map's remapping by table against a lambda for every pixel.
@@ -38,6 +39,7 @@ def measure(what: Sequence[str], data_root: Path | None) -> int:
 
 MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "update": speed_updates.update,
+    "offline": speed_updates.offline,
     "laptop": speed_laptop.laptop,
     "scan": speed_data.scan,
     "remap": speed_data.remap,

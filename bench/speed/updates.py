@@ -23,7 +23,19 @@ SCENARIO = "shapes-15-1-disjoint"
 ROUNDS = 3
 FILLED = 120
 """Base images offered to a memory before its updates are measured: enough to fill it."""
-BARE = "bare loop (er)"
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A plain loop that makes a method's updates: the seconds one takes."""
+
+    method: str
+    seconds: Callable[[SegmentationNetwork, Config, SegmentationScenario], float]
+
+    @property
+    def name(self) -> str:
+        """Its name among the measured."""
+        return f"bare loop ({self.method})"
 
 
 def update(data_root: Path | None) -> None:
@@ -40,13 +52,30 @@ def update(data_root: Path | None) -> None:
     ]
     names += [f"mir(candidates={count})" for count in (10, 25, 100)]
     print(f"update: small network, 64 x 64, 4 + 4 images, {config.runtime.threads} thread, median of {ROUNDS}")
-    print_updates(update_seconds(names, config, SCENARIO, benchmark))
+    print_updates(update_seconds(names, config, SCENARIO, benchmark, ER), ER)
+
+
+def offline(data_root: Path | None) -> None:
+    """Print the same of the offline protocol: each method against finetune, and that against a bare loop."""
+    from bench.settings.merging import resolve_config
+    from bench.train.networks import normalisation
+    from benchmarks.streams import load_benchmark
+    from strategies.learning.registry import STRATEGIES, method_class
+
+    config = resolve_config(SCENARIO, None, None, ["protocol=offline", "incremental.epochs=2"])
+    benchmark = load_benchmark(SCENARIO, size=config.data.size, normalisation=normalisation(config))
+    names = [
+        name.rpartition(":")[2] for name in STRATEGIES.built_in_names() if "offline" in method_class(name).protocols
+    ]
+    size = config.incremental.batch_size
+    print(f"offline: small network, 64 x 64, {size} images, {config.runtime.threads} thread, median of {ROUNDS}")
+    print_updates(update_seconds(names, config, SCENARIO, benchmark, FINETUNE), FINETUNE)
 
 
 def update_seconds(
-    names: Sequence[str], config: Config, scenario: str, benchmark: SegmentationScenario
+    names: Sequence[str], config: Config, scenario: str, benchmark: SegmentationScenario, bare: Bare
 ) -> dict[str, float]:
-    """Return the median seconds an update of step 1 takes, by method, and of er's in a bare loop; all take turns."""
+    """Return the median seconds an update of step 1 takes, by method, and in a bare loop; all take turns."""
     import torch
 
     from bench.settings.strategies import method_parameters, parse_strategies
@@ -79,18 +108,19 @@ def update_seconds(
         return one_step
 
     kinds = {name: method(name) for name in names}
-    kinds[BARE] = lambda: _bare_er(copy.deepcopy(networks["linear"]), config, benchmark)
+    kinds[bare.name] = lambda: bare.seconds(copy.deepcopy(networks["linear"]), config, benchmark)
     with computing(config.runtime):
         return _interleaved(kinds)
 
 
-def print_updates(seconds: dict[str, float]) -> None:
+def print_updates(seconds: dict[str, float], bare: Bare) -> None:
     """Print what `update_seconds` found."""
+    reference = seconds[bare.method]
     for name, of_it in seconds.items():
-        if name != BARE:
-            print(f"  {name:<20} {1000 * of_it:7.1f} ms   {of_it / seconds['er']:.2f} x er")
-    bare = seconds[BARE]
-    print(f"  {BARE:<20} {1000 * bare:7.1f} ms   template {100 * (seconds['er'] / bare - 1):+.1f} %")
+        if name != bare.name:
+            print(f"  {name:<20} {1000 * of_it:7.1f} ms   {of_it / reference:.2f} x {bare.method}")
+    alone = seconds[bare.name]
+    print(f"  {bare.name:<20} {1000 * alone:7.1f} ms   template {100 * (reference / alone - 1):+.1f} %")
 
 
 @dataclass(frozen=True)
@@ -105,7 +135,7 @@ class _FewImages:
 
 
 def _few_images(base: SegmentationExperience) -> Any:
-    """Return what `OnlineTemplate.begin` reads of an experience, with `FILLED` images."""
+    """Return what `SegmentationTemplate.begin` reads of an experience, with `FILLED` images."""
     return SimpleNamespace(data=_FewImages(base.data), classes_in_this_experience=base.classes_in_this_experience)
 
 
@@ -142,6 +172,35 @@ def _bare_er(network: SegmentationNetwork, config: Config, benchmark: Segmentati
         for i in indices.tolist():
             memory.offer(step.exemplar(i), known + new)
     return (time.perf_counter() - started) / len(batches)
+
+
+def _bare_finetune(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> float:
+    """Make finetune's offline updates of step 1 in a plain loop over the same feed; return seconds per update."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from bench.train.networks import augmentation
+    from strategies.learning.protocol import OfflineProtocol
+
+    data, p = benchmark.train_stream[1].data, config.incremental
+    assert isinstance(p, OfflineProtocol)
+    network.grow(len(benchmark.train_stream[1].classes_in_this_experience))
+    optimizer = torch.optim.AdamW(network.parameters(), p.lr, weight_decay=p.weight_decay)
+    augment, total, done = augmentation(config), p.updates_over(len(data)), 0
+    network.train()
+    started = time.perf_counter()
+    for epoch in range(p.epochs):
+        for images, labels, *_ in data.batches(p.batch_size, range(len(data)), augment, (0, epoch)):
+            for group in optimizer.param_groups:
+                group["lr"] = p.lr * (1 - done / total) ** p.poly_power
+            optimizer.zero_grad()
+            torch.autograd.backward(cross_entropy(network(images), labels, ignore_index=255))
+            optimizer.step()
+            done += 1
+    return (time.perf_counter() - started) / total
+
+
+ER, FINETUNE = Bare("er", _bare_er), Bare("finetune", _bare_finetune)
 
 
 def _interleaved(kinds: dict[str, Callable[[], float]]) -> dict[str, float]:

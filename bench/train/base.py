@@ -24,7 +24,8 @@ def make_base(job: BaseJob, benchmark: SegmentationScenario, report: Report) -> 
     experience = benchmark.train_stream[0]
     classes = len(experience.classes_in_this_experience)
     checkpoint = base_checkpoint(job.base["hash"])
-    task = EpochTraining(experience.data, classes, job.config, job.recipe, job.seed, job.key, checkpoint)
+    held_out = benchmark.valid_stream[0].data
+    task = EpochTraining(experience.data, classes, job.config, job.recipe, job.seed, job.key, checkpoint, held_out)
     trained = train_epochs(task, torch.device(job.device), report)
     save_base(trained.network, job.base, trained.seconds / job.units)
     checkpoint.remove()

@@ -10,21 +10,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bench.plan.protocols import epochs_of, epochs_updates
 from bench.screen.events import Event, Report, Throttle
 from bench.screen.stopping import Stopped, stop_asked
 from bench.settings.schema import Config
 from bench.train.checkpoint import Checkpoint, CheckpointError
 from bench.train.distributed import Rank, run_ranks
+from bench.train.held_out import held_out_miou, predicted_by
 from bench.train.networks import augmentation, new_network
 from bench.train.seeds import derived_seed
 from benchmarks.annotated import AnnotatedImages
 from strategies.learning.guard import LossGuard, listed
-from strategies.learning.losses import BASE_LOSSES
+from strategies.learning.losses import BASE_LOSSES, pixel_count
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.randomness import generator_states, set_generator_states
+from strategies.learning.schedule import learning_rate, make_optimizer, set_learning_rate
+from strategies.networks.modes import set_modes
 from strategies.networks.network import SegmentationNetwork
 from strategies.networks.settings import NO_WEIGHTS
 
@@ -41,6 +43,8 @@ class TrainingState:
     device: torch.device
     epochs: int = 0
     seconds: float = 0.0
+    best: dict[str, Any] | None = None
+    """Of the epoch that did best on held-out images its mIoU and its network's state, where the best is asked for."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next epoch goes on from, as plain data and tensors."""
@@ -50,13 +54,14 @@ class TrainingState:
             "generators": generator_states(self.device),
             "epochs": self.epochs,
             "seconds": self.seconds,
+            "best": self.best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned, in a training started alike."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epochs, self.seconds = state["epochs"], state["seconds"]
+        self.epochs, self.seconds, self.best = state["epochs"], state["seconds"], state["best"]
         set_generator_states(state["generators"], self.device)
 
 
@@ -89,16 +94,18 @@ class EpochTraining:
     seed: int
     job: str
     checkpoint: Checkpoint
+    held_out: AnnotatedImages | None = None
+    """The images by which `base.weights=best` chooses."""
 
     @property
     def total(self) -> int:
         """The number of updates."""
-        return epochs_updates(self.config, len(self.data))
+        return self.config.base.updates_over(len(self.data))
 
     @property
     def epochs(self) -> int:
         """The number of epochs."""
-        return epochs_of(self.config, len(self.data))
+        return self.config.base.epochs_over(len(self.data))
 
     @property
     def updates_per_epoch(self) -> int:
@@ -110,7 +117,7 @@ class EpochTraining:
         torch.manual_seed(derived_seed("base", self.seed, "initialisation"))
         network = new_network(self.config, self.recipe, self.classes, pretrained).to(rank.device).train()
         rank.synchronise(network)
-        return TrainingState(network, _optimizer(network, self.config), rank.device)
+        return TrainingState(network, make_optimizer(network, self.config.base), rank.device)
 
     def gone_on(self, rank: Rank, report: Report) -> TrainingState:
         """Return the training at the checkpoint, or at its start; the ranks start from the first one's weights."""
@@ -134,11 +141,14 @@ class EpochTraining:
         training, epochs = self.gone_on(rank, report), self.epochs
         throttle, due = Throttle(), Throttle(CHECKPOINT_SECONDS)
         for epoch in range(training.epochs, epochs):
+            set_modes(training.network, self.config.base.batchnorm, self.config.base.dropout)
             started = time.perf_counter()
             for done, loss in enumerate(self.updates(training, epoch, rank), epoch * self.updates_per_epoch + 1):
                 if throttle.due():
                     report(Event(self.job, f"epoch {epoch + 1}/{epochs}", done, self.total, loss=loss.item()))
             training.epochs = epoch + 1
+            if self.config.base.weights == "best" and rank.leads:
+                self.keep_if_best(training)
             training.seconds += time.perf_counter() - started
             last = training.epochs == epochs
             stopping = not last and rank.agreed(stop_asked())
@@ -147,6 +157,18 @@ class EpochTraining:
             if stopping:
                 raise Stopped
         return training
+
+    def keep_if_best(self, training: TrainingState) -> None:
+        """Remember the network if no epoch before did better on held-out images; the last one's becomes the best's."""
+        assert self.held_out is not None
+        network, sizes = training.network, (self.config.evaluation.batch_size, self.config.data.workers)
+        predict = predicted_by(network, training.device)
+        miou = held_out_miou(predict, network.outputs, self.held_out, *sizes)
+        if training.best is None or miou > training.best["miou"]:
+            state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            training.best = {"miou": miou, "network": state}
+        if training.epochs == self.epochs:
+            network.load_state_dict(training.best["network"])
 
     def updates(self, training: TrainingState, epoch: int, rank: Rank) -> Iterator[Tensor]:
         """Update the network with each batch of an epoch and yield the batch's loss."""
@@ -157,23 +179,37 @@ class EpochTraining:
         loss_of, optimizer, device = BASE_LOSSES[self.recipe.loss], training.optimizer, rank.device
         order = self.order(epoch)
         for number, (images, labels) in enumerate(self.batches(order, epoch, rank)):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.config, epoch * self.updates_per_epoch + number, self.total)
-            logits, labels = network(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
-            share, loss = rank.of_whole_batch(loss_of(logits, labels), labels)
+            iteration = epoch * self.updates_per_epoch + number
+            set_learning_rate(optimizer, learning_rate(self.config.base, iteration, self.total))
+            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             optimizer.zero_grad()
-            torch.autograd.backward(share)
+            if self.config.base.accumulate == 1:
+                share, loss = rank.of_whole_batch(loss_of(network(images), labels), labels)
+                torch.autograd.backward(share)
+            else:
+                loss = self.accumulated(network, images, labels)
             optimizer.step()
             where = f"epoch {epoch + 1}, batch {number + 1} of {self.updates_per_epoch}"
             guard.follow(loss, where, partial(self.images_told, order, number))
             yield loss
         guard.finish()
 
+    def accumulated(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Add up the gradients of a batch's parts and return its loss: the mean over all its non-void pixels."""
+        loss_of, whole = BASE_LOSSES[self.recipe.loss], pixel_count(labels)
+        total = torch.zeros((), device=labels.device)
+        parts = self.config.base.accumulate
+        for some, truth in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+            loss = loss_of(network(some), truth) * (pixel_count(truth) / whole)
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        return total
+
     def order(self, epoch: int) -> list[int]:
         """Return the images of an epoch, by their places in the data."""
         rng = np.random.default_rng([derived_seed("base", self.seed, "order"), epoch])
         order: list[int] = rng.permutation(len(self.data)).tolist()
-        return order
+        return order[: self.updates_per_epoch * self.config.base.batch_size]  # less what `drop_last` leaves out
 
     def batches(self, order: list[int], epoch: int, rank: Rank) -> Iterator[tuple[Tensor, Tensor]]:
         """Return a rank's images and labels of each batch of an epoch."""
@@ -188,16 +224,3 @@ class EpochTraining:
         """Return which images a whole batch has."""
         size = self.config.base.batch_size
         return listed("incoming", [self.data.ids[i] for i in order[number * size : (number + 1) * size]])
-
-
-def learning_rate(config: Config, iteration: int, total: int) -> float:
-    """Return the base step's learning rate: linear warm-up times poly decay."""
-    warmup = min(1.0, (iteration + 1) / config.base.warmup_steps) if config.base.warmup_steps else 1.0
-    return float(config.base.lr * warmup * (1 - iteration / total) ** config.base.poly_power)
-
-
-def _optimizer(network: SegmentationNetwork, config: Config) -> torch.optim.Optimizer:
-    b = config.base
-    if b.optimizer == "adamw":
-        return torch.optim.AdamW(network.parameters(), b.lr, weight_decay=b.weight_decay)
-    return torch.optim.SGD(network.parameters(), b.lr, b.momentum, weight_decay=b.weight_decay)

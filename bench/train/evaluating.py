@@ -8,11 +8,11 @@ from benchmarks.streams import REST, SegmentationScenario
 from reports.contours import StepContours, contour_pixels
 from reports.counts import StepCounts
 from strategies.learning.evaluation import PixelMeter
-from strategies.learning.template import OnlineTemplate
+from strategies.learning.segmentation import SegmentationTemplate
 
 
 def count_pixels(
-    template: OnlineTemplate, benchmark: SegmentationScenario, stream: str, step: int, meter: PixelMeter
+    template: SegmentationTemplate, benchmark: SegmentationScenario, stream: str, step: int, meter: PixelMeter
 ) -> tuple[StepCounts, StepContours]:
     """Evaluate on all images of `test` or `valid`, return their pixels and those near contours.
 

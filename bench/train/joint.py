@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from bench.plan.protocols import PROTOCOLS, epochs_updates
+from bench.plan.protocols import PROTOCOLS
 from bench.screen.events import Event
 from bench.train.computing import told_of_losses
 from bench.train.epochs import EpochTraining, train_epochs
@@ -33,10 +33,11 @@ class JointTraining(Training):
                 continue
             data, classes = joint[t].data, len(joint[t].classes_seen_so_far)
             checkpoint = run_checkpoints(job).during(t)
-            task = EpochTraining(data, classes, job.config, job.recipe, job.seed, job.key, checkpoint)
+            held_out = self.benchmark.valid_stream[t].data
+            task = EpochTraining(data, classes, job.config, job.recipe, job.seed, job.key, checkpoint, held_out)
             with told_of_losses(f"step {t}, ", ""):
                 trained = train_epochs(task, torch.device(job.device), moved)
-            done += epochs_updates(job.config, len(data))
+            done += job.config.base.updates_over(len(data))
             template = self.template_of(trained.network)
             template.clock.train_iterations = done
             yield Trained(t, done, template)

@@ -13,7 +13,7 @@ from bench.train.networks import normalisation
 from reports.palettes import in_learning_order, palette_of
 from reports.spec import known_after
 from strategies.learning.method import Method
-from strategies.learning.template import OnlineTemplate
+from strategies.learning.segmentation import SegmentationTemplate
 
 
 def network_path(run: Path, step: int) -> Path:
@@ -41,7 +41,7 @@ def forget_networks(run: Path, next_step: int) -> None:
                 file.unlink(missing_ok=True)
 
 
-def keep_network(job: RunJob, template: OnlineTemplate, step: int) -> None:
+def keep_network(job: RunJob, template: SegmentationTemplate, step: int) -> None:
     """Keep the network after a step, and what its method predicts by, where the job's settings ask for it."""
     keep = job.config.keep
     if keep == "all" or (keep == "last" and step == len(job.spec["steps"]) - 1):
@@ -49,7 +49,7 @@ def keep_network(job: RunJob, template: OnlineTemplate, step: int) -> None:
         write_network(network_path(job.folder, step), _told(job, template, step), template.network.state_dict(), method)
 
 
-def _told(job: RunJob, template: OnlineTemplate, step: int) -> Kept:
+def _told(job: RunJob, template: SegmentationTemplate, step: int) -> Kept:
     spec, config = job.spec, job.config
     settings: dict[str, Any] = spec["config"]
     known = known_after(spec)[step]

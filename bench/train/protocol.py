@@ -11,7 +11,7 @@ from bench.screen.events import Report
 from bench.train.networks import new_network
 from bench.train.resume import Start
 from benchmarks.streams import SegmentationScenario
-from strategies.learning.template import OnlineTemplate
+from strategies.learning.segmentation import SegmentationTemplate
 from strategies.networks.network import SegmentationNetwork
 
 
@@ -20,7 +20,7 @@ class Trained(NamedTuple):
 
     step: int
     done: int
-    template: OnlineTemplate
+    template: SegmentationTemplate
 
 
 class Training(ABC):
@@ -36,7 +36,7 @@ class Training(ABC):
         self,
         job: RunJob,
         benchmark: SegmentationScenario,
-        template_of: Callable[[SegmentationNetwork], OnlineTemplate],
+        template_of: Callable[[SegmentationNetwork], SegmentationTemplate],
         report: Report,
     ) -> None:
         self.job = job
@@ -48,7 +48,7 @@ class Training(ABC):
     def steps(self, start: Start) -> Iterator[Trained]:
         """Yield after each step that is evaluated, from `start` on; the caller evaluates it and keeps it."""
 
-    def untrained(self) -> OnlineTemplate:
+    def untrained(self) -> SegmentationTemplate:
         """Return a template with a network of the base model's form, to load a state into."""
         classes = len(self.benchmark.train_stream[0].classes_in_this_experience)
         network = new_network(self.job.config, self.job.recipe, classes, pretrained=False)

@@ -14,7 +14,7 @@ from bench.train.state import exemplars_of, packed, unpacked
 from benchmarks.streams import SegmentationScenario
 from reports.files import RecordError
 from reports.run_writer import RunWriter
-from strategies.learning.template import OnlineTemplate
+from strategies.learning.segmentation import SegmentationTemplate
 
 
 @dataclass
@@ -25,10 +25,10 @@ class Start:
     done: int = 0
     records: str = ""
     """The digest of what was recorded by then."""
-    template: OnlineTemplate | None = None
+    template: SegmentationTemplate | None = None
 
 
-def keep_step(job: RunJob, step: int, done: int, template: OnlineTemplate | None, writer: RunWriter) -> None:
+def keep_step(job: RunJob, step: int, done: int, template: SegmentationTemplate | None, writer: RunWriter) -> None:
     """Write the checkpoint after a step, with the state of the template where the next step goes on from it."""
     state = packed(template.state_dict()) if template else None
     run_checkpoints(job).write(step, {"done": done, "template": state, "records": writer.digest()})
@@ -37,7 +37,7 @@ def keep_step(job: RunJob, step: int, done: int, template: OnlineTemplate | None
 def start_run(
     job: RunJob,
     benchmark: SegmentationScenario,
-    new_template: Callable[[], OnlineTemplate] | None,
+    new_template: Callable[[], SegmentationTemplate] | None,
     writer: RunWriter,
     report: Report,
 ) -> Start:
@@ -72,7 +72,7 @@ def _restored(
     checkpoints: StepCheckpoints,
     step: int,
     benchmark: SegmentationScenario,
-    new_template: Callable[[], OnlineTemplate] | None,
+    new_template: Callable[[], SegmentationTemplate] | None,
 ) -> Start:
     start = Start(step, template=new_template() if new_template else None)
 

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from bench.plan.job import RunJob
+from bench.plan.protocols import protocol_of
 from bench.screen.events import Event, Report
 from bench.screen.stopping import stop_if_asked
 from bench.train.evaluating import count_pixels
+from bench.train.increments import OfflineTraining, OnlineTraining
 from bench.train.joint import JointTraining
 from bench.train.keeping import forget_networks, keep_network
 from bench.train.kept import run_checkpoints
 from bench.train.loggers import RunLoggers
-from bench.train.online import OnlineTraining
 from bench.train.protocol import Training
 from bench.train.resume import keep_step, start_run
 from bench.train.template import Progress, make_template
@@ -27,10 +28,10 @@ from reports.run_writer import RunWriter
 from reports.steps import own_confusion
 from strategies.learning.evaluation import PixelMeter
 from strategies.learning.registry import method_class
-from strategies.learning.template import OnlineTemplate
+from strategies.learning.segmentation import SegmentationTemplate
 from strategies.networks.network import SegmentationNetwork
 
-TRAININGS: dict[str, type[Training]] = {"online": OnlineTraining, "joint": JointTraining}
+TRAININGS: dict[str, type[Training]] = {"online": OnlineTraining, "offline": OfflineTraining, "joint": JointTraining}
 """By the names of `bench.plan.protocols`."""
 
 
@@ -45,9 +46,8 @@ def _make_steps(
     job: RunJob, benchmark: SegmentationScenario, meter: PixelMeter, loggers: RunLoggers, report: Report
 ) -> None:
     method = method_class(job.method)
-    progress = Progress(job, report)
 
-    def template_of(network: SegmentationNetwork) -> OnlineTemplate:
+    def template_of(network: SegmentationNetwork) -> SegmentationTemplate:
         return make_template(
             network,
             method,
@@ -56,16 +56,15 @@ def _make_steps(
             job.spec["scenario"],
             job.seed,
             torch.device(job.device),
-            [meter, progress],
+            [meter, Progress(job, report)],
             loggers.evaluator,
         )
 
-    training = TRAININGS[method.protocols[0]](job, benchmark, template_of, report)
+    training = TRAININGS[protocol_of(method.protocols, job.config.protocol)](job, benchmark, template_of, report)
     (job.folder / "error.txt").unlink(missing_ok=True)
     writer = RunWriter(job.folder)
     start = start_run(job, benchmark, training.untrained if training.keeps_template else None, writer, report)
     forget_networks(job.folder, start.step + 1)
-    progress.done = start.done
     loggers.open(start)
     stream = benchmark.streams[job.config.evaluation.stream]
     shown = _Shown(stream[-1].data, job.config.evaluation.pictures)
@@ -104,7 +103,7 @@ class _Shown:
         writer.add_pictures("images", {name: image.permute(1, 2, 0).numpy() for name, (image, _) in decoded.items()})
         writer.add_pictures("truth", {name: labels.numpy() for name, (_, labels) in decoded.items()})
 
-    def write_predictions(self, writer: RunWriter, template: OnlineTemplate, step: int) -> None:
+    def write_predictions(self, writer: RunWriter, template: SegmentationTemplate, step: int) -> None:
         """Record what is predicted after a step."""
         labels = {self.data.ids[i]: template.predicted(self.data[i][0][None])[0].numpy() for i in self.places}
         writer.add_pictures(f"step-{step}", labels)

@@ -18,7 +18,9 @@ from bench.settings.schema import Config
 from bench.train.networks import augmentation
 from bench.train.seeds import derived_seed
 from strategies.learning.method import Method
+from strategies.learning.offline import OfflineTemplate
 from strategies.learning.randomness import Seeds
+from strategies.learning.segmentation import SegmentationTemplate
 from strategies.learning.template import OnlineTemplate
 from strategies.networks.network import SegmentationNetwork
 
@@ -33,24 +35,26 @@ def make_template(
     device: torch.device,
     plugins: Sequence[SupervisedPlugin] = (),
     evaluator: EvaluationPlugin | None = None,
-) -> OnlineTemplate:
+) -> SegmentationTemplate:
     """Return the Avalanche template of a run; its randomness comes from the scenario's name and the seed."""
     kinds = ("initialisation", "order", "augmentation", "memory")
     seeds = Seeds(*(derived_seed(scenario, seed, kind) for kind in kinds))
     torch.manual_seed(seeds.initialisation)
-    return OnlineTemplate(
-        network=network,
-        method=method(parameters, config.memory.size, np.random.default_rng(seeds.memory)),
-        protocol=config.incremental,
-        seeds=seeds,
-        memory_size=config.memory.size,
-        augmentation=augmentation(config),
-        eval_batch_size=config.evaluation.batch_size,
-        workers=config.data.workers,
-        device=device,
-        plugins=plugins,
-        evaluator=evaluator,
-    )
+    shared: dict[str, Any] = {
+        "network": network,
+        "method": method(parameters, config.memory.size, np.random.default_rng(seeds.memory)),
+        "protocol": config.incremental,
+        "seeds": seeds,
+        "augmentation": augmentation(config),
+        "eval_batch_size": config.evaluation.batch_size,
+        "workers": config.data.workers,
+        "device": device,
+        "plugins": plugins,
+        "evaluator": evaluator,
+    }
+    if config.protocol == "offline":
+        return OfflineTemplate(**shared)
+    return OnlineTemplate(memory_size=config.memory.size, **shared)
 
 
 class Progress(SupervisedPlugin):
@@ -60,20 +64,19 @@ class Progress(SupervisedPlugin):
         super().__init__()
         self.job = job
         self.report = report
-        self.done = 0
         self.throttle = Throttle()
 
     def after_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Report an update."""
-        self.done += 1
+        done = strategy.clock.train_iterations + 1
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("update %d of %d, loss %.8g", self.done, self.job.units, strategy.loss.item())
+            log.debug("update %d of %d, loss %.8g", done, self.job.units, strategy.loss.item())
         if self.throttle.due():
             self.report(
                 Event(
                     self.job.key,
                     "training",
-                    self.done,
+                    done,
                     self.job.units,
                     step=strategy.experience.data.step,
                     batch=strategy.clock.train_exp_iterations + 1,

@@ -19,7 +19,7 @@ from bench.plan.stale import method_of
 from bench.screen.view import reading
 from bench.settings.checking import Settings, checked
 from bench.settings.errors import RequestError
-from bench.settings.merging import assigned, merged, preset_settings
+from bench.settings.merging import assigned, by_protocol, preset_settings
 from bench.settings.networks import config_of
 from bench.settings.schema import Config
 from bench.train.computing import computing
@@ -123,7 +123,7 @@ def _config(spec: Spec, assignments: Sequence[str]) -> Config:
                 raise RequestError(f"--set {told}=...: a network that is trained is evaluated by {_listed()}")
     runtime = {key: value for key, value in spec["config"]["runtime"].items() if key != "device"}
     present = preset_settings("paper", str(spec["asked"]))  # has what runs had no setting for when this one was made
-    settings = merged(present, {**spec["config"], "runtime": runtime}, others)
+    settings = by_protocol([present, {**spec["config"], "runtime": runtime}, others])
     settings["network"] = {**settings["network"], "weights": "none"}  # the file that it started from may be gone
     config = config_of(settings)
     if config.data.size is not None and config.evaluation.short_side is not None:

@@ -1,4 +1,4 @@
-"""The mini-batches of the template: images that come by once, and those that a method reads again."""
+"""The mini-batches of a template: a step's images, and those that a method reads again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 
-from strategies.learning.arrivals import ArrivingImages, Holdings, OnePass, SeenExperience
 from strategies.learning.guard import listed
 from strategies.learning.losses import own_classes
 from strategies.learning.memory import Exemplar
@@ -19,25 +18,20 @@ from strategies.learning.randomness import Seeds
 
 
 class MiniBatches(SupervisedTemplate):
-    """An Avalanche template whose images come by once.
+    """An Avalanche template whose mini-batches are images with label maps.
 
-    Hooks see experiences without images (`SeenExperience`); what a method reads again is counted against
-    `memory_size`, in images, and against what it reports to keep (`Holdings`).
-    Mini-batches are [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B], the incoming
-    images first; `indices` is negative for a memory image.
+    They are [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B], the incoming images first;
+    `indices` is negative for a memory image.
     """
 
     mbatch: list[Tensor]
-    dataloader: OnePass
 
-    def __init__(self, *, seeds: Seeds, memory_size: int, augmentation: Any, workers: int, **of_avalanche: Any) -> None:
+    def __init__(self, *, seeds: Seeds, augmentation: Any, workers: int, **of_avalanche: Any) -> None:
         self.seeds = seeds
         self.augmentation = augmentation
         self.workers = workers
         self._step_of_output = torch.tensor([-1])
         self._loaded: list[str] = []
-        self._holdings = Holdings(memory_size)
-        self._images: dict[int, ArrivingImages] = {}
         self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
         super().__init__(**of_avalanche)
 
@@ -62,9 +56,8 @@ class MiniBatches(SupervisedTemplate):
         return self.mbatch[3] < 0
 
     def watched(self, exemplar: Any) -> Any:
-        """Return an exemplar of the train stream as a method gets it: reading it is counted."""
-        images = self._images.setdefault(exemplar.step, ArrivingImages(exemplar.data, self._holdings))
-        return images.watched(exemplar)
+        """Return an exemplar of the train stream as a method gets it."""
+        return exemplar
 
     def load(self, exemplars: Sequence[Exemplar]) -> list[Tensor]:
         """Return exemplars, augmented anew, as a mini-batch."""
@@ -101,19 +94,9 @@ class MiniBatches(SupervisedTemplate):
     def eval_dataset_adaptation(self, **kwargs: Any) -> None:
         """Adapt nothing: the experience's batches come from `make_eval_dataloader`."""
 
-    def make_train_dataloader(self, **kwargs: Any) -> None:
-        """Order the step's images by (scenario, seed, step) alone: all methods meet the same batches."""
-        data = self.experience.data
-        order = np.random.default_rng([self.seeds.order, data.step]).permutation(len(data)).tolist()
-        seed = (self.seeds.augmentation, 0, data.step)
-        self.dataloader = data.batches(self.train_mb_size, order, self.augmentation, seed, self.workers)
-
     def make_eval_dataloader(self, **kwargs: Any) -> None:
         """Read the evaluation images in their list's order, as they are."""
         self.dataloader = self.experience.data.batches(self.eval_mb_size, workers=self.workers)
-
-    def _seen(self, experience: Any, holdings: Holdings) -> SeenExperience:
-        return SeenExperience(experience, ArrivingImages(experience.data, holdings))
 
     def _images_told(self) -> Callable[[], str]:
         """Return what tells the ids of the mini-batch's images and refers to none of these."""

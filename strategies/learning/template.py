@@ -1,108 +1,54 @@
-"""The one Avalanche template of all methods: a single pass over each step, one update per incoming batch."""
+"""The Avalanche template of the online protocol: a single pass over each step, one update per incoming batch."""
 
 from __future__ import annotations
 
 import gc
-import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from avalanche.core import SupervisedPlugin
-from avalanche.training.plugins import EvaluationPlugin
-from torch import Tensor, nn
+from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from strategies.learning.arrivals import Holdings
-from strategies.learning.cost import StepCost, peak_ram_bytes
-from strategies.learning.evaluation import best_classes, new_evaluator
-from strategies.learning.faults import OnlineContractError, PredictionError
-from strategies.learning.guard import LossGuard
-from strategies.learning.method import Method
-from strategies.learning.minibatches import MiniBatches
+from strategies.learning.arrivals import ArrivingImages, Holdings, OnePass, SeenExperience
+from strategies.learning.cost import StepCost
+from strategies.learning.faults import OnlineContractError
 from strategies.learning.protocol import OnlineProtocol
-from strategies.learning.randomness import Seeds, generator_states, set_generator_states
-from strategies.networks.network import SegmentationNetwork, evaluation_mode, trained_parameters
+from strategies.learning.segmentation import SegmentationTemplate, listed
 
 
-class OnlineTemplate(MiniBatches):
-    """Trains a method on the increments of a stream and evaluates it; the optimiser is made anew for every step."""
+class OnlineTemplate(SegmentationTemplate):
+    """Images come by once; the optimiser is made anew for every step.
 
-    model: SegmentationNetwork
-    mb_output: Any
+    Hooks see experiences without images (`SeenExperience`); what a method reads again is counted against
+    `memory_size`, in images, and against what it reports to keep (`Holdings`).
+    """
 
-    def __init__(
-        self,
-        *,
-        network: SegmentationNetwork,
-        method: Method,
-        protocol: OnlineProtocol,
-        seeds: Seeds,
-        memory_size: int,
-        augmentation: Any = None,
-        eval_batch_size: int = 1,
-        workers: int = 0,
-        device: str | torch.device = "cpu",
-        plugins: Sequence[SupervisedPlugin] = (),
-        evaluator: EvaluationPlugin | None = None,
-    ) -> None:
-        self.method = method
-        self.protocol = protocol
-        self.cost = StepCost()
+    protocol: OnlineProtocol
+    dataloader: OnePass
+
+    def __init__(self, *, memory_size: int, **shared: Any) -> None:
         self._met: list[StorageWeakRef] = []
-        self._guard = LossGuard(network)
-        super().__init__(
-            seeds=seeds,
-            memory_size=memory_size,
-            augmentation=augmentation,
-            workers=workers,
-            model=network,
-            optimizer=torch.optim.SGD(network.parameters()),  # made anew before each step
-            train_mb_size=protocol.batch_size,
-            eval_mb_size=eval_batch_size,
-            device=device,
-            plugins=[method, *plugins],
-            evaluator=evaluator or new_evaluator(),
-        )
+        self._holdings = Holdings(memory_size)
+        self._images: dict[int, ArrivingImages] = {}
+        super().__init__(**shared)
 
-    @property
-    def network(self) -> SegmentationNetwork:
-        """The network that is trained."""
-        return self.model
+    def watched(self, exemplar: Any) -> Any:
+        """Return an exemplar of the train stream as a method gets it: reading it is counted."""
+        images = self._images.setdefault(exemplar.step, ArrivingImages(exemplar.data, self._holdings))
+        return images.watched(exemplar)
 
-    def begin(self, base: Any) -> None:
-        """Offer the base step's images to the method, once, in random order."""
-        order = np.random.default_rng([self.seeds.memory, 1]).permutation(len(base.data)).tolist()
-        exemplars = [self.watched(base.data.exemplar(i)) for i in order]
-        self._holdings.arrive(0, order)
-        classes = len(base.classes_in_this_experience)
-        self._step_of_output = torch.tensor([-1] + [0] * classes)
-        self.network.to(self.device)
-        with torch.no_grad():
-            self.method.fill(self, exemplars, classes)
+    def _arrive(self, step: int, indices: Iterable[int]) -> None:
+        self._holdings.arrive(step, indices)
 
-    def gradient(self, loss: Tensor) -> list[Tensor]:
-        """Return the gradient of a loss by the parameters that are trained, counted as a backward pass.
-
-        It is 0 for a parameter that the loss does not depend on.
-        """
-        self.cost.backward_passes += 1
-        trained = list(trained_parameters(self.network).values())
-        return list(torch.autograd.grad(loss, trained, materialize_grads=True))
-
-    def model_adaptation(self, model: nn.Module | None = None) -> nn.Module:
-        """Grow the network before a training step; never while evaluating."""
-        new = 1 + self.known_classes - self.network.outputs
-        if self.is_training and new > 0:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seeds.initialisation + self.experience.data.step)
-                self.method.grow(self, new)
-            grown = torch.full((new,), self.experience.data.step)
-            self._step_of_output = torch.cat([self._step_of_output, grown])
-        self._step_of_output = self._step_of_output.to(self.device)
-        return self.network.to(self.device)
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        """Order the step's images by (scenario, seed, step) alone: all methods meet the same batches."""
+        data = self.experience.data
+        order = np.random.default_rng([self.seeds.order, data.step]).permutation(len(data)).tolist()
+        seed = (self.seeds.augmentation, 0, data.step)
+        self.dataloader = data.batches(self.train_mb_size, order, self.augmentation, seed, self.workers)
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """Make the step's optimiser: its state does not outlive a step."""
@@ -112,43 +58,14 @@ class OnlineTemplate(MiniBatches):
 
     def train(self, experiences: Any, **kwargs: Any) -> Any:
         """Train on one experience or several."""
-        return super().train([self._seen(e, self._holdings) for e in _listed(experiences)], **kwargs)
+        return super().train([self._seen(e, self._holdings) for e in listed(experiences)], **kwargs)
 
     def eval(self, experiences: Any, **kwargs: Any) -> Any:
         """Evaluate on one experience or several; no image of these ever comes by."""
-        return super().eval([self._seen(e, Holdings(0)) for e in _listed(experiences)], **kwargs)
+        return super().eval([self._seen(e, Holdings(0)) for e in listed(experiences)], **kwargs)
 
-    def forward(self) -> Tensor:
-        """Return the network's logits in training, the method's scores in evaluation."""
-        return self.network(self.mb_x) if self.is_training else self._scores()
-
-    def _scores(self) -> Tensor:
-        """Return the method's scores (B, C, H, W) of the mini-batch; raise `PredictionError` where they are none.
-
-        A pixel whose largest score is NaN or minus infinity has no prediction; a maximum's index would be one.
-        """
-        scores = self.method.predict(self)
-        expected = (len(self.mb_x), self.network.outputs, *self.mb_x.shape[-2:])
-        if scores.shape != expected:
-            raise self._refused(f"scores of shape {tuple(scores.shape)}, not {expected}")
-        if not scores.sum().isfinite():  # a glance, on a CPU a tenth of the time that a look at each pixel takes
-            decided = scores.amax(1) > -math.inf
-            if lost := decided.numel() - int(decided.sum()):
-                raise self._refused(f"NaN, or minus infinity alone, at {lost:,} of {decided.numel():,} pixels")
-        return scores
-
-    def _refused(self, scores: str) -> PredictionError:
-        kind, step = type(self.method), f"step {self.experience.data.step}: " if self.experience else ""
-        return PredictionError(f"{step}{kind.__module__}.{kind.__qualname__}.predict gives {scores}")
-
-    def criterion(self) -> Tensor:
-        """Return the method's loss; evaluation has none."""
-        return self.method.loss(self) if self.is_training else self._make_empty_loss()
-
-    def backward(self) -> None:
-        """Count and make a backward pass."""
-        self.cost.backward_passes += 1
-        super().backward()
+    def _seen(self, experience: Any, holdings: Holdings) -> SeenExperience:
+        return SeenExperience(experience, ArrivingImages(experience.data, holdings))
 
     def _count_update(self, *args: Any) -> None:
         self.cost.updates += 1
@@ -217,48 +134,14 @@ class OnlineTemplate(MiniBatches):
             raise
         self._guard.finish()
 
-    def predicted(self, images: Tensor) -> Tensor:
-        """Return the labels uint8 (B, H, W) that the method predicts for images float32 (B, 3, H, W)."""
-        self.mbatch = [images.to(self.device)]
-        with torch.no_grad(), evaluation_mode(self.network):
-            labels = best_classes(self._scores())
-        self.mbatch = []
-        return labels.to("cpu", torch.uint8)
-
     def state_dict(self) -> dict[str, Any]:
         """Return what the next step goes on from, of the kinds that `Method.state_dict` names."""
-        return {
-            "outputs": self.network.outputs,
-            "network": self.network.state_dict(),
-            "step_of_output": self._step_of_output,
-            "holdings": self._holdings.state_dict(),
-            "replay_rng": self._replay_rng.bit_generator.state,
-            "generators": generator_states(self.device),
-            "method": self.method.state_dict(),
-        }
+        return {**super().state_dict(), "holdings": self._holdings.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned in a template built alike, in place of `begin`."""
-        new = state["outputs"] - self.network.outputs
-        if new > 0:
-            self.network.grow(new)
-        self.network.load_state_dict(state["network"])
-        self._step_of_output = state["step_of_output"]
         self._holdings.load_state_dict(state["holdings"])
-        self._replay_rng.bit_generator.state = state["replay_rng"]
-        self.method.load_state_dict(self, state["method"])
-        set_generator_states(state["generators"], self.device)
-
-    def measured(self) -> StepCost:
-        """Return the last step's cost with what is held now."""
-        self.cost.memory_images = self.method.kept()
-        self.cost.memory_bytes = self.method.memory_bytes()
-        self.cost.peak_ram_bytes = peak_ram_bytes()
-        return self.cost
-
-
-def _listed(experiences: Any) -> list[Any]:
-    return list(experiences) if isinstance(experiences, Iterable) else [experiences]
+        super().load_state_dict(state)
 
 
 def _freeze_batchnorm(network: nn.Module) -> None:

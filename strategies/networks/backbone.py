@@ -40,6 +40,8 @@ class Backbone(nn.Module):
     """Image pixels per feature along a side."""
     stages: tuple[Stage, ...]
     """From the first to the last."""
+    pyramid_modules: ClassVar[tuple[str, ...]] = ()
+    """The names of its modules that no pretrained weights are for: what lies between the trunk and the head."""
     usual_side: int
     """The side of the square images that `bench networks --check` measures it at."""
 

@@ -27,6 +27,7 @@ class _DeepLab(Backbone):
         Stage("trunk.layer3", 1024, 16),
         Stage("trunk.layer4", 2048, 16),
     )
+    pyramid_modules = ("pyramid",)
     usual_side = 512
     resnet: ClassVar[Callable[..., nn.Module]]
     published: ClassVar[type[WeightsEnum]]

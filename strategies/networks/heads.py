@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,11 +21,77 @@ class LinearHead(nn.Module):
         """Return logits (B, C, h, w) of features (B, D, h, w)."""
         return F.conv2d(features, self.weight[:, :, None, None], self.bias)
 
+    def set(self, weight: Tensor, bias: Tensor) -> None:
+        """Take over the numbers of all outputs."""
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
     def grow(self, outputs: int) -> None:
         """Append outputs with the layer's default initialisation."""
         fresh = nn.Linear(self.weight.shape[1], outputs).to(self.weight)
-        self.weight = nn.Parameter(torch.cat([self.weight.detach(), fresh.weight.detach()]))
-        self.bias = nn.Parameter(torch.cat([self.bias.detach(), fresh.bias.detach()]))
+        weight = torch.cat([self.weight.detach(), fresh.weight.detach()])
+        self.set(weight, torch.cat([self.bias.detach(), fresh.bias.detach()]))
+
+
+class StepwiseHead(LinearHead):
+    """A linear head whose outputs of the last step are parameters of their own, to be trained otherwise than the rest.
+
+    It computes and is saved as a linear head: `weight` and `bias` are those of all outputs. Parameters `known_weight`,
+    `known_bias`, `new_weight` and `new_bias`; before it has grown there are new outputs alone.
+    """
+
+    def __init__(self, head: LinearHead) -> None:
+        nn.Module.__init__(self)
+        self._divide(head.weight.detach(), head.bias.detach(), 0)
+
+    def _divide(self, weight: Tensor, bias: Tensor, known: int) -> None:
+        self.known_weight, self.new_weight = (nn.Parameter(part.clone()) for part in (weight[:known], weight[known:]))
+        self.known_bias, self.new_bias = (nn.Parameter(part.clone()) for part in (bias[:known], bias[known:]))
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """All outputs' weights (C, D)."""
+        return torch.cat([self.known_weight, self.new_weight])
+
+    @property
+    def bias(self) -> Tensor:  # type: ignore[override]
+        """All outputs' biases (C,)."""
+        return torch.cat([self.known_bias, self.new_bias])
+
+    def set(self, weight: Tensor, bias: Tensor) -> None:
+        """Take over the numbers of all outputs."""
+        self._divide(weight, bias, len(self.known_weight))
+
+    def grow(self, outputs: int) -> None:
+        """Append outputs with the layer's default initialisation; those that were there are known ones now."""
+        fresh, known = nn.Linear(self.new_weight.shape[1], outputs).to(self.new_weight), len(self.weight)
+        weight = torch.cat([self.weight.detach(), fresh.weight.detach()])
+        self._divide(weight, torch.cat([self.bias.detach(), fresh.bias.detach()]), known)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        for name, joined in (("weight", self.weight), ("bias", self.bias)):
+            destination[prefix + name] = joined if keep_vars else joined.detach()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        known = len(self.known_weight)
+        for name, own in (("weight", self.weight), ("bias", self.bias)):
+            given = state_dict.get(prefix + name)
+            if given is None:
+                missing_keys.append(prefix + name)
+            elif given.shape != own.shape:
+                error_msgs.append(f"{prefix}{name}: {tuple(given.shape)}, not {tuple(own.shape)}")
+            else:
+                with torch.no_grad():
+                    getattr(self, f"known_{name}").copy_(given[:known])
+                    getattr(self, f"new_{name}").copy_(given[known:])
 
 
 class CosineHead(nn.Module):

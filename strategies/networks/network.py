@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from strategies.networks.heads import CosineHead, LinearHead
-from strategies.networks.settings import Precision
+from strategies.networks.settings import Part, Precision
 
 
 class PassTally:
@@ -60,6 +60,20 @@ class SegmentationNetwork(nn.Module):
         """Return logits (B, C, H, W) of images (B, 3, H, W), Eq. 2."""
         logits = self.head(self.features(images))
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def parts(self) -> dict[Part, list[nn.Parameter]]:
+        """Return the parameters by part, each of them once; a part may have none.
+
+        The outputs of the last step are `new` where the head tells them apart (`StepwiseHead`), else all are
+        `classifier`.
+        """
+        names = tuple(f"{name}." for name in getattr(self.backbone, "pyramid_modules", ()))
+        parts: dict[Part, list[nn.Parameter]] = {"backbone": [], "pyramid": [], "classifier": [], "new": []}
+        for name, parameter in self.backbone.named_parameters():
+            parts["pyramid" if name.startswith(names) else "backbone"].append(parameter)
+        for name, parameter in self.head.named_parameters():
+            parts["new" if name.startswith("new_") else "classifier"].append(parameter)
+        return parts
 
     def grow(self, outputs: int) -> None:
         """Append outputs for new classes; those that are there keep their weights."""

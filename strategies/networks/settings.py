@@ -13,6 +13,8 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 HeadName = Literal["linear", "cosine"]
 Precision = Literal["fp32", "bf16"]
+Part = Literal["backbone", "pyramid", "classifier", "new"]
+"""Parts of a network (`SegmentationNetwork.parts`): `new` are the outputs of an increment."""
 NO_WEIGHTS = "none"
 """What `network.weights` says where a network starts from random weights."""
 

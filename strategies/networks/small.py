@@ -36,6 +36,7 @@ class SmallBackbone(Backbone):
     channels = 64
     stride = 4
     stages = (Stage("stem", 32, 4), *(Stage(f"blocks.{i}", 48, 4) for i in range(3)))
+    pyramid_modules = ("near", "wide", "joined", "pooled")
     usual_side = 64
 
     def __init__(self, settings: NetworkSettings | None = None) -> None:

@@ -52,6 +52,8 @@ class TimmSettings(NetworkSettings):
 class Timm(Backbone):
     """A model of timm's at stride 16 where it can, transformers as they are, and a decoder."""
 
+    pyramid_modules = ("decoder",)
+
     Settings = TimmSettings
     packages: ClassVar[Mapping[str, str]] = {"timm": "continual-seg-bench[timm]"}
 

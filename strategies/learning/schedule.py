@@ -1,0 +1,69 @@
+"""The optimiser of a training over epochs and its learning rate at every update."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from strategies.learning.protocol import EpochProtocol
+from strategies.networks.modes import freeze_affine
+from strategies.networks.network import SegmentationNetwork
+
+
+def learning_rate(protocol: EpochProtocol, iteration: int, total: int) -> float:
+    """Return the rate of update `iteration` of `total`: linear warm-up and poly decay, not below the least."""
+    p = protocol
+    warm, warmup = _warm_up(p, iteration, total)
+    start, length = (warm, total - warm) if p.warmup_poly == "after" else (0, total)
+    decay = (1 - max(0, iteration - start) / length) ** p.poly_power
+    return max(float(p.lr * warmup * decay), p.min_lr)
+
+
+def _warm_up(protocol: EpochProtocol, iteration: int, total: int) -> tuple[int, float]:
+    """The number of updates of the warm-up, and its factor at one."""
+    p = protocol
+    if p.warmup_share:
+        warm = math.ceil(p.warmup_share * total)
+        return warm, min(1.0, p.warmup_from + (1 - p.warmup_from) * iteration / warm)
+    if p.warmup_steps:
+        return p.warmup_steps, min(1.0, (iteration + 1) / p.warmup_steps)
+    return 0, 1.0
+
+
+def make_optimizer(network: SegmentationNetwork, protocol: EpochProtocol) -> torch.optim.Optimizer:
+    """Return the optimiser of a step: a group for each part where parts have rates or decays, else one.
+
+    A group's `lr_factor` is what its learning rate is multiplied by (`set_learning_rate`). What is not trained, a part
+    with factor 0 or a frozen BatchNorm, gets no gradient.
+    """
+    p = protocol
+    network.requires_grad_(True)
+    groups = _groups(network, p)
+    if p.batchnorm == "frozen":
+        freeze_affine(network)
+    if p.optimizer == "adamw":
+        return torch.optim.AdamW(groups, p.lr, weight_decay=p.weight_decay)
+    return torch.optim.SGD(groups, p.lr, p.momentum, weight_decay=p.weight_decay, nesterov=p.nesterov)
+
+
+def _groups(network: SegmentationNetwork, protocol: EpochProtocol) -> list[dict[str, Any]]:
+    factors, decays = protocol.lr_factors, protocol.weight_decays
+    if not factors and not decays:
+        return [{"params": list(network.parameters()), "lr_factor": 1.0}]
+    groups: list[dict[str, Any]] = []
+    for part, parameters in network.parts().items():
+        factor = factors.get(part, 1.0)
+        for parameter in parameters:
+            parameter.requires_grad_(factor > 0)
+        if factor > 0 and parameters:
+            decay = decays.get(part, protocol.weight_decay)
+            groups.append({"params": parameters, "lr_factor": factor, "weight_decay": decay})
+    return groups
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of every group, times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_factor"]
