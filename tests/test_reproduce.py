@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from test_reports import write_iou
 
 from bench.cli.entry import main
 from bench.launch import reproduce as module
-from bench.launch.reproduce import estimate, overview, requests_for
+from bench.launch.reproduce import estimate, offline_requests, overview, requests_for
 from bench.launch.session import execute, prepare_all
 from bench.plan.request import Request
+from bench.settings.errors import RequestError
 from reports.grids import NeededRun
+from reports.offline_table import write_offline
 from reports.records import find_runs
 
 COMMON = Request(strategies=[], scenario="", jobs=1)
@@ -118,3 +121,34 @@ def test_wrong_requests_are_refused_in_one_line(arguments: list[str], capsys: py
         main(arguments)
     assert exit_.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_offline_table_needs_every_method_that_it_is_defined_for_on_the_fields_scenarios() -> None:
+    requests = offline_requests("scenes", Request(strategies=[], scenario="", assignments=["base.epochs=1"]))
+    assert [request.scenario for request in requests] == [
+        f"scenes-{split}-overlapped" for split in ("100-50", "100-10", "50-50")
+    ]
+    for request in requests:
+        assert {"finetune", "joint"} <= set(request.strategies) and "er" not in request.strategies
+        assert request.assignments == ["base.epochs=1", "protocol=offline"]
+    with pytest.raises(RequestError, match="protocol"):
+        offline_requests("voc", Request(strategies=[], scenario="", assignments=["protocol=online"]))
+
+
+def test_the_offline_table_has_a_block_of_columns_for_each_scenario_and_gaps(tmp_path: Path) -> None:
+    for strategy, scenario in (("finetune", "15-5"), ("mib", "15-5"), ("finetune", "10-1")):
+        write_iou(tmp_path, 40 + 20 * (strategy == "mib"), strategy=strategy, scenario=f"shapes-{scenario}-overlapped")
+    csv, markdown = write_offline(find_runs(tmp_path), tmp_path, ["csv", "markdown"], "shapes")
+    assert len(csv.read_text(encoding="utf-8").splitlines()) == 4
+    text = markdown.read_text(encoding="utf-8")
+    lines = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    by_method = {line[0]: line[1:] for line in lines}
+    assert by_method["finetune"] == [*["40.00"] * 4, *["--"] * 4, *["40.00"] * 4, *["--"] * 4]
+    assert by_method["mib"] == [*["60.00"] * 4, *["--"] * 12]
+    assert "not VOC/ADE results" in text and "10-1-overlapped" in text
+
+
+def test_offline_is_asked_for_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["reproduce", "1", "offline", "--on", "shapes", "--dry-run"])
+    assert "ask for offline by itself" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from bench.cli.chosen import add_convention, counted
 from bench.cli.written import say, say_missing, write_results
 
 if TYPE_CHECKING:
-    from reports.records import Run
+    from reports.records import Run, Unfinished
 
 SETS = ("voc", "ade", "shapes", "scenes")
 ON = "voc or ade: Tables 1, 2 on VOC and 3, 4 on ADE20K; shapes or scenes: the same on the embedded sets"
@@ -23,8 +23,8 @@ NUMBERS = ("1", "2", "3", "4")
 def add_reproduce(parser: argparse.ArgumentParser) -> None:
     """Add `bench reproduce`."""
     add = parser.add_argument
-    add("table", nargs="+", type=int, choices=[1, 2, 3, 4], help="numbers of the paper's tables")
-    add("--on", default="voc", choices=SETS, help=f"{ON} (default voc)")
+    add("table", nargs="+", choices=[*NUMBERS, "offline"], help="numbers of the paper's tables, or offline")
+    add("--on", default="voc", choices=SETS, help=f"{ON}; offline: the field's table on any of them (default voc)")
     add_run_settings(parser)
     add(
         "--tables",
@@ -43,17 +43,29 @@ def _reproduce(options: argparse.Namespace) -> int:
 
     from bench.cli.arguments import request_of
     from bench.launch.execution import say_end
-    from bench.launch.reproduce import reproduce
+    from bench.launch.reproduce import offline_requests, reproduce, requests_for
     from bench.plan.folders import require_writable
+    from bench.settings.errors import RequestError
     from reports.markup import FORMATS
+    from reports.numbered import write_numbered
+    from reports.offline_table import write_offline
 
     require_formats(options.format, FORMATS)
     require_writable(options.tables)
     console = Console(width=None if sys.stdout.isatty() else 120)
     common = request_of(options, strategies=[], scenario="")
-    tables = list(dict.fromkeys(options.table))
-    result = reproduce(tables, options.on, common, options.tables, options.format, options.dry_run, console)
-    return say_end(result, console)
+    numbers = [int(name) for name in dict.fromkeys(options.table) if name in NUMBERS]
+    offline = "offline" in options.table
+    if offline and numbers:
+        raise RequestError("the paper's tables are of the online protocol: ask for offline by itself")
+
+    def write(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> list[Path]:
+        if offline:
+            return write_offline(runs, options.tables, options.format, options.on, unfinished)
+        return write_numbered(numbers, runs, options.tables, options.format, on=options.on, unfinished=unfinished)
+
+    requests = offline_requests(options.on, common) if offline else requests_for(numbers, options.on, common)
+    return say_end(reproduce(requests, common, write, options.dry_run, console), console)
 
 
 FIGURES = ("curves", "forgetting", "classes", "cost")

@@ -1,4 +1,4 @@
-"""`bench reproduce`: the paper's tables as runs: which are finished, which are missing, what they will cost."""
+"""`bench reproduce`: tables as runs: which are finished, which are missing, what they will cost."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from bench.settings.assignments import with_own_option
 from benchmarks.cache import cache_folder
 from reports.grids import needed
 from reports.notes import missing_notes, notes
-from reports.numbered import write_numbered
-from reports.records import Run, find_runs, find_unfinished
+from reports.offline_table import offline_scenarios
+from reports.records import Run, Unfinished, find_runs, find_unfinished
+from strategies.learning.registry import STRATEGIES, method_class
 
 if TYPE_CHECKING:
     from bench.plan.job import BaseJob, RunJob
@@ -47,6 +48,17 @@ def requests_for(tables: Sequence[int], on: str, common: Request) -> list[Reques
             prefix=f"{scenario} BM {memory} ",
         )
         for (scenario, memory), labels in strategies.items()
+    ]
+
+
+def offline_requests(on: str, common: Request) -> list[Request]:
+    """Return the requests of the field's offline table on a data set: every built-in method that it is defined for."""
+    methods = [name.rpartition(":")[2] for name in STRATEGIES.built_in_names()]
+    defined = [name for name in methods if {"offline", "joint"} & set(method_class(name).protocols)]
+    assignments = with_own_option(common.assignments, "protocol", "offline", "the table's protocol")
+    return [
+        replace(common, scenario=name, strategies=defined, assignments=assignments, prefix=f"{name} ")
+        for name in offline_scenarios(on)
     ]
 
 
@@ -122,11 +134,12 @@ def _measured_bases() -> Iterable[tuple[int, str, str, float]]:
         yield kept.get("devices", 1), kept["network"], kept["device"], kept["seconds_per_update"]
 
 
-def reproduce(
-    tables: Sequence[int], on: str, common: Request, out: Path, formats: Sequence[str], dry: bool, console: Console
-) -> Result:
-    """Show what the tables need, make what is missing unless `dry`, and write them into `out`."""
-    requests = requests_for(tables, on, common)
+Write = Callable[[Sequence[Run], Sequence[Unfinished]], list[Path]]
+"""From the runs that are finished, and those that are not, to the files of the tables."""
+
+
+def reproduce(requests: Sequence[Request], common: Request, write: Write, dry: bool, console: Console) -> Result:
+    """Show what tables need, make what is missing unless `dry`, and write them."""
     plan = prepare_all(requests, console)
     runs = find_runs(common.out) if common.out.is_dir() else []
     console.print(overview(requests, plan))
@@ -136,7 +149,7 @@ def reproduce(
         return Result([])
     result = execute(plan, console)
     unfinished = [run for run in find_unfinished(common.out) if run.path in plan.folders]
-    for path in write_numbered(tables, result.runs, out, formats, on=on, unfinished=unfinished):
+    for path in write(result.runs, unfinished):
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     for note in (*missing_notes(result.runs, unfinished), *notes(result.runs)):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
@@ -148,7 +161,7 @@ def overview(requests: Sequence[Request], plan: Plan) -> Table:
     missing = {run.folder for run in plan.runs}
     folders = iter(plan.folders)
     table = Table(box=SIMPLE, pad_edge=False)
-    for name in ("scenario and memory", "runs", "finished", "missing"):
+    for name in ("scenario", "runs", "finished", "missing"):
         table.add_column(name, justify="left" if name.startswith("scenario") else "right", no_wrap=True)
     for request in requests:
         count = len(request.strategies) * len(request.seeds)
