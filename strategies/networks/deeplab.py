@@ -46,7 +46,7 @@ class _DeepLab(Backbone):
     @classmethod
     def weights(cls, settings: NetworkSettings) -> dict[str, Source]:
         """Return torchvision's, by torchvision's names."""
-        return {each.name: _from_url(each.url) for each in cls.published}
+        return {each.name: from_url(each.url) for each in cls.published}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over a ResNet's state dict; what is its classifier's is left alone."""
@@ -67,7 +67,7 @@ class DeepLabResNet50(_DeepLab):
     published = ResNet50_Weights
 
 
-def _from_url(url: str) -> Published:
+def from_url(url: str) -> Published:
     """Return a source from an address whose file's name ends with the beginning of its SHA-256, as torchvision's do."""
     name = url.rpartition("/")[2]
     digest = re.search(r"-([0-9a-f]{8,})\.", name)
