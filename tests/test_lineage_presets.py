@@ -1,0 +1,106 @@
+"""The presets of the offline lineages: the published recipes, and their small forms that run on the embedded sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.launch.session import run
+from bench.plan.request import Request
+from bench.settings.errors import RequestError
+from bench.settings.merging import resolve_config
+from strategies.learning.protocol import OfflineProtocol
+from strategies.learning.schedule import learning_rate
+
+VOC = {
+    # epochs base and increments, batch, rates base and increments, crop, view, void
+    "mib": (30, 30, 24, 0.01, 0.001, 512, 512, "background"),
+    "plop": (30, 30, 24, 0.01, 0.001, 512, 512, "ignore"),
+    "ssul": (50, 50, 32, 0.01, 0.01, 513, 513, "ignore"),
+    "dkd": (60, 60, 32, 0.001, 0.0001, 512, 512, "ignore"),
+}
+ADE = {
+    "mib": (60, 60, 24, 0.01, 0.001),
+    "plop": (60, 60, 24, 0.01, 0.001),
+    "ssul": (100, 100, 24, 0.01, 0.05),
+    "dkd": (100, 100, 24, 0.0025, 0.00025),
+}
+CONVENTIONS = {  # future classes on VOC and on ADE20K, test images, the background in the printed mean
+    "mib": ("ignore", "ignore", "known", False),
+    "plop": ("background", "background", "known", True),
+    "ssul": ("ignore", "ignore", "all", True),
+    "dkd": ("background", "ignore", "known", True),
+}
+
+
+def recipe(config: Any) -> tuple[Any, ...]:
+    base, steps = config.base, config.incremental
+    assert isinstance(steps, OfflineProtocol) and base.batch_size == steps.batch_size
+    return base.epochs, steps.epochs, base.batch_size, base.lr, steps.lr
+
+
+@pytest.mark.parametrize("name", VOC)
+def test_recipes_are_the_published_ones(name: str) -> None:
+    voc, ade = resolve_config("voc-15-5-overlapped", name), resolve_config("ade-100-50-overlapped", name)
+    assert (*recipe(voc), voc.data.crop, voc.evaluation.short_side, voc.data.void) == VOC[name]
+    assert recipe(ade) == ADE[name]
+    for config in (voc, ade):
+        assert config.memory.size == 0 and config.network.name == f"{name.replace('plop', 'mib')}-deeplabv3"
+        for part in (config.base, config.incremental):
+            assert (part.optimizer, part.nesterov, part.momentum, part.drop_last) == ("sgd", True, 0.9, True)
+            assert part.poly_power == 0.9
+    evaluations = voc.evaluation, ade.evaluation
+    found = (*(e.future_classes for e in evaluations), voc.evaluation.images, voc.evaluation.background_in_mean)
+    assert found == CONVENTIONS[name]
+
+
+def test_what_scenarios_have_of_their_own() -> None:
+    assert resolve_config("voc-15-1-overlapped", "mib").strategies["mib"]["distillation_weight"] == 100
+    assert resolve_config("voc-15-5-overlapped", "mib").strategies["mib"]["distillation_weight"] == 10
+    assert recipe(resolve_config("voc-10-1-overlapped", "plop"))[:2] == (30, 10)
+
+
+def test_rates_of_parts_and_warm_up() -> None:
+    """SSUL's backbone has 0.001, its increments the new head alone; DKD has ten times the backbone's rate elsewhere."""
+    ssul, dkd = (resolve_config("ade-100-50-overlapped", name) for name in ("ssul", "dkd"))
+    assert ssul.base.lr * ssul.base.lr_factors["backbone"] == pytest.approx(0.001)
+    assert ssul.incremental.lr_factors == dict.fromkeys(("backbone", "pyramid", "classifier"), 0)
+    assert ssul.incremental.batchnorm == dkd.incremental.batchnorm == "frozen"
+    assert [learning_rate(ssul.incremental, i, 1000) for i in (0, 100, 550)] == pytest.approx(
+        [0.05 * 0.001, 0.05, 0.05 * 0.5**0.9]
+    )
+    assert [learning_rate(dkd.base, i, 1000) for i in (0, 100, 600)] == pytest.approx(
+        [0.0025 * 0.001, 0.0025 * 0.5005 * 0.9**0.9, 0.0025 * 0.4**0.9]
+    )
+    assert dkd.base.lr_factors == {"pyramid": 10, "classifier": 10} and dkd.incremental.lr_factors["new"] == 10
+    assert (dkd.incremental.weight_decay, dkd.incremental.weight_decays) == (0, {"new": 0.0001})
+    assert not dkd.incremental.dropout and ssul.incremental.dropout
+
+
+def test_the_best_weights_are_never_chosen_on_test_images() -> None:
+    ssul = resolve_config("voc-15-5-overlapped", "ssul")
+    assert ssul.base.weights == ssul.incremental.weights == "best" and ssul.evaluation.valid_fraction == 0.1
+    with pytest.raises(RequestError, match="never test images"):
+        resolve_config("voc-15-5-overlapped", "ssul", None, ["evaluation.valid_fraction=0"])
+
+
+@pytest.mark.parametrize("name", VOC)
+def test_a_lineages_small_form_has_its_pyramid_on_a_small_trunk(name: str) -> None:
+    small, alone = resolve_config("shapes-15-1-overlapped", f"{name},small"), resolve_config("voc", name)
+    assert (small.network.name, small.network.trunk, small.network.weights) == (alone.network.name, "small", "none")
+    assert small.protocol == "offline" and small.data.size == 64 and small.evaluation.short_side is None
+    assert (small.data.augmentation, small.data.void) == (alone.data.augmentation, alone.data.void)
+    assert small.incremental.batchnorm == alone.incremental.batchnorm
+
+
+def test_a_small_form_runs_on_embedded_images(tmp_path: Path) -> None:
+    """SSUL's: new outputs alone are trained, the best weights are chosen on held-out images."""
+    quick = ["base.epochs=1", "incremental.epochs=1", "data.size=16", "evaluation.pictures=0", "base.batch_size=128"]
+    request = Request("finetune", "shapes-19-1-overlapped", preset="ssul,small", assignments=quick, out=tmp_path)
+    result = run(request, Console(quiet=True))
+    assert not result.failures
+    [made] = result.runs
+    assert made.spec["config"]["network"]["name"] == "ssul-deeplabv3" and len(made.steps) == 2
