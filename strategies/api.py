@@ -1,8 +1,8 @@
 """What a plug-in imports from: these names stay where they are, whatever moves behind them.
 
-A method is a subclass of `Method`, `CrossEntropy`, `StreamReplay` or `Distilling`; its hooks get a `Strategy`. A
-package declares it as an entry point of the group `bench.strategies`. A network is a subclass of `Backbone`, its
-entry point of the group `bench.networks`.
+A method is a subclass of `Method`, `CrossEntropy`, `Distilling`, `StreamReplay` or several of them; its hooks get a
+`Strategy`. A package declares it as an entry point of the group `bench.strategies`. A network is a subclass of
+`Backbone`, its entry point of the group `bench.networks`.
 """
 
 from strategies.learning.losses import (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from strategies.learning.losses import class_confidences, distillation
 from strategies.learning.memory import ConfidenceMemory, Exemplar
-from strategies.learning.method import CrossEntropy, CrossEntropyParameters, Distilling
+from strategies.learning.method import CrossEntropy, CrossEntropyParameters, Distilling, Replay
 from strategies.learning.strategy import Strategy
 from strategies.networks.settings import STRICT
 
@@ -23,7 +23,7 @@ class CorisegParameters(CrossEntropyParameters):
     """Weight of the distillation beside the cross-entropy (choice)."""
 
 
-class Coriseg(CrossEntropy, Distilling):
+class Coriseg(CrossEntropy, Distilling, Replay):
     """Cross-entropy on incoming and memory images, distillation from the previous step's model on memory
     images [24]; the memory keeps, balanced over classes, the images that are predicted most confidently
     when they arrive (METHODS, coriseg). The distillation is on unlabelled pixels too, whatever the cross-entropy

@@ -1,12 +1,16 @@
-"""finetune, the lower reference: cross-entropy on the incoming batch, no memory."""
+"""finetune, the lower reference: cross-entropy on the incoming images, no memory."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
+from strategies.learning import offline_losses
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters
+from strategies.learning.protocol import OfflineProtocol
+from strategies.learning.strategy import Strategy
 from strategies.networks.settings import STRICT
 
 
@@ -18,9 +22,19 @@ class FinetuneParameters(CrossEntropyParameters):
 
 
 class Finetune(CrossEntropy):
-    """Cross-entropy on the incoming images alone."""
+    """Cross-entropy on the incoming images alone: online its mean over the pixels that are not void, offline over all.
+
+    Offline it is what the field's tables call FT.
+    """
 
     citation: ClassVar[str] = "reference"
     Parameters = FinetuneParameters
     protocols: ClassVar[tuple[str, ...]] = ("online", "offline")
     resumable: ClassVar[bool] = True
+
+    def loss(self, strategy: Strategy) -> Tensor:
+        """Return the cross-entropy of the mini-batch."""
+        if not isinstance(strategy.protocol, OfflineProtocol):
+            return super().loss(strategy)
+        targets = self.targets(strategy, strategy.mb_y, strategy.mb_step)
+        return offline_losses.cross_entropy(strategy.mb_output, targets)

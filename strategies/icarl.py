@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from benchmarks.labels import VOID
 from strategies.learning.losses import binary_cross_entropy
 from strategies.learning.memory import Exemplar, HerdingMemory
-from strategies.learning.method import Distilling
+from strategies.learning.method import Distilling, Replay
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.strategy import Strategy
 from strategies.lwf_mc import lwf_targets
@@ -26,7 +26,7 @@ class IcarlParameters:
     """icarl has no hyper-parameters beside the memory's size."""
 
 
-class Icarl(Distilling):
+class Icarl(Distilling, Replay):
     """LwF.MC's loss; herding on the image's mean class features; the nearest class mean by cosine [28].
 
     Features are L2-normalised per pixel. Class means come from the exemplars' annotated pixels, the

@@ -1,4 +1,4 @@
-"""LwF.MC*: sigmoid outputs; the previous model's for known classes, the label map for new ones."""
+"""LwF.MC: sigmoid outputs; what the labels and the previous model say is one target online and two terms offline."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from benchmarks.labels import BACKGROUND, VOID
+from strategies.learning import offline_losses
 from strategies.learning.losses import binary_cross_entropy, one_hot
 from strategies.learning.memory import Reservoir, StreamMemory
 from strategies.learning.method import Distilling, StreamReplay
-from strategies.learning.protocol import BaseRecipe
+from strategies.learning.protocol import BaseRecipe, OfflineProtocol
 from strategies.learning.strategy import Strategy
 from strategies.networks.settings import STRICT
+
+OFFLINE_WEIGHT = 10.0
+"""Of the distillation beside the cross-entropy with the labels, in MiB's code."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -22,12 +26,17 @@ class LwfMcParameters:
 
 
 class LwfMc(Distilling, StreamReplay):
-    """Per-class binary cross-entropy on incoming and memory images alike [28, 19]; reservoir memory."""
+    """Per-class binary cross-entropy on incoming and memory images alike [28, 19]; reservoir memory.
+
+    Online the previous model's sigmoids replace the label map for the classes it knows, as in iCaRL's paper. Offline
+    both act on these outputs: it is the loss of the LwF-MC in the tables of MiB and of what followed it.
+    """
 
     citation: ClassVar[str] = (
         "Rebuffi et al., iCaRL, CVPR 2017 (LwF.MC); Li and Hoiem, Learning without Forgetting, 2016"
     )
     Parameters: ClassVar[type[Any]] = LwfMcParameters
+    protocols: ClassVar[tuple[str, ...]] = ("online", "offline")
     resumable: ClassVar[bool] = True
 
     @classmethod
@@ -40,9 +49,12 @@ class LwfMc(Distilling, StreamReplay):
         return Reservoir(size, self.rng)
 
     def loss(self, strategy: Strategy) -> Tensor:
-        """Return the binary cross-entropy with `lwf_targets`."""
-        logits, labels = strategy.mb_output, strategy.mb_y
-        targets = lwf_targets(self.old_logits(strategy.mb_x), labels, logits.shape[1])
+        """Return the binary cross-entropy with `lwf_targets`; offline with the labels + 10 x with the old sigmoids."""
+        logits, labels, old_logits = strategy.mb_output, strategy.mb_y, self.old_logits(strategy.mb_x)
+        if isinstance(strategy.protocol, OfflineProtocol):
+            distillation = offline_losses.sigmoid_distillation(logits, old_logits)
+            return offline_losses.one_vs_rest(logits, labels) + OFFLINE_WEIGHT * distillation
+        targets = lwf_targets(old_logits, labels, logits.shape[1])
         return binary_cross_entropy(logits, targets, labels)
 
 

@@ -1,4 +1,4 @@
-"""MiB*, modelling the background, on incoming and memory images alike."""
+"""MiB, modelling the background; online MiB*, on incoming and memory images alike."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from strategies.learning import offline_losses
 from strategies.learning.losses import unbiased_cross_entropy, unbiased_distillation
 from strategies.learning.memory import Reservoir, StreamMemory
 from strategies.learning.method import Distilling, StreamReplay
+from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.strategy import Strategy
 from strategies.networks.heads import LinearHead
 from strategies.networks.settings import STRICT
@@ -28,11 +30,13 @@ class MibParameters:
 class Mib(Distilling, StreamReplay):
     """Unbiased cross-entropy and unbiased distillation from the previous step's frozen model [5].
 
-    The per-image step tau, which '*' needs, takes the place of MiB's current step (METHODS, mib).
+    The per-image step tau, which '*' needs, takes the place of MiB's current step (METHODS, mib). Online its terms are
+    means over the pixels that are not void, offline over all, as in the published code.
     """
 
     citation: ClassVar[str] = "Cermelli et al., Modeling the Background for Incremental Learning, CVPR 2020"
     Parameters = MibParameters
+    protocols: ClassVar[tuple[str, ...]] = ("online", "offline")
     resumable: ClassVar[bool] = True
     parameters: MibParameters
 
@@ -48,12 +52,13 @@ class Mib(Distilling, StreamReplay):
 
     def loss(self, strategy: Strategy) -> Tensor:
         """Return unbiased cross-entropy + weight x unbiased distillation."""
-        log_p = strategy.mb_output.log_softmax(1)
-        distillation = unbiased_distillation(log_p, self.old_logits(strategy.mb_x), strategy.mb_y)
-        return (
-            unbiased_cross_entropy(log_p, strategy.mb_y, strategy.own)
-            + self.parameters.distillation_weight * distillation
-        )
+        log_p, labels, weight = strategy.mb_output.log_softmax(1), strategy.mb_y, self.parameters.distillation_weight
+        old_logits = self.old_logits(strategy.mb_x)
+        if isinstance(strategy.protocol, OfflineProtocol):
+            cross_entropy = offline_losses.unbiased_cross_entropy(log_p, labels, strategy.own)
+            return cross_entropy + weight * offline_losses.unbiased_distillation(log_p, old_logits)
+        distillation = unbiased_distillation(log_p, old_logits, labels)
+        return unbiased_cross_entropy(log_p, labels, strategy.own) + weight * distillation
 
 
 def share_background(head: LinearHead, new: int) -> None:

@@ -206,10 +206,13 @@ def full_memory(policy: type[Memory], held: int, seed: int = 0) -> Memory:
 
 
 @every_policy
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_memory_of_no_image_is_an_error(policy: type[Memory], size: int) -> None:
-    with pytest.raises(ValueError, match=f"memory size {size}"):
-        policy(size, np.random.default_rng(0))
+def test_a_memory_of_size_0_keeps_and_draws_nothing_and_a_negative_size_is_an_error(policy: type[Memory]) -> None:
+    memory = policy(0, np.random.default_rng(0))
+    for i in range(30):
+        memory.offer(Fake(str(i), frozenset({1 + i % 4})), 4)
+    assert len(memory) == memory.bytes() == 0 and memory.draw(4) == []
+    with pytest.raises(ValueError, match="memory size -1 is below 0"):
+        policy(-1, np.random.default_rng(0))
 
 
 @every_policy

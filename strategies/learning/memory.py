@@ -45,11 +45,11 @@ class Exemplar(Protocol):
 
 
 class Memory:
-    """At most `size` exemplars, which its policy sees to; `rng` makes every random choice."""
+    """At most `size` exemplars, which its policy sees to, maybe none; `rng` makes every random choice."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
-        if size < 1:
-            raise ValueError(f"memory size {size} is below 1")
+        if size < 0:
+            raise ValueError(f"memory size {size} is below 0")
         self.size = size
         self.rng = rng
         self.exemplars: list[Exemplar] = []
@@ -127,7 +127,7 @@ class ClassBalanced(StreamMemory):
 
     def offer(self, exemplar: Exemplar, known_classes: int) -> None:
         """Algorithm 2; ties are broken and classes visited at random, an unannotated image is not stored."""
-        if not exemplar.classes:
+        if not exemplar.classes or not self.size:
             return
         self.seen.update(exemplar.classes)
         held = Counter(c for e in self.exemplars for c in e.classes)

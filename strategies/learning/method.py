@@ -15,14 +15,14 @@ from torch import Tensor
 
 from strategies.learning.losses import cross_entropy, without_unlabelled
 from strategies.learning.memory import Exemplar, Memory, StreamMemory
-from strategies.learning.protocol import BaseRecipe
+from strategies.learning.protocol import BaseRecipe, OfflineProtocol
 from strategies.learning.strategy import Strategy
 from strategies.networks.network import SegmentationNetwork
 from strategies.networks.settings import STRICT
 
 
 class Method(SupervisedPlugin):
-    """A method of the online stage. Subclasses give the loss; the template makes one update of it.
+    """A method that trains increments. Subclasses give the loss; the template makes one update of it.
 
     A method is built from its hyper-parameters (`Parameters`, a dataclass), the memory's size in images
     and the generator that makes its random choices.
@@ -184,12 +184,20 @@ class StreamReplay(Replay):
             self.memory.offer(exemplar, known_classes)
 
     def after_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """Offer the incoming images to the memory."""
-        for exemplar in strategy.incoming():
-            self.memory.offer(exemplar, strategy.known_classes)
+        """Offer the incoming images to the memory; offline they come by again, and the step's end offers them."""
+        if not isinstance(strategy.protocol, OfflineProtocol):
+            for exemplar in strategy.incoming():
+                self.memory.offer(exemplar, strategy.known_classes)
+
+    def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
+        """Offline, offer each of the step's images to the memory, once and in random order."""
+        if isinstance(strategy.protocol, OfflineProtocol):
+            data = strategy.experience.data
+            for i in self.rng.permutation(len(data)).tolist():
+                self.memory.offer(data.exemplar(i), strategy.known_classes)
 
 
-class Distilling(Replay):
+class Distilling(Method):
     """A method that keeps the previous step's model, frozen, as `old`.
 
     No checkpoint needs it: the next step's `old` is the network itself, before it grows.

@@ -1,0 +1,79 @@
+"""EWF, endpoints weight fusion: after each step the previous model and the new one are averaged, weight by weight."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from strategies.learning.strategy import Strategy
+from strategies.mib import Mib, MibParameters
+from strategies.networks.heads import LinearHead, StepwiseHead
+from strategies.networks.settings import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class EwfParameters(MibParameters):
+    """Hyper-parameters of ewf, and those of the method whose steps it fuses."""
+
+    on: Literal["mib"] = "mib"
+    """The method whose steps are fused."""
+    a: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The new model's share, from 0 (the previous model stays) to 1 (nothing is fused); null for the published
+    sqrt(n / (n + O)), n new classes and O outputs from before the step, the background counted."""
+    old_classifiers: Literal["frozen", "trained"] = "frozen"
+    """Outputs from before the step, the background's included, during it; `frozen` in the published code."""
+
+
+class Ewf(Mib):
+    """MiB's steps, and after each one (1 - a) theta_{t-1} + a theta_t for what was there before it.
+
+    That is all weights, biases and BatchNorm statistics; the fused network is the next step's previous model. The
+    background's bias, lowered by log(n + 1) in MiB's start and then frozen, comes to b - a log(n + 1).
+    """
+
+    citation: ClassVar[str] = (
+        "Xiao et al., Endpoints Weight Fusion for Class Incremental Semantic Segmentation, CVPR 2023"
+    )
+    Parameters = EwfParameters
+    protocols: ClassVar[tuple[str, ...]] = ("offline",)
+    resumable: ClassVar[bool] = True
+    parameters: EwfParameters
+
+    def grow(self, strategy: Strategy, outputs: int) -> None:
+        """Grow as MiB does; outputs to be frozen are parameters of their own."""
+        network = strategy.network
+        if self.parameters.old_classifiers == "frozen" and type(network.head) is LinearHead:
+            network.head = StepwiseHead(network.head)
+        super().grow(strategy, outputs)
+
+    def before_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
+        """Freeze the outputs that were there."""
+        head = strategy.network.head
+        if self.parameters.old_classifiers == "frozen" and isinstance(head, StepwiseHead):
+            head.known_weight.requires_grad_(False)
+            head.known_bias.requires_grad_(False)
+
+    def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
+        """Fuse the previous network and the new one."""
+        network, given = strategy.network, self.parameters.a
+        share = math.sqrt(1 - self.old.outputs / network.outputs) if given is None else given
+        network.load_state_dict(fused(self.old.state_dict(), network.state_dict(), share))
+        super().after_training_exp(strategy, *args, **kwargs)
+
+
+def fused(old: dict[str, Tensor], new: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Return (1 - share) old + share new of the states of a network and of one that has grown from it.
+
+    The rows of new outputs stay, and so do counts.
+    """
+    joined = {name: tensor.clone() for name, tensor in new.items()}
+    for name, before in old.items():
+        if before.is_floating_point():
+            there = joined[name][: len(before)] if before.dim() else joined[name]
+            there.copy_(torch.lerp(before, there, share))
+    return joined
