@@ -9,7 +9,10 @@ from typing import Any
 
 from reports.records import Run
 
-METHODS = ("finetune", "er", "lwf-mc", "icarl", "agem", "mir", "mib", "coriseg", "ours", "joint")
+METHODS = (
+    *("finetune", "er", "ewc", "pi", "rw", "lwf", "lwf-mc", "ilt", "icarl"),
+    *("agem", "mir", "mib", "ewf", "coriseg", "ours", "joint"),
+)
 REFERENCES = ("finetune", "joint")
 """Methods that bound the others from below and above; they are not ranked with them."""
 EMBEDDED = ("shapes", "scenes")

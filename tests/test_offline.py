@@ -63,21 +63,11 @@ def trained(template: Any) -> Any:
 # ---------------------------------------------------------------------------------------- against a loop by hand
 
 
-class MeanOfAll(Finetune):
-    """Cross-entropy over all pixels, void ones in the denominator."""
-
-    def loss(self, strategy: Any) -> Tensor:
-        labels = strategy.mb_y
-        return nn.functional.cross_entropy(strategy.mb_output, labels, ignore_index=VOID, reduction="sum") / len(
-            labels.flatten()
-        )
-
-
 def one_convolution(protocol: OfflineProtocol) -> OfflineTemplate:
     """A template on a network of one convolution in float64."""
     torch.manual_seed(3)
     network = SegmentationNetwork(nn.Conv2d(3, 5, 3, padding=1).double(), LinearHead(5, 4).double())
-    method = MeanOfAll(FinetuneParameters(), 0, np.random.default_rng(0))
+    method = Finetune(FinetuneParameters(), 0, np.random.default_rng(0))
     return OfflineTemplate(network=network, method=method, protocol=protocol, seeds=Seeds(1, 2, 3, 4))
 
 
