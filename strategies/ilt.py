@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
 from strategies.learning import offline_losses
 from strategies.learning.strategy import Strategy
 from strategies.lwf import Lwf, LwfParameters
-from strategies.networks.network import SegmentationNetwork
 from strategies.networks.settings import STRICT
+from strategies.networks.stage_maps import StageMaps
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,33 +35,16 @@ class Ilt(Lwf):
 
     def before_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Have both networks leave their last maps."""
-        self.last_map, self.old_last_map = LastMap(strategy.network), LastMap(self.old)
+        backbone: Any = strategy.network.backbone
+        self.last = backbone.stages[-1].name
+        self.maps, self.old_maps = StageMaps(strategy.network, [self.last]), StageMaps(self.old, [self.last])
 
     def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Leave the network as it was."""
-        self.last_map.stop()
+        self.maps.detach()
 
     def loss(self, strategy: Strategy) -> Tensor:
         """Return cross-entropy + weight x distillation + weight x the features' distillation."""
         loss = super().loss(strategy)  # the old model passes in it
-        features = offline_losses.feature_distillation(self.last_map.taken(), self.old_last_map.taken())
+        features = offline_losses.feature_distillation(self.maps[self.last], self.old_maps[self.last])
         return loss + self.parameters.feature_weight * features
-
-
-class LastMap:
-    """The output (B, D, h, w) of the last stage of a network's backbone in the latest pass."""
-
-    def __init__(self, network: SegmentationNetwork) -> None:
-        self._map: Tensor | None = None
-        backbone: Any = network.backbone
-        stage = backbone.get_submodule(backbone.stages[-1].name)
-        self.stop = stage.register_forward_hook(self._keep).remove
-
-    def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._map = output
-
-    def taken(self) -> Tensor:
-        """Return the map in float32, and refer to it no longer."""
-        taken, self._map = self._map, None
-        assert taken is not None
-        return taken.float()

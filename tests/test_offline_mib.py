@@ -34,6 +34,12 @@ class FourImages(Toy):
     def _classes(self, split: Split) -> tuple[tuple[int, ...], ...]:
         return ((1, 2), (2, 3), (4, 2, 3), (3, 4))
 
+    def images_digest(self) -> str:
+        return "four images"
+
+    def stamp(self) -> str:
+        return "four images"
+
 
 class Convolution(nn.Conv2d):
     """A convolution in float64 of images in float32."""
