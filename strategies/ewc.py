@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from strategies.learning.importance import Fisher, Regularised
+from strategies.learning.importance import Fisher
+from strategies.learning.regularised import Regularised
 from strategies.networks.settings import STRICT
 
 
@@ -30,4 +31,5 @@ class Ewc(Regularised):
     protocols: ClassVar[tuple[str, ...]] = ("offline",)
     resumable: ClassVar[bool] = True
     measure_class = Fisher
+    measured_as = "rw"
     parameters: EwcParameters

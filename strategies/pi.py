@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from strategies.learning.importance import PathIntegral, Regularised
+from strategies.learning.importance import PathIntegral
+from strategies.learning.regularised import Regularised
 from strategies.networks.settings import STRICT
 
 
@@ -30,4 +31,5 @@ class Pi(Regularised):
     protocols: ClassVar[tuple[str, ...]] = ("offline",)
     resumable: ClassVar[bool] = True
     measure_class = PathIntegral
+    measured_as = "pi"
     parameters: PiParameters

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from strategies.learning.importance import Regularised, RiemannianWalk
+from strategies.learning.importance import RiemannianWalk
+from strategies.learning.regularised import Regularised
 from strategies.networks.settings import STRICT
 
 
@@ -30,4 +31,5 @@ class Rw(Regularised):
     protocols: ClassVar[tuple[str, ...]] = ("offline",)
     resumable: ClassVar[bool] = True
     measure_class = RiemannianWalk
+    measured_as = "rw"
     parameters: RwParameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy import GROUPS, Toy, benchmark, equal, mean_nll
+from toy import GROUPS, Toy, benchmark, equal, make, mean_nll
 
 import bench.train.base
 import bench.train.epochs
@@ -31,12 +32,15 @@ from bench.train.seeds import derived_seed
 from benchmarks.augmentation import Augmentation, ResizedCrop
 from benchmarks.names import ScenarioName
 from benchmarks.scenarios import compute_scenario
+from strategies.ewc import Ewc
 from strategies.learning.faults import NonFiniteLossError
 from strategies.learning.losses import one_vs_rest
 from strategies.learning.protocol import BaseRecipe
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork
 from strategies.networks.settings import OF_IMAGENET, NetworkSettings
+from strategies.pi import Pi
+from strategies.rw import Rw
 
 WARM = {"base.lr": 0.8, "base.warmup_steps": 4, "base.poly_power": 2}
 
@@ -287,7 +291,7 @@ def test_a_training_that_is_asked_to_stop_in_its_last_epoch_ends(
 def test_a_state_that_is_taken_over_has_optimiser_and_generator_too(tmp_path: Path) -> None:
     ended = trained(tmp_path, config(**QUICK))
     state = ended.state_dict()
-    assert set(state) == {"network", "optimizer", "generators", "epochs", "seconds", "best"}
+    assert set(state) == {"network", "optimizer", "generators", "epochs", "seconds", "best", "measures"}
     drawn = torch.rand(3)
     fresh = task(tmp_path, config(**QUICK)).started(Rank(CPU), pretrained=False)
     assert (fresh.epochs, fresh.seconds) == (0, 0.0)
@@ -440,7 +444,7 @@ def test_a_base_model_is_trained_on_the_first_step_and_kept_with_its_inputs_and_
     )
     assert {event.job for event in events} == {"the base", ""}
     state = base_model("abc").read()
-    assert set(state) == {"inputs", "code", "network"}
+    assert set(state) == {"inputs", "code", "network", "importance"}
     assert (state["inputs"], state["code"]) == (INPUTS, code_digest())
     assert all(torch.equal(state["network"][key], value) for key, value in expected.network.state_dict().items())
     told = json.loads((cache / "bases" / "abc.json").read_text())
@@ -526,3 +530,42 @@ def test_the_weights_of_the_epoch_that_is_best_on_held_out_images_are_kept(
     best = train_epochs(task, torch.device("cpu"), lambda event: None)
     assert best.best is not None and best.best["miou"] == 30.0 and len(states) == 3
     assert equal(best.network.state_dict(), best.best["network"])
+
+
+def test_a_base_training_that_measures_importance_trains_the_same_and_measures_each_update(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made, gradients = bench.train.epochs.make_optimizer, []
+
+    def watched(network: SegmentationNetwork, protocol: Any) -> torch.optim.Optimizer:
+        optimizer = made(network, protocol)
+        weight = network.head.weight
+        optimizer.register_step_pre_hook(lambda *_: gradients.append(weight.grad.double().clone()))
+        return optimizer
+
+    monkeypatch.setattr(bench.train.epochs, "make_optimizer", watched)
+    measured = trained(tmp_path / "measured", config(**QUICK), BaseRecipe(importance=True))
+    plain = trained(tmp_path / "plain", config(**QUICK))
+    assert plain.measures is None and equal(plain.network.state_dict(), measured.network.state_dict())
+    fisher = torch.ones_like(gradients[0])
+    for gradient in gradients[: len(gradients) // 2]:
+        fisher = 0.9 * gradient**2 + 0.1 * fisher
+    assert measured.measures is not None
+    found = measured.measures.finished()
+    torch.testing.assert_close(found["rw"]["fisher"]["head.weight.0"].double(), fisher, rtol=1e-5, atol=1e-12)
+    assert set(found["rw"]) == {"fisher", "score"} and set(found["pi"]) == {"score"}
+    assert found["pi"]["score"]["head.weight.0"].max() > 0
+
+
+def test_what_a_base_training_measured_is_what_the_first_increment_holds_on_to(tmp_path: Path) -> None:
+    ended = trained(tmp_path, config(**QUICK), BaseRecipe(importance=True))
+    assert ended.measures is not None
+    save_base(ended.network, {"hash": "abcdefabcdef0123", "inputs": INPUTS}, 0.25, ended.measures.finished())
+    for kind in (Ewc, Pi, Rw):
+        template = make(kind, settings=["protocol=offline", "memory.size=0"])
+        template.network.grow(1)
+        template.network.load_state_dict(ended.network.state_dict())
+        template.method.begin_from(load_base("abcdefabcdef0123", copy.deepcopy(ended.network)))
+        template.method.grow(template, 1)
+        omega = template.method.omega["backbone.near.1.weight"]
+        assert 0 <= omega.min() < omega.max() <= 2

@@ -18,11 +18,11 @@ from strategies.learning.importance import (
     Fisher,
     Measure,
     PathIntegral,
-    Regularised,
     RiemannianWalk,
     pieces,
     scaled,
 )
+from strategies.learning.regularised import Regularised
 from strategies.networks.heads import LinearHead, StepwiseHead
 from strategies.networks.network import SegmentationNetwork
 from strategies.pi import Pi

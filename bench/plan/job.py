@@ -78,7 +78,7 @@ def base_job(
     file = base_file(base["hash"])
     loss = {"cross-entropy": "CE", "sigmoid-bce": "BCE"}[recipe.loss]
     return BaseJob(
-        key=f"base {recipe.head} {loss} {base['hash'][:8]} seed {seed}",
+        key=f"base {recipe.head} {loss}{' measured' if recipe.importance else ''} {base['hash'][:8]} seed {seed}",
         base=base,
         config=config,
         recipe=recipe,

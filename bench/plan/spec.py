@@ -65,7 +65,7 @@ def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: in
         "network": _network(config.network),
         "weights": _weights(config.network),
         "network_plugins": _plugins(config.network.name, NETWORKS),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": _recipe(recipe),
         "protocol": dataclasses.asdict(config.base),
         "runtime": dataclasses.asdict(config.runtime),
         "device": device,
@@ -103,7 +103,7 @@ def run_spec(
         "split_hash": described["split_hash"],
         "data": scenario.imageset.fingerprint,
         "method": method,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": _recipe(recipe),
         "config": {
             **decided,
             "evaluation": {**settings["evaluation"], **({} if older_hash else _PRINTED)},
@@ -135,6 +135,11 @@ def run_spec(
         "base": {"hash": digest(base), "inputs": base} if from_base else None,
         **made_by(request.name, config.network.name, _packages(config.network)),
     }
+
+
+def _recipe(recipe: BaseRecipe) -> dict[str, Any]:
+    """Return a recipe as hashes have it, as before there was `importance` where it is not asked for."""
+    return {key: value for key, value in dataclasses.asdict(recipe).items() if key != "importance" or value}
 
 
 def _deciding(data: DataConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bench.plan.code import code_digest
 from bench.plan.job import BaseJob
@@ -18,6 +19,9 @@ from benchmarks.streams import SegmentationScenario
 from reports.atomic import write_atomic
 from strategies.networks.network import SegmentationNetwork
 
+Importance = dict[str, dict[str, dict[str, Tensor]]]
+"""By measure and kind, the tensors of a base training's `BaseMeasures`."""
+
 
 def make_base(job: BaseJob, benchmark: SegmentationScenario, report: Report) -> None:
     """Train the base model of a job on the first step of a benchmark, or go on with it, and keep it."""
@@ -27,11 +31,14 @@ def make_base(job: BaseJob, benchmark: SegmentationScenario, report: Report) -> 
     held_out = benchmark.valid_stream[0].data
     task = EpochTraining(experience.data, classes, job.config, job.recipe, job.seed, job.key, checkpoint, held_out)
     trained = train_epochs(task, torch.device(job.device), report)
-    save_base(trained.network, job.base, trained.seconds / job.units)
+    importance = trained.measures.finished() if trained.measures else {}
+    save_base(trained.network, job.base, trained.seconds / job.units, importance)
     checkpoint.remove()
 
 
-def save_base(network: SegmentationNetwork, base: dict[str, Any], seconds_per_update: float) -> None:
+def save_base(
+    network: SegmentationNetwork, base: dict[str, Any], seconds_per_update: float, importance: Importance | None = None
+) -> None:
     """Keep a base model under its hash, and beside it what an update took; each file appears by one rename."""
     kept, inputs = base_model(base["hash"]), base["inputs"]
     kind = {
@@ -40,14 +47,20 @@ def save_base(network: SegmentationNetwork, base: dict[str, Any], seconds_per_up
         "devices": inputs["protocol"]["devices"],
     }
     write_atomic(kept.path.with_suffix(".json"), json.dumps({**kind, "seconds_per_update": seconds_per_update}))
-    kept.write({"inputs": inputs, "code": code_digest(), "network": network.state_dict()})
+    state = {"inputs": inputs, "code": code_digest(), "network": network.state_dict()}
+    kept.write({**state, "importance": importance or {}})
 
 
-def load_base(base_hash: str, network: SegmentationNetwork) -> None:
-    """Load a kept base model into a network of its form, in eval mode; raise RuntimeError where that cannot be done."""
+def load_base(base_hash: str, network: SegmentationNetwork) -> Importance:
+    """Load a kept base model into a network of its form, in eval mode, and return what its training measured.
+
+    Raises RuntimeError where that cannot be done.
+    """
+    importance: Importance = {}
 
     def load(state: Any) -> None:
         network.load_state_dict(state["network"])
+        importance.update(state["importance"])
         log.info("base model %s, trained by code %s", base_hash[:12], state["code"])
 
     try:
@@ -55,3 +68,4 @@ def load_base(base_hash: str, network: SegmentationNetwork) -> None:
     except CheckpointError as error:
         raise RuntimeError(f"{error}; the same command trains the base model again") from error
     network.eval()
+    return importance

@@ -22,6 +22,7 @@ from bench.train.networks import augmentation, new_network
 from bench.train.seeds import derived_seed
 from benchmarks.annotated import AnnotatedImages
 from strategies.learning.guard import LossGuard, listed
+from strategies.learning.importance import BaseMeasures
 from strategies.learning.losses import BASE_LOSSES, pixel_count
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.randomness import generator_states, set_generator_states
@@ -43,6 +44,7 @@ class TrainingState:
     device: torch.device
     epochs: int = 0
     seconds: float = 0.0
+    measures: BaseMeasures | None = None
     best: dict[str, Any] | None = None
     """Of the epoch that did best on held-out images its mIoU and its network's state, where the best is asked for."""
 
@@ -55,6 +57,7 @@ class TrainingState:
             "epochs": self.epochs,
             "seconds": self.seconds,
             "best": self.best,
+            "measures": self.measures.state_dict() if self.measures else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -62,6 +65,8 @@ class TrainingState:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epochs, self.seconds, self.best = state["epochs"], state["seconds"], state["best"]
+        if self.measures:
+            self.measures.load_state_dict(state["measures"])
         set_generator_states(state["generators"], self.device)
 
 
@@ -117,7 +122,9 @@ class EpochTraining:
         torch.manual_seed(derived_seed("base", self.seed, "initialisation"))
         network = new_network(self.config, self.recipe, self.classes, pretrained).to(rank.device).train()
         rank.synchronise(network)
-        return TrainingState(network, make_optimizer(network, self.config.base), rank.device)
+        training = TrainingState(network, make_optimizer(network, self.config.base), rank.device)
+        training.measures = BaseMeasures(network) if self.recipe.importance else None
+        return training
 
     def gone_on(self, rank: Rank, report: Report) -> TrainingState:
         """Return the training at the checkpoint, or at its start; the ranks start from the first one's weights."""
@@ -188,6 +195,8 @@ class EpochTraining:
                 torch.autograd.backward(share)
             else:
                 loss = self.accumulated(network, images, labels)
+            if training.measures:
+                training.measures.follow()
             optimizer.step()
             where = f"epoch {epoch + 1}, batch {number + 1} of {self.updates_per_epoch}"
             guard.follow(loss, where, partial(self.images_told, order, number))

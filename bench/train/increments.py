@@ -28,7 +28,7 @@ class Increments(Training):
         template, done = start.template, start.done
         if template is None:
             template = self.untrained()
-            load_base(self.job.spec["base"]["hash"], template.network)
+            template.method.begin_from(load_base(self.job.spec["base"]["hash"], template.network))
             template.begin(stream[0])
             yield Trained(0, done, template)
         for t in range(max(1, start.step + 1), len(stream)):

@@ -1,4 +1,4 @@
-"""How much each parameter matters to what was learned: the measures of EWC, PI and RW, and the penalty made of them.
+"""How much each parameter matters to what was learned: the measures of EWC, PI and RW.
 
 The equations are those of the published code of the methods for segmentation (MiB's baselines).
 """
@@ -12,9 +12,6 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from strategies.learning import offline_losses
-from strategies.learning.method import Method
-from strategies.learning.strategy import Strategy
 from strategies.networks.network import SegmentationNetwork
 
 Tensors = dict[str, Tensor]
@@ -204,58 +201,44 @@ class RiemannianWalk(Fisher):
         return {name: f + scaled(self.tensors["score"][name]) for name, f in super().importance().items()}
 
 
-class Regularised(Method):
-    """Cross-entropy + lambda sum_i Omega_i (theta_i - theta_hat_i)^2 over the parameters from before the step.
+class BaseMeasures:
+    """What a base training measures for all methods that ask for it: PI's, and RW's, whose F is EWC's too."""
 
-    Omega is the importance after that step and theta_hat what the parameters were then; there is no factor 1/2. The
-    measure reads the gradient of the cross-entropy alone, the penalty's is added after that.
-    """
+    kept: ClassVar[tuple[str, ...]] = ("fisher", "score")
+    """The kinds that outlive a step."""
 
-    measure_class: ClassVar[type[Measure]]
+    def __init__(self, network: SegmentationNetwork) -> None:
+        self.network = network
+        self.measures: dict[str, Measure] = {"pi": PathIntegral(), "rw": RiemannianWalk()}
+        for measure in self.measures.values():
+            measure.start(self._pieces())
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.measure = self.measure_class()
-        self.outputs: list[int] = []
-        self.anchor: Tensors = {}
-        self.omega: Tensors = {}
+    def _pieces(self) -> dict[str, Piece]:
+        return pieces(self.network, [self.network.outputs])
 
-    def grow(self, strategy: Strategy, outputs: int) -> None:
-        """Hold the parameters where they are, by their importance, then append the new step's outputs."""
-        network = strategy.network
-        self.outputs = self.outputs or [network.outputs]
-        self.omega = self.measure.importance()
-        before = pieces(network, self.outputs)
-        self.anchor = {name: before[name].value.clone() for name in self.omega}
-        super().grow(strategy, outputs)
-        self.outputs.append(outputs)
-        self.measure.start(pieces(network, self.outputs))
+    def follow(self) -> None:
+        """The gradients of a batch's loss are there, and the parameters have not been updated by them."""
+        parts = self._pieces()
+        for measure in self.measures.values():
+            measure.follow(parts)
 
-    def loss(self, strategy: Strategy) -> Tensor:
-        """Return the cross-entropy: the mean over all pixels."""
-        return offline_losses.cross_entropy(strategy.mb_output, strategy.mb_y)
-
-    def after_backward(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """Have the measure read the gradient, then add the penalty's."""
-        parts = pieces(strategy.network, self.outputs)
-        self.measure.follow(parts)
-        for name, omega in self.omega.items():
-            if (gradient := parts[name].gradient) is not None:
-                away = parts[name].value - self.anchor[name]
-                gradient.addcmul_(omega, away, value=2 * self.parameters.penalty_weight)
-
-    def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """End the measure's step."""
-        self.measure.finish(pieces(strategy.network, self.outputs))
+    def finished(self) -> dict[str, dict[str, Tensors]]:
+        """End the base step and return what it found, by measure and by kind."""
+        for measure in self.measures.values():
+            measure.finish(self._pieces())
+        return {
+            name: {kind: tensors for kind, tensors in measure.tensors.items() if kind in self.kept}
+            for name, measure in self.measures.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the measure knows; `grow` makes the rest of it and of the network."""
-        return {"outputs": self.outputs, "measure": self.measure.tensors, "updates": self.measure.updates}
+        """Return what the next epoch goes on from."""
+        return {name: {"updates": m.updates, "tensors": m.tensors} for name, m in self.measures.items()}
 
-    def load_state_dict(self, strategy: Strategy, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned."""
-        self.outputs, self.measure.updates = state["outputs"], state["updates"]
-        self.measure.tensors = {
-            kind: {name: tensor.to(strategy.device) for name, tensor in of_kind.items()}
-            for kind, of_kind in state["measure"].items()
-        }
+        for name, measure in self.measures.items():
+            measure.updates = state[name]["updates"]
+            for kind, tensors in state[name]["tensors"].items():
+                for piece, tensor in tensors.items():
+                    measure.tensors[kind][piece].copy_(tensor)

@@ -52,6 +52,9 @@ class Method(SupervisedPlugin):
         """Return what the method asks of the base model."""
         return BaseRecipe()
 
+    def begin_from(self, importance: Mapping[str, Mapping[str, dict[str, Tensor]]]) -> None:
+        """Take over what the base training measured; there is nothing unless `recipe` asks for it."""
+
     def fill(self, strategy: Strategy, exemplars: list[Exemplar], known_classes: int) -> None:
         """Take the base step's images, offered once in random order before the first increment."""
 

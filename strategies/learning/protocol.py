@@ -106,3 +106,5 @@ class BaseRecipe:
     loss: Literal["cross-entropy", "sigmoid-bce"] = "cross-entropy"
     tau: Annotated[float, Field(gt=0)] | None = None
     """Temperature of a cosine head."""
+    importance: bool = False
+    """Whether its training measures how much each parameter matters (`strategies.learning.importance.BaseMeasures`)."""
