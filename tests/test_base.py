@@ -569,3 +569,29 @@ def test_what_a_base_training_measured_is_what_the_first_increment_holds_on_to(t
         template.method.grow(template, 1)
         omega = template.method.omega["backbone.near.1.weight"]
         assert 0 <= omega.min() < omega.max() <= 2
+
+
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
+def test_what_a_base_training_measured_is_loaded_to_the_networks_device(tmp_path: Path) -> None:
+    ended = trained(tmp_path, config(**QUICK), BaseRecipe(importance=True))
+    assert ended.measures is not None
+    save_base(ended.network, {"hash": "abcdefabcdef0123", "inputs": INPUTS}, 0.25, ended.measures.finished())
+    found = load_base("abcdefabcdef0123", copy.deepcopy(ended.network).to("meta"))
+    assert {tensor.device.type for kinds in found.values() for of in kinds.values() for tensor in of.values()} == {
+        "meta"
+    }
+
+
+def test_a_measured_training_that_is_stopped_ends_with_the_same_measures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings, measured = config(**{**QUICK, "base.epochs": 3}), BaseRecipe(importance=True)
+    whole = trained(tmp_path / "whole", settings, measured)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.train.epochs, "stop_asked", lambda: True)
+        with pytest.raises(Stopped):
+            trained(tmp_path / "cut", settings, measured)
+    end = trained(tmp_path / "cut", settings, measured)
+    assert whole.measures is not None and end.measures is not None
+    expected, found = whole.measures.finished(), end.measures.finished()
+    assert all(equal(found[name][kind], tensors) for name in expected for kind, tensors in expected[name].items())

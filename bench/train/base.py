@@ -54,13 +54,13 @@ def save_base(
 def load_base(base_hash: str, network: SegmentationNetwork) -> Importance:
     """Load a kept base model into a network of its form, in eval mode, and return what its training measured.
 
-    Raises RuntimeError where that cannot be done.
+    The tensors of it are on the network's device. Raises RuntimeError where that cannot be done.
     """
     importance: Importance = {}
 
     def load(state: Any) -> None:
         network.load_state_dict(state["network"])
-        importance.update(state["importance"])
+        importance.update(_moved(state["importance"], network.head.weight.device))
         log.info("base model %s, trained by code %s", base_hash[:12], state["code"])
 
     try:
@@ -69,3 +69,10 @@ def load_base(base_hash: str, network: SegmentationNetwork) -> Importance:
         raise RuntimeError(f"{error}; the same command trains the base model again") from error
     network.eval()
     return importance
+
+
+def _moved(importance: Importance, device: torch.device) -> Importance:
+    return {
+        name: {kind: {piece: tensor.to(device) for piece, tensor in of_kind.items()} for kind, of_kind in found.items()}
+        for name, found in importance.items()
+    }
