@@ -45,7 +45,7 @@ class Look:
 
 # Petroff, Accessible Color Sequences for Data Visualization (arXiv:2107.02270): ten colours chosen to stay apart under
 # the three colour blindnesses. Its light grey is left to methods from other packages, black takes its place. Markers
-# tell the methods apart in grey print too.
+# tell the methods apart in grey print too. Methods of one protocol alone share their looks with those of the other.
 METHOD_STYLES: dict[str, Look] = {
     "finetune": Look("#717581", "X", "Finetune"),
     "er": Look("#3f90da", "o", "ER"),
@@ -57,6 +57,12 @@ METHOD_STYLES: dict[str, Look] = {
     "coriseg": Look("#e76300", "p", "CoRiSeg"),
     "ours": Look("#bd1f01", "*", "Ours"),
     "joint": Look("#000000", "h", "Joint"),
+    "lwf": Look("#3f90da", "o", "LwF"),
+    "ilt": Look("#a96b59", "^", "ILT"),
+    "ewc": Look("#b9ac70", "v", "EWC"),
+    "pi": Look("#92dadd", "D", "PI"),
+    "rw": Look("#e76300", "p", "RW"),
+    "ewf": Look("#bd1f01", "*", "EWF"),
 }
 _FOREIGN_COLOUR, _FOREIGN_MARKERS = "#94a4a2", "<>d8H"
 SOLID: LineStyle = "-"

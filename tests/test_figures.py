@@ -27,6 +27,7 @@ from reports.run_writer import RunWriter
 from reports.spec import SCHEMA
 from reports.style import METHOD_STYLES, display_name, line_styles, look_of
 from reports.tables import frame
+from strategies.learning.registry import method_class
 
 SCENARIO = "voc-2-1-disjoint"
 WRITERS = {
@@ -88,10 +89,18 @@ def texts(path: Path) -> str:
 # ---------------------------------------------------------------- style
 
 
-def test_every_method_has_its_own_colour_marker_and_name():
+def of_protocol(name):
+    """The methods that are trained by it, and joint."""
+    return [method for method in METHODS if {name, "joint"} & set(method_class(method).protocols)]
+
+
+@pytest.mark.parametrize("protocol", ["online", "offline"])
+def test_every_method_of_a_protocol_has_its_own_colour_marker_and_name(protocol):
     assert set(METHOD_STYLES) == set(METHODS)
-    for part in ("colour", "marker", "name"):
-        assert len({getattr(look, part) for look in METHOD_STYLES.values()}) == len(METHODS)
+    assert len({look.name for look in METHOD_STYLES.values()}) == len(METHODS)
+    looks = [METHOD_STYLES[method] for method in of_protocol(protocol)]
+    for part in ("colour", "marker"):
+        assert len({getattr(look, part) for look in looks}) == len(looks) >= 10
 
 
 # The full form of each deficiency, on linear RGB: Machado, Oliveira & Fernandes, IEEE TVCG 15(6), 2009.
@@ -116,7 +125,7 @@ def lab(colour: str, seen: list[list[float]]) -> np.ndarray:
 @pytest.mark.parametrize("kind", COLOUR_BLIND)
 def test_no_two_methods_look_alike_to_the_colour_blind(kind):
     """Tol's muted scheme, for comparison, brings two of ten methods within 6."""
-    seen = [lab(look.colour, COLOUR_BLIND[kind]) for look in METHOD_STYLES.values()]
+    seen = [lab(colour, COLOUR_BLIND[kind]) for colour in {look.colour for look in METHOD_STYLES.values()}]
     distances = [np.linalg.norm(seen[i] - seen[j]) for i in range(len(seen)) for j in range(i)]
     assert min(distances) > 18
 
@@ -330,9 +339,10 @@ def test_the_cost_axis_is_logarithmic_beyond_a_decade_alone(tmp_path, monkeypatc
 
 
 def test_points_are_labelled_and_no_two_labels_overlap(tmp_path, monkeypatch):
-    """All ten methods in one spot."""
-    axes = cost_axes(tmp_path, monkeypatch, {name: 5.0 + 0.001 * place for place, name in enumerate(METHODS)})
-    assert {text.get_text() for text in axes.texts} == {look.name for look in METHOD_STYLES.values()}
+    """All ten methods of a protocol in one spot."""
+    methods = of_protocol("online")
+    axes = cost_axes(tmp_path, monkeypatch, {name: 5.0 + 0.001 * place for place, name in enumerate(methods)})
+    assert {text.get_text() for text in axes.texts} == {METHOD_STYLES[method].name for method in methods}
     axes.figure.draw_without_rendering()
     pixels = [super(type(text), text).get_window_extent() for text in axes.texts]
     assert not any(pixels[i].overlaps(pixels[j]) for i in range(len(pixels)) for j in range(i))
