@@ -17,8 +17,8 @@ import pytest
 import bench
 from reports.records import find_runs
 
-RUNS, KILLS = 12, 8
-GRID = ["--strategies", "er,finetune,agem,mir,mib,ours", "--scenario", "shapes-19-1-disjoint", "--seeds", "0,1"]
+RUNS, KILLS = 10, 8
+GRID = ["--strategies", "er,finetune,agem,mib,ours", "--scenario", "shapes-19-1-disjoint", "--seeds", "0,1"]
 SMALL = ("data.size=16", "base.epochs=2", "base.batch_size=64", "incremental.batch_size=32", "memory.size=20")
 
 DRIVER = """
