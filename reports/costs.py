@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.atomic import write_atomic
-from reports.conventions import require_one_convention
-from reports.markup import MARKUP, Cell, Table, require_table_formats
+from reports.by_scenario import write_by_scenario
+from reports.markup import Cell, Table, require_table_formats
 from reports.notes import origin_notes, settings_note, unfinished_note
-from reports.records import Run, Unfinished, runs_on, scenarios_of
+from reports.records import Run, Unfinished
 from reports.rows import NO_RUN, embedded_note, file_stem, row_name
 from reports.tables import frame, group_breaks, summary
 
@@ -43,33 +42,16 @@ def write_costs(
     (`require_one_convention`).
     """
     require_table_formats(formats)
-    for scenario in scenarios_of(runs):
-        require_one_convention(runs_on(scenario, runs))
+
+    def table_of(scenario: str, rows: pd.DataFrame, own: Sequence[Run]) -> Table:
+        return _table(scenario, rows, _notes(own, unfinished_note(scenario, unfinished, len(own))))
+
     rows = summary(frame(runs))
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for scenario in scenarios_of(runs) if scenarios is None else scenarios:
-        own = rows[rows["scenario"] == scenario]
-        measured = runs_on(scenario, runs)
-        notes = _notes(measured, unfinished_note(scenario, unfinished, len(measured)))
-        for name in formats:
-            suffix, text = _text(name, scenario, own, notes)
-            path = out / f"{file_stem(scenario)}-costs{suffix}"
-            write_atomic(path, text)
-            written.append(path)
-    return written
+    return write_by_scenario(runs, rows, out, formats, scenarios, "-costs", lambda _, own: _csv(own), table_of)
 
 
 def _notes(runs: Sequence[Run], missing: str) -> str:
     return "".join(f" {note}" for note in (missing, settings_note(runs), *origin_notes(runs)) if note)
-
-
-def _text(name: str, scenario: str, rows: pd.DataFrame, notes: str) -> tuple[str, str]:
-    """The end of a file's name, and what it holds."""
-    if name == "csv":
-        return ".csv", _csv(rows)
-    suffix, markup = MARKUP[name]
-    return suffix, markup(_table(scenario, rows, notes))
 
 
 def _csv(rows: pd.DataFrame) -> str:

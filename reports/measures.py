@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reports.atomic import write_atomic
+from reports.by_scenario import write_by_scenario
 from reports.contours import boundary_iou
-from reports.conventions import background_counts, require_one_convention
+from reports.conventions import background_counts
 from reports.counting import under
 from reports.forgetting import forgetting
-from reports.markup import MARKUP, Cell, Table, require_table_formats
+from reports.markup import Cell, Table, require_table_formats
 from reports.metrics import frequency_weighted_iou, harmonic_mean, mean_of_present, pixel_accuracy
 from reports.notes import code, origin_notes, settings_note, unfinished_note
-from reports.records import Run, Unfinished, runs_on, scenarios_of
+from reports.records import Run, Unfinished
 from reports.rows import NO_RUN, embedded_note, file_stem, row_name, seeds_text
 from reports.scenario_tables import cells, conventions_note
 from reports.tables import frame, group_breaks, headline, ranked_groups, spread_of, summary
@@ -89,20 +89,12 @@ def write_measures(
     of a scenario differ in their conventions (`require_one_convention`).
     """
     require_table_formats(formats)
-    for scenario in scenarios_of(runs):
-        require_one_convention(runs_on(scenario, runs))
+
+    def table_of(scenario: str, rows: pd.DataFrame, own: Sequence[Run]) -> Table:
+        return _table(scenario, rows, own, unfinished)
+
     rows = _over_seeds(runs)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for scenario in scenarios_of(runs) if scenarios is None else scenarios:
-        own = rows[rows["scenario"] == scenario]
-        table = _table(scenario, own, runs_on(scenario, runs), unfinished)
-        for name in formats:
-            suffix, text = (".csv", _csv(own)) if name == "csv" else (MARKUP[name][0], MARKUP[name][1](table))
-            path = out / f"{file_stem(scenario)}-measures{suffix}"
-            write_atomic(path, text)
-            written.append(path)
-    return written
+    return write_by_scenario(runs, rows, out, formats, scenarios, "-measures", lambda _, own: _csv(own), table_of)
 
 
 def _over_seeds(runs: Sequence[Run]) -> pd.DataFrame:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.atomic import write_atomic
+from reports.by_scenario import write_by_scenario
 from reports.class_notes import classes_note
-from reports.conventions import UNKNOWN, background_counts, convention_text, require_one_convention
+from reports.conventions import UNKNOWN, background_counts, convention_text
 from reports.files import RecordError
-from reports.markup import MARKUP, Cell, Table, ranks, require_table_formats
+from reports.markup import Cell, Table, ranks, require_table_formats
 from reports.notes import IMIOU, code, marks_note, origin_notes, settings_note, unfinished_note
-from reports.records import Run, Unfinished, runs_on, scenarios_of
+from reports.records import Run, Unfinished
 from reports.rows import NO_RUN, common_seeds, count_text, embedded_note, file_stem, own_seeds, row_name, seeds_text
 from reports.tables import (
     CHOSEN,
@@ -47,28 +47,16 @@ def write_tables(
     (`require_one_convention`).
     """
     require_table_formats(formats)
-    rows = summary(frame(runs))
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for scenario in scenarios_of(runs) if scenarios is None else scenarios:
-        own = runs_on(scenario, runs)
-        require_one_convention(own)
-        for name in formats:
-            suffix, text = _text(name, scenario, rows[rows["scenario"] == scenario], own, unfinished)
-            path = out / f"{file_stem(scenario)}{suffix}"
-            write_atomic(path, text)
-            written.append(path)
-    return written
-
-
-def _text(
-    name: str, scenario: str, rows: pd.DataFrame, runs: Sequence[Run], unfinished: Sequence[Unfinished]
-) -> tuple[str, str]:
-    """The end of a file's name, and what it holds."""
-    if name == "csv":
-        return ".csv", _csv(scenario, rows, unfinished)
-    suffix, markup = MARKUP[name]
-    return suffix, markup(_table(scenario, rows, runs, unfinished))
+    return write_by_scenario(
+        runs,
+        summary(frame(runs)),
+        out,
+        formats,
+        scenarios,
+        "",
+        lambda scenario, rows: _csv(scenario, rows, unfinished),
+        lambda scenario, rows, own: _table(scenario, rows, own, unfinished),
+    )
 
 
 def _csv(scenario: str, rows: pd.DataFrame, unfinished: Sequence[Unfinished]) -> str:

@@ -47,7 +47,7 @@ class Ewf(Mib):
     def grow(self, strategy: Strategy, outputs: int) -> None:
         """Grow as MiB does; outputs to be frozen are parameters of their own."""
         network = strategy.network
-        if self.parameters.old_classifiers == "frozen" and type(network.head) is LinearHead:
+        if self.parameters.old_classifiers == "frozen" and isinstance(network.head, LinearHead):
             network.head = StepwiseHead(network.head)
         super().grow(strategy, outputs)
 

@@ -15,7 +15,7 @@ from strategies.learning.memory import Reservoir, StreamMemory
 from strategies.learning.method import Distilling, StreamReplay
 from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.strategy import Strategy
-from strategies.networks.heads import LinearHead
+from strategies.networks.heads import LinearHead, StepwiseHead
 from strategies.networks.settings import STRICT
 
 
@@ -47,7 +47,7 @@ class Mib(Distilling, StreamReplay):
     def grow(self, strategy: Strategy, outputs: int) -> None:
         """Freeze the previous step's model, then append outputs that share the background's mass."""
         super().grow(strategy, outputs)
-        if isinstance(strategy.network.head, LinearHead):
+        if isinstance(strategy.network.head, LinearHead | StepwiseHead):
             share_background(strategy.network.head, outputs)
 
     def loss(self, strategy: Strategy) -> Tensor:
@@ -61,7 +61,7 @@ class Mib(Distilling, StreamReplay):
         return unbiased_cross_entropy(log_p, labels, strategy.own) + weight * distillation
 
 
-def share_background(head: LinearHead, new: int) -> None:
+def share_background(head: LinearHead | StepwiseHead, new: int) -> None:
     """MiB's initialisation: the last `new` outputs copy the background's weight, and their bias and the
     background's become b_background - log(new + 1), so that together they keep its probability.
     """

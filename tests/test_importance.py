@@ -61,7 +61,8 @@ def descend(measure: Measure, network: SegmentationNetwork, updates: int, rate: 
         measure.follow(pieces(network, [3]))
         with torch.no_grad():
             for p in network.parameters():
-                p -= rate * p.grad  # type: ignore[operator]
+                assert p.grad is not None
+                p -= rate * p.grad
     measure.finish(pieces(network, [3]))
     return losses
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Literal
 
 import pytest
 import torch
@@ -178,10 +179,10 @@ def test_a_stepwise_head_computes_grows_and_is_saved_as_a_linear_one() -> None:
 
 
 @pytest.mark.parametrize("batchnorm", ["train", "statistics", "frozen"])
-def test_frozen_batchnorm_stays_bit_for_bit(batchnorm: str) -> None:
+def test_frozen_batchnorm_stays_bit_for_bit(batchnorm: Literal["train", "statistics", "frozen"]) -> None:
     torch.manual_seed(3)
     network = SegmentationNetwork(SmallBackbone(), LinearHead(64, 3)).train()
-    p = OfflineProtocol(1, 2, "sgd", 0.1, 0.9, 0.1, 0, 0.9, batchnorm=batchnorm)  # type: ignore[arg-type]
+    p = OfflineProtocol(1, 2, "sgd", 0.1, 0.9, 0.1, 0, 0.9, batchnorm=batchnorm)
     optimizer = make_optimizer(network, p)
     set_modes(network, batchnorm, dropout=True)
     before = copy.deepcopy(network.state_dict())

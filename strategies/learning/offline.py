@@ -51,7 +51,7 @@ class OfflineTemplate(SegmentationTemplate):
         self.end_epoch: Callable[[], None] = lambda: None
         self._best: dict[str, Any] | None = None
         super().__init__(**shared)
-        if self.protocol.tells_new and type(self.network.head) is LinearHead:
+        if self.protocol.tells_new and isinstance(self.network.head, LinearHead):
             self.network.head = StepwiseHead(self.network.head)
 
     @property

@@ -19,7 +19,7 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, C, h, w) of features (B, D, h, w)."""
-        return F.conv2d(features, self.weight[:, :, None, None], self.bias)
+        return _linear(features, self.weight, self.bias)
 
     def set(self, weight: Tensor, bias: Tensor) -> None:
         """Take over the numbers of all outputs."""
@@ -32,7 +32,7 @@ class LinearHead(nn.Module):
         self.set(weight, torch.cat([self.bias.detach(), fresh.bias.detach()]))
 
 
-class StepwiseHead(LinearHead):
+class StepwiseHead(nn.Module):
     """A linear head whose outputs of the last step are parameters of their own, to be trained otherwise than the rest.
 
     It computes and is saved as a linear head: `weight` and `bias` are those of all outputs. Parameters `known_weight`,
@@ -40,7 +40,7 @@ class StepwiseHead(LinearHead):
     """
 
     def __init__(self, head: LinearHead) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self._divide(head.weight.detach(), head.bias.detach(), 0)
 
     def _divide(self, weight: Tensor, bias: Tensor, known: int) -> None:
@@ -48,14 +48,18 @@ class StepwiseHead(LinearHead):
         self.known_bias, self.new_bias = (nn.Parameter(part.clone()) for part in (bias[:known], bias[known:]))
 
     @property
-    def weight(self) -> Tensor:  # type: ignore[override]
+    def weight(self) -> Tensor:
         """All outputs' weights (C, D)."""
         return torch.cat([self.known_weight, self.new_weight])
 
     @property
-    def bias(self) -> Tensor:  # type: ignore[override]
+    def bias(self) -> Tensor:
         """All outputs' biases (C,)."""
         return torch.cat([self.known_bias, self.new_bias])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, C, h, w) of features (B, D, h, w)."""
+        return _linear(features, self.weight, self.bias)
 
     def set(self, weight: Tensor, bias: Tensor) -> None:
         """Take over the numbers of all outputs."""
@@ -92,6 +96,10 @@ class StepwiseHead(LinearHead):
                 with torch.no_grad():
                     getattr(self, f"known_{name}").copy_(given[:known])
                     getattr(self, f"new_{name}").copy_(given[known:])
+
+
+def _linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.conv2d(features, weight[:, :, None, None], bias)
 
 
 class CosineHead(nn.Module):

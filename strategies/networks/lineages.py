@@ -8,6 +8,7 @@ classifiers of 3 x 3 convolutions and DKD's missing background are those methods
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -86,9 +87,9 @@ class _Lineage(Backbone):
                 module.momentum = self.momentum
         self.pyramid = self.make_pyramid(inputs, rates)
 
+    @abstractmethod
     def make_pyramid(self, inputs: int, rates: tuple[int, int, int]) -> nn.Module:
         """Return what makes features of the trunk's last map."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, D, H / stride, W / stride)."""
@@ -117,7 +118,8 @@ class MibDeepLab(_Lineage):
     def make_pyramid(self, inputs: int, rates: tuple[int, int, int]) -> nn.Module:
         """Return MiB's pyramid, and make the trunk MiB's."""
         if not self.small:
-            first = self.trunk["layer4"][0].conv2  # type: ignore[index]
+            first = self.trunk.get_submodule("layer4.0.conv2")
+            assert isinstance(first, nn.Conv2d)
             first.dilation, first.padding = (2, 2), (2, 2)
         if self.settings.activation == "leaky_relu":
             _make_leaky(self.trunk)
