@@ -60,7 +60,7 @@ def load_base(base_hash: str, network: SegmentationNetwork) -> Importance:
 
     def load(state: Any) -> None:
         network.load_state_dict(state["network"])
-        importance.update(_moved(state["importance"], network.head.weight.device))
+        importance.update(_moved(state["importance"], next(network.parameters()).device))
         log.info("base model %s, trained by code %s", base_hash[:12], state["code"])
 
     try:

@@ -27,10 +27,10 @@ def held_out_miou(predict: Predict, outputs: int, data: AnnotatedImages, batch_s
 
 
 def predicted_by(network: SegmentationNetwork, device: torch.device) -> Predict:
-    """Return what predicts by the largest of a network's logits, in eval mode."""
+    """Return what predicts by the largest of a network's scores, in eval mode."""
 
     def predict(images: Tensor) -> Tensor:
         with torch.no_grad(), evaluation_mode(network):
-            return best_classes(network(images.to(device)))
+            return best_classes(network.scores(images.to(device)))
 
     return predict

@@ -68,8 +68,7 @@ class Method(SupervisedPlugin):
 
     def predict(self, strategy: Strategy) -> Tensor:
         """Return scores (B, C, H, W) of the images under evaluation; the largest is the prediction."""
-        scores: Tensor = strategy.network(strategy.mb_x)
-        return scores
+        return strategy.network.scores(strategy.mb_x)
 
     def prediction_state(self) -> dict[str, Tensor]:
         """Return the tensors that `predict` reads beside the network, by name: a network that is kept has them too.

@@ -162,8 +162,8 @@ class SegmentationTemplate(MiniBatches):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned in a template built alike, in place of `begin`."""
-        new = state["outputs"] - self.network.outputs
-        if new > 0:
+        added = state["step_of_output"][self.network.outputs :]
+        for new in added.unique_consecutive(return_counts=True)[1].tolist():
             self.network.grow(new)
         self.network.load_state_dict(state["network"])
         self._step_of_output = state["step_of_output"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from strategies.networks.backbone import Backbone
-from strategies.networks.heads import CosineHead, LinearHead
+from strategies.networks.grouped_head import GroupedHead
+from strategies.networks.heads import CosineHead, Head, LinearHead
 from strategies.networks.network import SegmentationNetwork
 from strategies.networks.registry import network_class
 from strategies.networks.settings import NO_WEIGHTS, HeadName, NetworkSettings
@@ -24,11 +25,16 @@ def build_network(
     """
     settings = default_settings(network) if isinstance(network, str) else network
     backbone = build_backbone(settings)
-    size = backbone.channels, classes + 1
-    top = LinearHead(*size) if head == "linear" else CosineHead(*size, tau or 12.0)
+    top = _head(head, backbone.channels, classes + 1, tau)
     if pretrained:
         load_weights(backbone, settings)
     return SegmentationNetwork(backbone, top)
+
+
+def _head(name: HeadName, channels: int, outputs: int, tau: float | None) -> Head:
+    if name == "cosine":
+        return CosineHead(channels, outputs, tau or 12.0)
+    return {"linear": LinearHead, "grouped": GroupedHead}[name](channels, outputs)
 
 
 def default_settings(name: str) -> NetworkSettings:

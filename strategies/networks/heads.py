@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from strategies.networks.settings import Part
 
-class LinearHead(nn.Module):
+
+class Head(nn.Module, ABC):
+    """A per-pixel classifier that grows.
+
+    Of its logits (B, C, h, w) of features (B, D, h, w) the first is the background's and the next are those of the
+    classes in the order of learning; what a head gives beyond its `outputs` comes after them.
+    """
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Background and classes known so far."""
+
+    @abstractmethod
+    def grow(self, outputs: int) -> None:
+        """Append outputs with the layer's default initialisation."""
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return scores (B, outputs, H, W) of logits (B, C, H, W); the largest is the prediction."""
+        return logits
+
+    def part_of(self, parameter: str) -> Part:
+        """Return the part that a parameter belongs to, by its name in the head (`SegmentationNetwork.parts`)."""
+        return "classifier"
+
+
+class LinearHead(Head):
     """1x1 classifier with weight and bias; parameters `weight` (C, D) and `bias` (C,)."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         layer = nn.Linear(channels, outputs)
         self.weight, self.bias = layer.weight, layer.bias
+
+    @property
+    def outputs(self) -> int:
+        """Background and classes known so far."""
+        return len(self.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, C, h, w) of features (B, D, h, w)."""
@@ -32,7 +65,7 @@ class LinearHead(nn.Module):
         self.set(weight, torch.cat([self.bias.detach(), fresh.bias.detach()]))
 
 
-class StepwiseHead(nn.Module):
+class StepwiseHead(Head):
     """A linear head whose outputs of the last step are parameters of their own, to be trained otherwise than the rest.
 
     It computes and is saved as a linear head: `weight` and `bias` are those of all outputs. Parameters `known_weight`,
@@ -46,6 +79,15 @@ class StepwiseHead(nn.Module):
     def _divide(self, weight: Tensor, bias: Tensor, known: int) -> None:
         self.known_weight, self.new_weight = (nn.Parameter(part.clone()) for part in (weight[:known], weight[known:]))
         self.known_bias, self.new_bias = (nn.Parameter(part.clone()) for part in (bias[:known], bias[known:]))
+
+    @property
+    def outputs(self) -> int:
+        """Background and classes known so far."""
+        return len(self.known_bias) + len(self.new_bias)
+
+    def part_of(self, parameter: str) -> Part:
+        """Return `new` for the outputs of the last step."""
+        return "new" if parameter.startswith("new_") else "classifier"
 
     @property
     def weight(self) -> Tensor:
@@ -102,13 +144,18 @@ def _linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.conv2d(features, weight[:, :, None, None], bias)
 
 
-class CosineHead(nn.Module):
+class CosineHead(Head):
     """Eq. 8: logit_c = tau cos(u_c, F), no bias; parameter `weight` (C, D)."""
 
     def __init__(self, channels: int, outputs: int, tau: float = 12.0) -> None:
         super().__init__()
         self.tau = tau
         self.weight = nn.Linear(channels, outputs, bias=False).weight
+
+    @property
+    def outputs(self) -> int:
+        """Background and classes known so far."""
+        return len(self.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, C, h, w) of features (B, D, h, w)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class SegmentationNetwork(nn.Module):
     @property
     def outputs(self) -> int:
         """Background and classes known so far."""
-        return self.head.weight.shape[0]
+        return self.head.outputs
 
     def features(self, images: Tensor) -> Tensor:
         """Return the feature map (B, D, h, w) of images (B, 3, H, W), Eq. 1."""
@@ -61,18 +62,21 @@ class SegmentationNetwork(nn.Module):
         logits = self.head(self.features(images))
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
+    def scores(self, images: Tensor) -> Tensor:
+        """Return scores (B, outputs, H, W) of images (B, 3, H, W); the largest is the prediction."""
+        return self.head.scores(self(images))
+
     def parts(self) -> dict[Part, list[nn.Parameter]]:
         """Return the parameters by part, each of them once; a part may have none.
 
-        The outputs of the last step are `new` where the head tells them apart (`StepwiseHead`), else all are
-        `classifier`.
+        The head tells its own apart (`Head.part_of`).
         """
         names = tuple(f"{name}." for name in getattr(self.backbone, "pyramid_modules", ()))
-        parts: dict[Part, list[nn.Parameter]] = {"backbone": [], "pyramid": [], "classifier": [], "new": []}
+        parts: dict[Part, list[nn.Parameter]] = {name: [] for name in get_args(Part)}
         for name, parameter in self.backbone.named_parameters():
             parts["pyramid" if name.startswith(names) else "backbone"].append(parameter)
         for name, parameter in self.head.named_parameters():
-            parts["new" if name.startswith("new_") else "classifier"].append(parameter)
+            parts[self.head.part_of(name)].append(parameter)
         return parts
 
     def grow(self, outputs: int) -> None:

@@ -11,10 +11,11 @@ from pydantic.dataclasses import dataclass
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses of settings and hyper-parameters: an unknown name is an error."""
 
-HeadName = Literal["linear", "cosine"]
+HeadName = Literal["linear", "cosine", "grouped"]
 Precision = Literal["fp32", "bf16"]
-Part = Literal["backbone", "pyramid", "classifier", "new"]
-"""Parts of a network (`SegmentationNetwork.parts`): `new` are the outputs of an increment."""
+Part = Literal["backbone", "pyramid", "background", "classifier", "new"]
+"""Parts of a network (`SegmentationNetwork.parts`): `new` are the outputs of an increment, `background` is that of a
+head in which it has layers of its own."""
 NO_WEIGHTS = "none"
 """What `network.weights` says where a network starts from random weights."""
 
