@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.augmentation import AnyAugmentation, Normalisation, View, normalised
-from benchmarks.labels import BACKGROUND, VOID, label_table
+from benchmarks.labels import BACKGROUND, UNKNOWN, VOID, label_table
 from benchmarks.loading import ordered_batches
 from benchmarks.packing import Reader
+from benchmarks.saliency import Saliency
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Exemplar:
         image, labels = self.data.sample(self.index, augmentation, rng, again=True)
         return normalised(image, self.data.normalisation), labels.long()
 
+    def told_up_to(self, label: int) -> Exemplar:
+        """Return a reference to the same image, annotated with every class whose label is at most this one."""
+        return replace(self, data=self.data.told_up_to(label))
+
     def bytes(self) -> int:
         """Return the size of the image and its annotation as uint8."""
         return sum(part.nbytes for part in self.data.annotated(self.index))
@@ -51,15 +57,20 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         ids: Sequence[str],
         presence: np.ndarray,
         step: int,
-        positions: dict[int, int],
+        positions: Mapping[int, int],
         others: int = BACKGROUND,
         view: View | None = None,
         normalisation: Normalisation | None = None,
         void_is_background: bool = False,
+        every_position: Mapping[int, int] | None = None,
+        salient: Saliency | None = None,
+        all_unknown: bool = False,
     ) -> None:
         """`places` are the images' places in the split's list, `positions` the labels of annotated classes.
 
         With `void_is_background` the void of the label maps is background; what an augmentation adds is not.
+        `every_position` has the labels of all classes, for `told_up_to`. Of the pixels that are background then, those
+        that are `salient`, or all, get the label of the unknown class; with `all_unknown` what an augmentation adds too.
         """
         self.step = step
         self.normalisation = normalisation
@@ -68,10 +79,28 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         self._places = places
         self._view = view
         self._void_is_background = void_is_background
-        self._table = label_table(positions, others)
+        self._every_position = positions if every_position is None else every_position
+        self._salient = salient
+        self._others = others
+        self._all_unknown = all_unknown
+        self._table = self._table_of(positions)
         raw = np.array(list(positions))
         labels = np.array(list(positions.values()))
         self._classes = [frozenset(labels[row].tolist()) for row in presence[places][:, raw]]
+
+    def _table_of(self, positions: Mapping[int, int]) -> np.ndarray:
+        table = label_table(positions, self._others)
+        if self._salient is not None:
+            table[UNKNOWN] = UNKNOWN
+        if self._all_unknown:
+            table[table == BACKGROUND] = UNKNOWN
+        return table
+
+    def told_up_to(self, label: int) -> AnnotatedImages:
+        """Return the same images, annotated with every class whose label is at most this one."""
+        other = copy.copy(self)
+        other._table = self._table_of({raw: own for raw, own in self._every_position.items() if own <= label})
+        return other
 
     def __len__(self) -> int:
         return len(self._places)
@@ -96,6 +125,10 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         image, labels = (torch.from_numpy(part) for part in read(int(self._places[index])))
         if self._void_is_background:
             labels = labels.masked_fill(labels == VOID, BACKGROUND)
+        if self._salient is not None:
+            salient = torch.from_numpy(self._salient(int(self._places[index]), labels.shape))
+            unlabelled = torch.from_numpy(self._table[labels.numpy()] == BACKGROUND)
+            labels = labels.masked_fill(unlabelled & salient, UNKNOWN)
         if augmentation is not None:
             assert rng is not None
             image, labels = augmentation(image, labels, rng)

@@ -53,6 +53,11 @@ class ImageSet(ABC):
 
     root: Path | None = None
 
+    @property
+    def saliency_folders(self) -> list[Path]:
+        """Where a folder of saliency maps is looked for, the first one that is there has them."""
+        return []
+
     @classmethod
     @abstractmethod
     def open(cls, data_root: Path | None) -> ImageSet:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from typing import Literal
+
 import numpy as np
 
 BACKGROUND = 0
@@ -11,6 +13,13 @@ BACKGROUND = 0
 
 VOID = 255
 """Label of pixels that no loss, statistic or metric counts."""
+
+UNKNOWN = 254
+"""Label of a training image's salient pixels that are of no class its step annotates, for methods that ask for it."""
+
+SaliencySource = Literal["maps", "spectral", "none"]
+"""What tells the unknown class from the background: saliency maps, the spectral residual, or nothing, then all of the
+background is unknown (`benchmarks.saliency`)."""
 
 
 def label_table(positions: Mapping[int, int], others: int = BACKGROUND) -> np.ndarray:

@@ -23,8 +23,9 @@ from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.division import tested_images
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS, Split
-from benchmarks.labels import BACKGROUND, VOID
+from benchmarks.labels import BACKGROUND, VOID, SaliencySource
 from benchmarks.packing import Progress, readers
+from benchmarks.saliency import require_saliency, saliency_of
 from benchmarks.scenarios import Scenario, SharedIds, held_out, load_scenario, training_parts
 
 FutureClasses = Literal["background", "ignore", "kept"]
@@ -77,6 +78,7 @@ def load_benchmark(
     future_classes: FutureClasses = "background",
     tested: Tested = "known",
     void: TrainingVoid = "ignore",
+    saliency: SaliencySource | None = None,
     valid_fraction: float = 0.0,
     valid_seed: int = 0,
     ram_budget: float = RAM_BUDGET,
@@ -92,7 +94,8 @@ def load_benchmark(
     own labels (`kept`; the one after the last class's is of classes that no step learns), and `tested` tells whether
     step t has the images with a class known by then or all (METHODS, Protocol). With `void` of `background` void pixels
     of training images are the background; else they stay void, and as a `negative` of every class count in the losses
-    that are defined so. `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead.
+    that are defined so. With `saliency` background pixels of training images that it names are of an unknown class,
+    with the label `UNKNOWN`. `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead.
     Decoded images are kept in memory where they fit in `ram_budget` bytes. `train_list`, `shared_ids` and
     `max_megapixels` are those of `load_scenario`. Raises `DataError`.
     """
@@ -104,6 +107,7 @@ def load_benchmark(
         future_classes=future_classes,
         tested=tested,
         void=void,
+        saliency=saliency,
         valid_fraction=valid_fraction,
         valid_seed=valid_seed,
         ram_budget=ram_budget,
@@ -119,6 +123,7 @@ def build_benchmark(
     future_classes: FutureClasses = "background",
     tested: Tested = "known",
     void: TrainingVoid = "ignore",
+    saliency: SaliencySource | None = None,
     valid_fraction: float = 0.0,
     valid_seed: int = 0,
     ram_budget: float = RAM_BUDGET,
@@ -129,7 +134,11 @@ def build_benchmark(
         raise DataError(f"valid_fraction {valid_fraction} is outside [0, 1)")
     imageset, groups = scenario.imageset, scenario.groups
     position = {c: i for i, c in enumerate((c for group in groups for c in group), 1)}
-    pixels = readers(imageset, size or imageset.uniform_side, ram_budget, progress)
+    squeezed = size or imageset.uniform_side
+    pixels = readers(imageset, squeezed, ram_budget, progress)
+    if saliency:
+        require_saliency(saliency, imageset)
+    salient = saliency_of(saliency, imageset, pixels["train"], squeezed, progress) if saliency else None
     presence = {s: imageset.class_presence(s) for s in SPLITS}
     steps = range(len(groups))
     known = [tuple(c for group in groups[: t + 1] for c in group) for t in steps]
@@ -142,8 +151,13 @@ def build_benchmark(
         labels = {c: position[c] for c in classes}
         others = test_others if tests else BACKGROUND
         read, seen = (pixels[split], places, imageset.ids(split), presence[split]), view if tests else None
-        filled = void == "background" and not tests
-        data = AnnotatedImages(*read, t, labels, others, seen, normalisation, void_is_background=filled)
+        of_training = {
+            "void_is_background": void == "background",
+            "every_position": position,
+            "salient": salient,
+            "all_unknown": saliency == "none",
+        }
+        data = AnnotatedImages(*read, t, labels, others, seen, normalisation, **({} if tests else of_training))
         return SegmentationExperience(data, groups, classes != groups[t])
 
     def evaluated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:

@@ -17,6 +17,7 @@ from bench.plan.deciding import BASE_TRAINING, RUN, deciding_digest
 from bench.plan.plugins import plugins_of
 from bench.settings.schema import Config, DataConfig
 from bench.settings.strategies import StrategyRequest
+from benchmarks.saliency import maps_digest, require_saliency
 from benchmarks.scenarios import Scenario
 from reports.spec import SCHEMA
 from strategies.learning.protocol import BaseRecipe
@@ -31,6 +32,7 @@ INDIFFERENT = (*_BLANK, "max_megapixels")
 
 In a run's hash the first stand without their value, the others not at all: older runs have none of these.
 """
+_OLD_RECIPE = ("head", "loss", "tau")
 _FIRST = ("protocol", "online")
 """The one that there was before there were several."""
 _PRINTED = {"future_classes": "background", "images": "known"}
@@ -66,6 +68,7 @@ def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: in
         "weights": _weights(config.network),
         "network_plugins": _plugins(config.network.name, NETWORKS),
         "recipe": _recipe(recipe),
+        **_saliency(scenario, recipe),
         "protocol": dataclasses.asdict(config.base),
         "runtime": dataclasses.asdict(config.runtime),
         "device": device,
@@ -104,6 +107,7 @@ def run_spec(
         "data": scenario.imageset.fingerprint,
         "method": method,
         "recipe": _recipe(recipe),
+        **_saliency(scenario, recipe),
         "config": {
             **decided,
             "evaluation": {**settings["evaluation"], **({} if older_hash else _PRINTED)},
@@ -138,8 +142,16 @@ def run_spec(
 
 
 def _recipe(recipe: BaseRecipe) -> dict[str, Any]:
-    """Return a recipe as hashes have it, as before there was `importance` where it is not asked for."""
-    return {key: value for key, value in dataclasses.asdict(recipe).items() if key != "importance" or value}
+    """Return a recipe as hashes have it: what is younger than they are stands there where it is asked for alone."""
+    return {key: value for key, value in dataclasses.asdict(recipe).items() if key in _OLD_RECIPE or value}
+
+
+def _saliency(scenario: Scenario, recipe: BaseRecipe) -> dict[str, str]:
+    """Return the digest of the saliency maps where training reads files of them; raise `DataError` where it cannot."""
+    if recipe.saliency is None:
+        return {}
+    require_saliency(recipe.saliency, scenario.imageset)
+    return {"saliency_maps": maps_digest(scenario.imageset)} if recipe.saliency == "maps" else {}
 
 
 def _deciding(data: DataConfig) -> dict[str, Any]:

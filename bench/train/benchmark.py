@@ -24,6 +24,7 @@ def benchmark_of(job: BaseJob | RunJob) -> SegmentationScenario:
         view=View(evaluation.short_side) if evaluation.short_side else None,
         future_classes="kept",
         void=data.void,
+        saliency=job.recipe.saliency,
         valid_fraction=evaluation.valid_fraction,
         valid_seed=evaluation.valid_seed,
         ram_budget=data.ram_gb * 2**30,

@@ -53,6 +53,7 @@ def _told(job: RunJob, template: SegmentationTemplate, step: int) -> Kept:
     spec, config = job.spec, job.config
     settings: dict[str, Any] = spec["config"]
     known = known_after(spec)[step]
+    groups = [len(one["classes"]) for one in spec["steps"][: step + 1]]
     classes = [0, *(number for one in spec["steps"] for number in one["classes"])][:known]
     colours = in_learning_order(palette_of(spec["data"]["name"]), classes[1:])[:known]
     return Kept(
@@ -81,4 +82,5 @@ def _told(job: RunJob, template: SegmentationTemplate, step: int) -> Kept:
         memory=config.memory.size,
         predicts="logits" if type(template.method).predict is Method.predict else "method",
         versions=spec["versions"],
+        groups=groups if job.recipe.head == "grouped" else None,
     )

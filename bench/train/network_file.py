@@ -25,7 +25,7 @@ from torch import Tensor
 from bench.settings.checking import checked
 from bench.settings.errors import RequestError
 from reports.atomic import write_atomic_parts
-from strategies.networks.settings import STRICT, Normalisation, Precision
+from strategies.networks.settings import STRICT, HeadName, Normalisation, Precision
 
 FORMAT: Literal["continual-seg-bench network 1"] = "continual-seg-bench network 1"
 MOST_HEADER = 10_000_000
@@ -65,7 +65,7 @@ class Kept:
     """After which it was kept."""
     network: dict[str, Any]
     """The architecture: the settings of `network`, its name among them."""
-    head: Literal["linear", "cosine"]
+    head: HeadName
     tau: Annotated[float, Field(gt=0)] | None
     """Temperature of a cosine head."""
     classes: Annotated[list[Level], Field(min_length=2, max_length=255)]
@@ -94,6 +94,8 @@ class Kept:
     """Whether the largest logit is the prediction, or the method's own scores tell, of which it has tensors here."""
     versions: dict[str, str | None]
     """Of Python and of the packages that it was trained by."""
+    groups: list[Annotated[int, Field(ge=1)]] | None = None
+    """How many classes each step added, of a `grouped` head, whose layers that tells."""
     sha256: str = _UNSEALED
 
 
@@ -203,6 +205,8 @@ def _kept(path: Path, header: Mapping[str, Any]) -> Kept:
         raise NetworkFileError(f"{path}: its header is not as `bench run` writes it ({reason})") from None
     if not len(kept.classes) == len(kept.class_names) == len(kept.palette):
         raise NetworkFileError(f"{path}: its header has {len(kept.classes)} classes and {len(kept.class_names)} names")
+    if kept.groups is not None and 1 + sum(kept.groups) != len(kept.classes):
+        raise NetworkFileError(f"{path}: its header has {len(kept.classes)} classes in groups of {kept.groups}")
     return kept
 
 

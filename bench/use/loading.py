@@ -66,7 +66,7 @@ class KeptNetwork:
     def scores(self, images: Tensor) -> Tensor:
         """Return scores float32 (B, C, H, W) of images (B, 3, H, W) as the network takes them, as in the run."""
         seen = _Evaluated(self.network, self.device, images)
-        scores: Tensor = self._method.predict(seen) if self._method else self.network(images)
+        scores: Tensor = self._method.predict(seen) if self._method else self.network.scores(images)
         return scores
 
 
@@ -80,7 +80,10 @@ class _Evaluated:
 def _network(file: Path, kept: Kept, tensors: Mapping[str, Tensor]) -> SegmentationNetwork:
     settings = network_settings({**kept.network, "weights": NO_WEIGHTS})  # those it started from are of no use any more
     with torch.random.fork_rng(devices=[]):
-        network = build_network(settings, len(kept.classes) - 1, kept.head, kept.tau, pretrained=False)
+        base, *added = kept.groups or [len(kept.classes) - 1]
+        network = build_network(settings, base, kept.head, kept.tau, pretrained=False)
+        for classes in added:
+            network.grow(classes)
     try:
         network.load_state_dict(dict(tensors), assign=True)
     except RuntimeError as error:

@@ -204,6 +204,11 @@ class FiledImageSet(ImageSet):
         photograph = read_photograph(self.image_path(split, image_id), self.max_megapixels)
         return photograph.over(mask_path, label_map.shape), label_map
 
+    @property
+    def saliency_folders(self) -> list[Path]:
+        """Where a folder of saliency maps is looked for: below the data root."""
+        return [self.root / "saliency_map"]
+
     # ----------------------------------------------------------------------------------------- what the cache holds
 
     def presence(self, split: Split) -> Presence:

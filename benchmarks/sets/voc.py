@@ -119,6 +119,11 @@ class Voc(FiledImageSet):
         ids = set(self.ids_in(folder, extension))
         return ids if self._has_augmented else ids | set(self.read_list(self._list("train")))
 
+    @property
+    def saliency_folders(self) -> list[Path]:
+        """Where a folder of saliency maps is looked for: below the data root, or beside the photographs."""
+        return [*super().saliency_folders, self._devkit / "saliency_map"]
+
     def photograph_folder(self, split: Split) -> Path:
         """Return where the photographs lie."""
         return self._devkit / "JPEGImages"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.labels import BACKGROUND, VOID
+from benchmarks.labels import BACKGROUND, UNKNOWN, VOID
 
 
 def own_classes(steps: Tensor, step_of_output: Tensor, all_seen: bool = False) -> Tensor:
@@ -77,7 +77,16 @@ def distillation(logits: Tensor, old_logits: Tensor, labels: Tensor) -> Tensor:
     return -((old_logits.softmax(1) * log_p).sum(1) * (labels != VOID)).sum() / pixel_count(labels)
 
 
-BASE_LOSSES = {"cross-entropy": cross_entropy, "sigmoid-bce": one_vs_rest}
+def one_vs_rest_with_unknown(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the binary cross-entropy with a label map in which `UNKNOWN` is the last output's."""
+    return one_vs_rest(logits, labels.masked_fill(labels == UNKNOWN, logits.shape[1] - 1))
+
+
+BASE_LOSSES = {
+    "cross-entropy": cross_entropy,
+    "sigmoid-bce": one_vs_rest,
+    "sigmoid-bce-unknown": one_vs_rest_with_unknown,
+}
 """The losses of base recipes, by name."""
 
 

@@ -35,6 +35,10 @@ class Exemplar(Protocol):
         """
         ...
 
+    def told_up_to(self, label: int) -> Exemplar:
+        """Return a reference to the same image, annotated with every class whose label is at most this one."""
+        ...
+
     def bytes(self) -> int:
         """The size of the image and its annotation as uint8."""
         ...

@@ -52,6 +52,10 @@ class Method(SupervisedPlugin):
         """Return what the method asks of the base model."""
         return BaseRecipe()
 
+    def protocol_of(self, protocol: Any) -> Any:
+        """Return how its increments are trained: as a run's settings say, but for what the method's definition says."""
+        return protocol
+
     def begin_from(self, importance: Mapping[str, Mapping[str, dict[str, Tensor]]]) -> None:
         """Take over what the base training measured; there is nothing unless `recipe` asks for it."""
 

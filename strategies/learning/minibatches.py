@@ -76,6 +76,10 @@ class MiniBatches(SupervisedTemplate):
         """Append a mini-batch from memory to the incoming images."""
         self.mbatch = [torch.cat(parts) for parts in zip(self.mbatch, memory, strict=True)]
 
+    def replace(self, memory: Sequence[Tensor], places: Tensor) -> None:
+        """Put a mini-batch from memory at `places` (n,) of the mini-batch."""
+        self.mbatch = [part.index_copy(0, places, own) for part, own in zip(self.mbatch, memory, strict=True)]
+
     def inspected(self, exemplars: Sequence[Exemplar]) -> Iterator[tuple[list[Exemplar], Tensor, Tensor]]:
         """Yield exemplars with their images and annotations as they are, in order, a few of one size at a time."""
         for i in range(0, len(exemplars), self.eval_mb_size):

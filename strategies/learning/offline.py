@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -95,25 +96,31 @@ class OfflineTemplate(SegmentationTemplate):
 
     def training_epoch(self, **kwargs: Any) -> None:
         """Pass once over the step and add what it costs."""
-        tally = self.network.tally
-        passes, images, started = tally.passes, tally.images, time.perf_counter()
         set_modes(self.network, self.protocol.batchnorm, self.protocol.dropout)
         if self.devices.size > 1:  # else all would drop out the same
             place = [self.seeds.initialisation, self.experience.data.step, self.epochs_done, self.devices.number]
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-        try:
-            for batch in self.dataloader:
-                self.mbatch = batch
-                self._update(**kwargs)
-        except Exception:
-            self._guard.settle()  # what went wrong may follow from the last loss
-            raise
-        self._guard.finish()
+        with self.counted():
+            try:
+                for batch in self.dataloader:
+                    self.mbatch = batch
+                    self._update(**kwargs)
+            except Exception:
+                self._guard.settle()  # what went wrong may follow from the last loss
+                raise
+            self._guard.finish()
         self.cost.incoming_batches += len(self.dataloader)
+        self.mbatch = []
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Add a block's seconds, forward passes and images to what the step costs."""
+        tally, started = self.network.tally, time.perf_counter()
+        passes, images = tally.passes, tally.images
+        yield
         self.cost.seconds += time.perf_counter() - started
         self.cost.forward_passes += tally.passes - passes
         self.cost.images += self.devices.summed(tally.images - images)
-        self.mbatch = []
 
     def _update(self, **kwargs: Any) -> None:
         """Make one update, as Avalanche's template does, of a batch that may be passed in parts."""

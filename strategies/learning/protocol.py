@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from benchmarks.labels import SaliencySource
 from strategies.networks.settings import STRICT, Called, HeadName, Part
 
 LEARNING_RATE = Called(("learning_rate", "step_size"))
@@ -103,8 +104,10 @@ class BaseRecipe:
     """What a method asks of the base model; methods with equal recipes share it."""
 
     head: HeadName = "linear"
-    loss: Literal["cross-entropy", "sigmoid-bce"] = "cross-entropy"
+    loss: Literal["cross-entropy", "sigmoid-bce", "sigmoid-bce-unknown"] = "cross-entropy"
     tau: Annotated[float, Field(gt=0)] | None = None
     """Temperature of a cosine head."""
     importance: bool = False
     """Whether its training measures how much each parameter matters (`strategies.learning.importance.BaseMeasures`)."""
+    saliency: SaliencySource | None = None
+    """What tells pixels of an unknown class apart in training images; there is none where it is not set."""

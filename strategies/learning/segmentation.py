@@ -46,7 +46,7 @@ class SegmentationTemplate(MiniBatches):
         evaluator: EvaluationPlugin | None = None,
     ) -> None:
         self.method = method
-        self.protocol = protocol
+        self.protocol = method.protocol_of(protocol)
         self.cost = StepCost()
         self._guard = LossGuard(network)
         super().__init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -67,6 +68,12 @@ class Strategy(Protocol):
 
     def load(self, exemplars: Sequence[Exemplar]) -> list[Tensor]:
         """Return exemplars, augmented anew, as a mini-batch."""
+
+    def replace(self, memory: Sequence[Tensor], places: Tensor) -> None:
+        """Put a mini-batch from memory at `places` (n,) of the mini-batch."""
+
+    def counted(self) -> AbstractContextManager[None]:
+        """Count what a block takes beside the updates as a cost of the step, in the offline protocol."""
 
     def join(self, memory: Sequence[Tensor]) -> None:
         """Append a mini-batch from memory to the incoming images."""
