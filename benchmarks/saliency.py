@@ -6,7 +6,9 @@ By saliency maps in files, `saliency_map/ID.png`, or by a stand-in that is compu
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,7 @@ from benchmarks.imageset import ImageSet
 from benchmarks.labels import UNKNOWN, SaliencySource
 from benchmarks.packing import Progress, Reader
 from benchmarks.resampling import labels_by_pillow
+from benchmarks.sets.filed import FiledImageSet
 
 FOLDER = "saliency_map"
 CELLS = 64
@@ -47,7 +50,7 @@ def saliency_of(
     None where all of the background is unknown. Raises `DataError`.
     """
     if source == "maps":
-        return SaliencyMaps(imageset, resizes=size is not None)
+        return SaliencyMaps(imageset)
     if source == "spectral":
         return SpectralResidual(_spectral_maps(imageset, pixels, size, progress))
     return None
@@ -66,14 +69,14 @@ def require_saliency(source: SaliencySource, imageset: ImageSet) -> None:
 
 def map_paths(imageset: ImageSet) -> list[Path]:
     """Return the saliency map of every training image, in the list's order; raise `DataError` where one is missing."""
-    folder = map_folder(imageset)
+    ids, folder = imageset.ids("train"), map_folder(imageset)
     if folder is None:
         where = f"no folder {imageset.saliency_folders[0]}" if imageset.saliency_folders else "its images are generated"
         raise DataError(f"{imageset.name} has no saliency maps, {where}; {_WAYS_OUT}")
-    if lacking := lacking_maps(imageset, folder):
-        count = f"{len(lacking):,} of {len(imageset.ids('train')):,} training images have no saliency map"
+    if lacking := lacking_maps(ids, folder):
+        count = f"{len(lacking):,} of {len(ids):,} training images have no saliency map"
         raise DataError(f"{imageset.name}: {count}, {folder / lacking[0]}.png for one; {_WAYS_OUT}")
-    return [folder / f"{image_id}.png" for image_id in imageset.ids("train")]
+    return [folder / f"{image_id}.png" for image_id in ids]
 
 
 _WAYS_OUT = "saliency=spectral computes a stand-in, saliency=none takes all of the background as unknown"
@@ -84,17 +87,47 @@ def map_folder(imageset: ImageSet) -> Path | None:
     return next((folder for folder in imageset.saliency_folders if folder.is_dir()), None)
 
 
-def lacking_maps(imageset: ImageSet, folder: Path) -> list[str]:
-    """Return the ids of the training images that have no map in a folder."""
+def lacking_maps(ids: Iterable[str], folder: Path) -> list[str]:
+    """Return the ids of the images that have no map in a folder."""
     there = {file.stem for file in folder.glob("*.png")}
-    return [image_id for image_id in imageset.ids("train") if image_id not in there]
+    return [image_id for image_id in ids if image_id not in there]
 
 
 def maps_digest(imageset: ImageSet) -> str:
-    """Return the SHA-256 of all training images' saliency maps; raise `DataError` where one is missing."""
+    """Return the SHA-256 of all training images' saliency maps, each of them having been decoded once.
+
+    Raises `DataError` where one is missing, damaged or of another size than its label map.
+    """
     paths = map_paths(imageset)
     key = stamp_of(paths, lambda path: f"{imageset.name}: no saliency map at {path}")
-    return kept_text("saliency", f"{imageset.name}-{key[:20]}", lambda: content_digest(paths))
+
+    def digest() -> str:
+        for fault in unusable_maps(imageset, imageset.ids("train")):
+            raise DataError(fault)
+        return content_digest(paths)
+
+    return kept_text("saliency", f"{imageset.name}-{key[:20]}", digest)
+
+
+def unusable_maps(imageset: ImageSet, ids: Iterable[str]) -> Iterator[str]:
+    """Yield what is wrong with images' saliency maps: which are damaged or of another size than the label map."""
+    folder = map_folder(imageset)
+    assert folder is not None and isinstance(imageset, FiledImageSet)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        faults = pool.map(lambda image_id: _fault(imageset, image_id, folder / f"{image_id}.png"), ids)
+        yield from (fault for fault in faults if fault)
+
+
+def _fault(imageset: FiledImageSet, image_id: str, path: Path) -> str | None:
+    try:
+        values = read_mask(path, imageset.max_megapixels)
+        labels = read_mask(imageset.mask_path("train", image_id), imageset.max_megapixels)
+    except DataError as error:
+        return str(error)
+    if values.shape == labels.shape:
+        return None
+    sizes = [f"{width} x {height}" for height, width in (values.shape, labels.shape)]
+    return f"{path} is {sizes[0]}, its label map {sizes[1]}; both must have one size"
 
 
 @dataclass(frozen=True)
@@ -102,21 +135,14 @@ class SaliencyMaps:
     """Grey PNGs of the images' own sizes; a pixel is salient if its value is above 0 (SSUL)."""
 
     imageset: ImageSet
-    resizes: bool
-    """Whether images are read at another size than their own; a map's pixels are then those of a label map."""
 
     @cached_property
     def _paths(self) -> list[Path]:
         return map_paths(self.imageset)
 
     def __call__(self, index: int, size: Sequence[int]) -> np.ndarray:
-        """Return bool (H, W); raise `DataError` for a map that is damaged or of another size than its image."""
-        path = self._paths[index]
-        values = read_mask(path, getattr(self.imageset, "max_megapixels", MAX_MEGAPIXELS))
-        if values.shape != tuple(size) and not self.resizes:
-            raise DataError(
-                f"{path} is {values.shape[1]} x {values.shape[0]}, its image {size[1]} x {size[0]}; both must have one size"
-            )
+        """Return bool (H, W): a map is squeezed as label maps are."""
+        values = read_mask(self._paths[index], getattr(self.imageset, "max_megapixels", MAX_MEGAPIXELS))
         return labels_by_pillow(values, size) > 0
 
 

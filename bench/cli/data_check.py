@@ -11,7 +11,7 @@ from rich.text import Text
 
 from benchmarks.errors import printable
 from benchmarks.imageset import SPLITS
-from benchmarks.obtain.report import ClassFrequency, Report, StepSizes
+from benchmarks.obtain.report import ClassFrequency, Report, SaliencyMaps, StepSizes
 
 EXAMPLES = 5
 """Files that no list names that are told by name, of each folder; and warnings of each kind."""
@@ -37,6 +37,7 @@ def print_report(report: Report, console: Console) -> None:
             _say(console, f"  {warning}")
         if len(warnings) > EXAMPLES:
             _say(console, f"  ... and {len(warnings) - EXAMPLES} more, which --json names")
+    _print_saliency(report.saliency, report.splits["train"].listed, console)
     console.print()
     _say(console, _verdict(report))
 
@@ -91,6 +92,17 @@ def _size_rows(sizes: StepSizes) -> list[tuple[object, ...]]:
         (sizes.scenario, step, published, computed, "ok" if published == computed else "differs")
         for step, (published, computed) in enumerate(pairs)
     ]
+
+
+def _print_saliency(maps: SaliencyMaps, images: int, console: Console) -> None:
+    console.print()
+    if not maps.there:
+        _say(console, f"note: no saliency maps, which ssul reads: there is no folder {maps.folder}")
+        return
+    lacking = f"no map of {len(maps.lacking)}: " + ", ".join(maps.lacking[:EXAMPLES]) if maps.lacking else "all there"
+    _say(console, f"note: saliency maps of {images} training images in {maps.folder}: {lacking}")
+    for fault in maps.unusable:
+        _say(console, f"note: {fault}")
 
 
 def _print_table(

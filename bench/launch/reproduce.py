@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 from collections import defaultdict
@@ -55,11 +56,22 @@ def offline_requests(on: str, common: Request) -> list[Request]:
     """Return the requests of the field's offline table on a data set: every built-in method that it is defined for."""
     methods = [name.rpartition(":")[2] for name in STRATEGIES.built_in_names()]
     defined = [name for name in methods if {"offline", "joint"} & set(method_class(name).protocols)]
+    labels = [_as_tabled(name, on) for name in defined]
     assignments = with_own_option(common.assignments, "protocol", "offline", "the table's protocol")
     return [
-        replace(common, scenario=name, strategies=defined, assignments=assignments, prefix=f"{name} ")
+        replace(common, scenario=name, strategies=labels, assignments=assignments, prefix=f"{name} ")
         for name in offline_scenarios(on)
     ]
+
+
+_SALIENCY = {"shapes": "spectral", "scenes": "none", "ade": "none"}
+"""By data set, what stands in for saliency maps where there are none, or as ADE20K's published numbers have it."""
+
+
+def _as_tabled(method: str, on: str) -> str:
+    """Return a method's label in the table of a data set."""
+    names = {parameter.name for parameter in dataclasses.fields(method_class(method).Parameters)}
+    return f"{method}(saliency={_SALIENCY[on]})" if "saliency" in names and on in _SALIENCY else method
 
 
 @dataclass(frozen=True)

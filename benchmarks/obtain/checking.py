@@ -17,8 +17,9 @@ from benchmarks.files import list_entries
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.obtain.faults import WARNINGS, Fault, ImageFiles, Kind, SeenImage, fault_of, reason_of, see_all
 from benchmarks.obtain.label_counts import absent_classes, frequencies, palette_faults, pixel_counts, scenario_sizes
-from benchmarks.obtain.report import Report, SplitCounts
+from benchmarks.obtain.report import Report, SaliencyMaps, SplitCounts
 from benchmarks.packing import Progress
+from benchmarks.saliency import lacking_maps, map_folder, unusable_maps
 from benchmarks.sets.filed import FiledImageSet
 from benchmarks.sets.folder import MOST_CLASSES, Folder, class_name_faults
 from benchmarks.sets.registry import IMAGE_SETS, image_set_class
@@ -77,7 +78,17 @@ def check(
         unlisted=_unlisted(every),
         frequencies=tuple(frequencies(names, pixels)) if names else (),
         sizes=tuple(scenario_sizes(imageset, pixels["train"])),
+        saliency=_saliency(imageset, ids["train"]),
     )
+
+
+def _saliency(imageset: FiledImageSet, ids: Sequence[str]) -> SaliencyMaps:
+    folder = map_folder(imageset)
+    if folder is None:
+        return SaliencyMaps(imageset.saliency_folders[0], there=False)
+    lacking = lacking_maps(ids, folder)
+    there = sorted(set(ids) - set(lacking))
+    return SaliencyMaps(folder, True, tuple(lacking), tuple(unusable_maps(imageset, there)))
 
 
 def _located(name: str, data_root: Path | None, lists: _ListReader, train_list: Path | None) -> FiledImageSet:

@@ -41,6 +41,18 @@ class StepSizes:
 
 
 @dataclass(frozen=True)
+class SaliencyMaps:
+    """What was looked at for saliency maps of the training images, which `ssul` reads, and what is missing of them."""
+
+    folder: Path
+    there: bool
+    lacking: tuple[str, ...] = ()
+    """Ids of images without one."""
+    unusable: tuple[str, ...] = ()
+    """What is wrong with those that cannot be used."""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a check has found below a data root."""
 
@@ -57,6 +69,7 @@ class Report:
     frequencies: tuple[ClassFrequency, ...]
     """By label, void last; empty where the number of classes is not known."""
     sizes: tuple[StepSizes, ...]
+    saliency: SaliencyMaps
 
     @property
     def faults_by_kind(self) -> dict[Kind, list[Fault]]:
@@ -81,6 +94,7 @@ class Report:
             "unlisted": {str(folder): list(names) for folder, names in self.unlisted.items()},
             "frequencies": [vars(frequency) for frequency in self.frequencies],
             "step_sizes": [vars(sizes) for sizes in self.sizes],
+            "saliency_maps": {**vars(self.saliency), "folder": str(self.saliency.folder)},
         }
 
 
