@@ -70,7 +70,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
 
         With `void_is_background` the void of the label maps is background; what an augmentation adds is not.
         `every_position` has the labels of all classes, for `told_up_to`. Of the pixels that are background then, those
-        that are `salient`, or all, get the label of the unknown class; with `all_unknown` what an augmentation adds too.
+        that are `salient` are of the unknown class, or with `all_unknown` all, and what an augmentation adds.
         """
         self.step = step
         self.normalisation = normalisation

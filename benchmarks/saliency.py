@@ -45,9 +45,9 @@ class Saliency(Protocol):
 def saliency_of(
     source: SaliencySource, imageset: ImageSet, pixels: Reader, size: int | None, progress: Progress | None = None
 ) -> Saliency | None:
-    """Return what tells a set's salient pixels where its images are read by `pixels`, squeezed to `size` if that is set.
+    """Return what tells a set's salient pixels where its images are read by `pixels`, squeezed to `size` if it is set.
 
-    None where all of the background is unknown. Raises `DataError`.
+    It is None where all of the background is unknown. Raises `DataError`.
     """
     if source == "maps":
         return SaliencyMaps(imageset)
@@ -57,7 +57,7 @@ def saliency_of(
 
 
 def require_saliency(source: SaliencySource, imageset: ImageSet) -> None:
-    """Raise `DataError` where a set's saliency maps are not all there, or it has a class in the unknown label's place."""
+    """Raise `DataError` where a set's saliency maps are not all there, or a class has the unknown one's label."""
     if imageset.class_count >= UNKNOWN:
         raise DataError(f"{imageset.name} has {imageset.class_count} classes; with an unknown one {UNKNOWN - 1} can be")
     if source == "maps":
@@ -184,12 +184,16 @@ def spectral_residual(image: np.ndarray) -> np.ndarray:
 
     Hou & Zhang, Saliency Detection: A Spectral Residual Approach, CVPR 2007, Eq. 1 to 4: what the logarithm of the
     image's amplitude spectrum has over its mean of 3 x 3 neighbours, with the image's own phase, gives the map, which
-    is squared and smoothed. The image is squeezed to 64 x 64 pixels, where the paper keeps its aspect.
+    is squared and smoothed; an image of one colour has none. The image is squeezed to 64 x 64 pixels, where the paper
+    keeps its aspect.
     """
     from scipy.ndimage import gaussian_filter, uniform_filter
 
     grey = Image.fromarray(image.mean(0, dtype=np.float32)).resize((CELLS, CELLS), Image.Resampling.BILINEAR)
-    spectrum = np.fft.fft2(np.asarray(grey, dtype=np.float64))
+    pixels = np.asarray(grey, dtype=np.float64)
+    if pixels.min() == pixels.max():
+        return np.zeros_like(pixels, dtype=bool)
+    spectrum = np.fft.fft2(pixels)
     amplitude = np.log(np.abs(spectrum) + np.finfo(np.float64).tiny)
     residual = amplitude - uniform_filter(amplitude, 3, mode="nearest")
     saliency = gaussian_filter(np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2, 2.5)

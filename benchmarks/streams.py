@@ -94,8 +94,8 @@ def load_benchmark(
     own labels (`kept`; the one after the last class's is of classes that no step learns), and `tested` tells whether
     step t has the images with a class known by then or all (METHODS, Protocol). With `void` of `background` void pixels
     of training images are the background; else they stay void, and as a `negative` of every class count in the losses
-    that are defined so. With `saliency` background pixels of training images that it names are of an unknown class,
-    with the label `UNKNOWN`. `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead.
+    that are defined so. With `saliency` the background pixels of training images that it names have the label
+    `UNKNOWN`. `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead.
     Decoded images are kept in memory where they fit in `ram_budget` bytes. `train_list`, `shared_ids` and
     `max_megapixels` are those of `load_scenario`. Raises `DataError`.
     """

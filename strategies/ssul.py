@@ -92,7 +92,7 @@ def head_of(strategy: Strategy) -> GroupedHead:
 
 
 def sure_classes(logits: Tensor, threshold: float) -> Tensor:
-    """Return (B, H, W): the class of a pixel whose largest sigmoid of all outputs is a class's and at least `threshold`.
+    """Return (B, H, W): a pixel's class where that has the largest sigmoid of all outputs, `threshold` or more.
 
     Else it is 0. `logits` (B, outputs + 1, H, W) are a `GroupedHead`'s.
     """

@@ -27,7 +27,7 @@ class SsulMParameters(SsulParameters):
     """Images in memory: 100 published for VOC, 300 for ADE20K."""
     replayed: Literal["corrected", "shifted"] = "corrected"
     """How images from memory are labelled: with the truth of all classes seen, or, as in the published code, with that
-    shifted by one output: class c trains that of c - 1, the first that of the background, which trains the unknown's."""
+    one output too low: class c trains that of c - 1, the first the background's, the background the unknown's."""
 
 
 class SsulM(Ssul):

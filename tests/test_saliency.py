@@ -49,9 +49,9 @@ def test_a_background_pixel_above_0_in_its_map_is_of_the_unknown_class(tiny_voc:
 def test_what_is_missing_or_unusable_of_the_maps_is_told_before_anything_is_trained(
     tiny_voc: Path, tmp_path: Path
 ) -> None:
-    def refused(**more: Any) -> str:
+    def refused() -> str:
         with pytest.raises((RequestError, DataError)) as error:
-            plan(tiny_voc, tmp_path / "out", more.pop("method", "ssul"), assignments=[*TINY, "protocol=offline"], **more)
+            plan(tiny_voc, tmp_path / "out", "ssul", assignments=[*TINY, "protocol=offline"])
         assert "\n" not in str(error.value)
         return str(error.value)
 

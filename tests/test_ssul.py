@@ -27,7 +27,13 @@ from strategies.ssul import Ssul, sure_classes
 from strategies.ssul_m import SsulM, shifted
 
 UNKNOWN, VOID = 254, 255
-OFFLINE = ["protocol=offline", "memory.size=0", "incremental.epochs=2", "incremental.batch_size=4", "incremental.lr=0.02"]
+OFFLINE = [
+    "protocol=offline",
+    "memory.size=0",
+    "incremental.epochs=2",
+    "incremental.batch_size=4",
+    "incremental.lr=0.02",
+]
 
 
 def sigmoid(x: float) -> float:
@@ -172,11 +178,11 @@ def test_what_is_salient_moves_as_the_labels_do(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("benchmarks.streams.saliency_of", lambda *_: Twos())
     of = toy("spectral")
     moved = Augmentation(scale=(0.6, 1.7), crop=13, flip=True)
-    [truth] = [batch for batch in of.train_stream[1].data.batches(99, augmentation=moved, seed=(5,))]
+    [truth] = of.train_stream[1].data.batches(99, augmentation=moved, seed=(5,))
     assert UNKNOWN not in truth[1] and (truth[1] == 4).any()
     base = of.train_stream[0].data
-    [marked] = [batch for batch in base.batches(99, augmentation=moved, seed=(5,))]
-    [twos] = [batch for batch in base.told_up_to(4).batches(99, augmentation=moved, seed=(5,))]
+    [marked] = base.batches(99, augmentation=moved, seed=(5,))
+    [twos] = base.told_up_to(4).batches(99, augmentation=moved, seed=(5,))
     assert torch.equal(marked[1] == UNKNOWN, twos[1] == 4) and (twos[1] == 4).any()
 
 
@@ -218,7 +224,7 @@ def test_new_outputs_begin_as_the_unknown_class_on_any_image() -> None:
             logits = network.train(mode)(torch.randn(2, 3, 16, 16))
         assert logits.shape[1] == 7
         for new in (4, 5):
-            torch.testing.assert_close(logits[:, new], logits[:, 6], rtol=0, atol=1e-6)
+            torch.testing.assert_close(logits[:, new], logits[:, 6], rtol=1e-5, atol=1e-6)
 
 
 def test_the_new_and_the_unknown_head_are_trained_the_background_slowly_and_nothing_else() -> None:
@@ -232,7 +238,9 @@ def test_the_new_and_the_unknown_head_are_trained_the_background_slowly_and_noth
     second = template.network.state_dict()
     for before, after, kept in ((base, first, "steps.0"), (first, second, "steps.1")):
         moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
-        layers = [f"head.{group}.{p}" for group in ("background", "unknown") for p in ("0.weight", "3.weight", "3.bias")]
+        layers = [
+            f"head.{group}.{p}" for group in ("background", "unknown") for p in ("0.weight", "3.weight", "3.bias")
+        ]
         assert moved == set(layers), kept
     slow, fast = (base[f"head.{g}.3.bias"] - first[f"head.{g}.3.bias"] for g in ("background", "unknown"))
     assert 0 < slow.abs().item() < 1e-2 * fast.abs().item()
@@ -336,14 +344,17 @@ def test_a_method_goes_on_from_its_state_bit_for_bit(kind: Any) -> None:
     first.train(of.train_stream[1], eval_streams=[])
     after_step = copy.deepcopy(packed(first.state_dict()))
     epochs: list[Any] = []
-    first.end_epoch = lambda: epochs.append(copy.deepcopy(packed(first.epoch_state())))
+    first.end_epoch = lambda: epochs.append(
+        copy.deepcopy({**first.epoch_state(), "method": packed(first.method.state_dict())})
+    )
     first.train(of.train_stream[2], eval_streams=[])
     for within in (False, True):
         again = make(kind, settings=OFFLINE)
         again.load_state_dict(unpacked(after_step, exemplars_of(of)))
         torch.manual_seed(99)
         if within:
-            again.start_step = partial(again.load_epoch_state, unpacked(epochs[0], exemplars_of(of)))
+            state = {**epochs[0], "method": unpacked(epochs[0]["method"], exemplars_of(of))}
+            again.start_step = partial(again.load_epoch_state, state)
         again.train(of.train_stream[2], eval_streams=[])
         assert equal(again.network.state_dict(), first.network.state_dict())
         assert packed(again.method.state_dict()) == packed(first.method.state_dict())

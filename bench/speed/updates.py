@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -84,12 +84,12 @@ def update_seconds(
     from bench.train.template import make_template
     from strategies.learning.protocol import BaseRecipe
     from strategies.learning.registry import method_class
+    from strategies.networks.settings import HeadName
     from strategies.plugins.registry import OWN_PACKAGE
 
     known = len(benchmark.train_stream[0].classes_in_this_experience)
     networks = {
-        recipe.head: new_network(config, recipe, known, pretrained=False)
-        for recipe in (BaseRecipe(), BaseRecipe(head="cosine"))
+        head: new_network(config, BaseRecipe(head=head), known, pretrained=False) for head in get_args(HeadName)
     }
 
     def method(name: str) -> Callable[[], float]:
