@@ -151,13 +151,18 @@ def build_benchmark(
         labels = {c: position[c] for c in classes}
         others = test_others if tests else BACKGROUND
         read, seen = (pixels[split], places, imageset.ids(split), presence[split]), view if tests else None
-        of_training = {
-            "void_is_background": void == "background",
-            "every_position": position,
-            "salient": salient,
-            "all_unknown": saliency == "none",
-        }
-        data = AnnotatedImages(*read, t, labels, others, seen, normalisation, **({} if tests else of_training))
+        data = AnnotatedImages(
+            *read,
+            t,
+            labels,
+            others,
+            seen,
+            normalisation,
+            void_is_background=void == "background" and not tests,
+            every_position=position,
+            salient=None if tests else salient,
+            all_unknown=saliency == "none" and not tests,
+        )
         return SegmentationExperience(data, groups, classes != groups[t])
 
     def evaluated(split: Split, places: np.ndarray, t: int) -> SegmentationExperience:

@@ -17,6 +17,7 @@ from strategies.learning.method import Distilling, Replay
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.strategy import Strategy
 from strategies.lwf_mc import lwf_targets
+from strategies.networks.heads import LinearHead
 from strategies.networks.network import evaluation_mode
 from strategies.networks.settings import STRICT
 
@@ -104,7 +105,9 @@ class Icarl(Distilling, Replay):
 
     def _class_means(self, strategy: Strategy) -> Tensor:
         """Return (C, D), the normalised mean feature of each output's pixels in memory, NaN where it has none."""
-        outputs, channels = strategy.network.head.weight.shape
+        head = strategy.network.head
+        assert isinstance(head, LinearHead)
+        outputs, channels = head.weight.shape
         sums, pixels = torch.zeros(outputs, channels), torch.zeros(outputs)
         for _, images, labels in strategy.inspected(self.memory.exemplars):
             more, count = class_sums(strategy.network.features(images), labels, outputs)

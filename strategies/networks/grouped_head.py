@@ -47,12 +47,11 @@ class GroupedHead(Head):
 
     def start_as_unknown(self) -> None:
         """Copy all of the unknown class's layers, BatchNorm's statistics too, to each output of the last step."""
-        fresh, outputs = copy.deepcopy(self.unknown), _classifier(self.steps[-1]).out_channels
-        known, last = _classifier(fresh), nn.Conv2d(self.channels, outputs, 1).to(_classifier(fresh).weight)
-        with torch.no_grad():
-            last.weight.copy_(known.weight.expand_as(last.weight))
-            last.bias.copy_(known.bias.expand_as(last.bias))
+        last = _classifier(self.steps[-1])
+        fresh = copy.deepcopy(self.unknown)
         fresh[-1] = last
+        state, outputs = _classifier(self.unknown).state_dict(), last.out_channels
+        last.load_state_dict({name: tensor.repeat_interleave(outputs, 0) for name, tensor in state.items()})
         self.steps[-1] = fresh
 
     def part_of(self, parameter: str) -> Part:

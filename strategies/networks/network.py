@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from strategies.networks.heads import CosineHead, LinearHead, StepwiseHead
+from strategies.networks.heads import Head
 from strategies.networks.settings import Part, Precision
 
 
@@ -34,7 +34,7 @@ class SegmentationNetwork(nn.Module):
     With `precision` bf16 the backbone computes under autocast; head, logits and losses stay in float32.
     """
 
-    def __init__(self, backbone: nn.Module, head: LinearHead | StepwiseHead | CosineHead) -> None:
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
