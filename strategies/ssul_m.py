@@ -41,6 +41,7 @@ class SsulM(Ssul):
     Parameters = SsulMParameters
     protocols: ClassVar[tuple[str, ...]] = ("offline",)
     resumable: ClassVar[bool] = True
+    on_one_device: ClassVar[bool] = True
     parameters: SsulMParameters
 
     def __init__(self, parameters: SsulMParameters, memory_size: int, rng: np.random.Generator) -> None:

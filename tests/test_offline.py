@@ -214,14 +214,20 @@ def test_the_weights_of_the_best_epoch_on_held_out_images_go_on() -> None:
 SETTINGS = [*TINY, *OFFLINE, "incremental.epochs=3", "incremental.batch_size=8"]
 
 
-@pytest.mark.parametrize("more", [[], ["incremental.weights=best", "evaluation.valid_fraction=0.2"]])
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("finetune", ["incremental.weights=best", "evaluation.valid_fraction=0.2"]),
+        ("ssul-m(saliency=spectral,exemplars=9)", []),
+    ],
+)
 def test_a_run_that_dies_within_a_step_ends_with_the_same_files(
-    more: list[str], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, more: list[str], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench.train.offline, "CHECKPOINT_SECONDS", 0.0)
     settings = [*SETTINGS, *more]
-    whole = undisturbed(data_root, tmp_path / "whole", "finetune", assignments=settings)
-    [job] = plan(data_root, tmp_path / "cut", "finetune", assignments=settings).runs
+    whole = undisturbed(data_root, tmp_path / "whole", method, assignments=settings)
+    [job] = plan(data_root, tmp_path / "cut", method, assignments=settings).runs
     notes: list[str] = []
     for update in (2, job.units // 3, 2):
         with monkeypatch.context() as patch:

@@ -70,7 +70,10 @@ def test_a_stop_within_a_step_on_two_devices_ends_with_the_same_files(
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
-def test_several_devices_go_without_memory_and_accumulation() -> None:
+def test_several_devices_go_without_memory_and_accumulation(data_root: Path, tmp_path: Path) -> None:
+    settings = [*TINY, "protocol=offline", "base.devices=2", "memory.size=0"]
+    with pytest.raises(RequestError, match=r"^strategy ssul-m\(.*one device, not on base.devices=2$"):
+        plan(data_root, tmp_path, "ssul-m(saliency=none)", device="cpu", assignments=settings)
     with pytest.raises(RequestError, match=r"^memory.size=5: increments on several devices"):
         resolve_config("shapes", "small", None, ["protocol=offline", "memory.size=5", "base.devices=2"])
     with pytest.raises(RequestError, match=r"^base.accumulate and base.devices both divide a batch"):

@@ -141,6 +141,11 @@ def _add_run(
     if isinstance(config.incremental, OfflineProtocol) and recipe.head == "cosine" and config.incremental.tells_new:
         raise RequestError(f"strategy {asked.label}: a cosine head has no part `new` with a rate or decay of its own")
     determining = (scenario, asked, parameters, recipe, config, seed, request.device, protocol.from_base)
+    if config.base.devices > 1 and method_class(asked.name).on_one_device:
+        raise RequestError(
+            f"strategy {asked.label}: its increments replay images, which is done on one device, not on "
+            f"base.devices={config.base.devices}"
+        )
     with _weights_told():
         spec, older = run_spec(*determining), run_spec(*determining, older_hash=True)
     if older["hash"] != spec["hash"] and finished_at(run_folder(request.out, older)):

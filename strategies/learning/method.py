@@ -35,6 +35,8 @@ class Method(SupervisedPlugin):
     void_is_negative: ClassVar[bool] = False
     """Whether its losses, its base model's too, can take void pixels as a negative of every class and count them, as
     the setting `data.void=negative` asks."""
+    on_one_device: ClassVar[bool] = False
+    """Whether its offline increments cannot be shared by several devices: each would have a memory of its own."""
     resumable: ClassVar[bool]
     """Whether `state_dict` gives all that outlives a step. Never inherited: a subclass may keep more, so it says
     so again. A run of a method that does not say so keeps no checkpoint and starts again from step 0."""
