@@ -93,13 +93,14 @@ def test_presets_set_the_same_things() -> None:
     assert all(other == first for other in others)
 
 
-def test_an_unknown_preset_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("preset", "told"), [("labtop", "'labtop'; did you mean laptop?"), ("", "''"), ("small,", "''")]
+)
+def test_an_unknown_preset_is_one_line(preset: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["run", "--strategies", "er", "--scenario", "shapes-15-1-disjoint", "--preset", "labtop"])
+        main(["run", "--strategies", "er", "--scenario", "shapes-15-1-disjoint", "--preset", preset])
     assert ended.value.code == 2
-    assert (
-        "unknown preset 'labtop'; did you mean laptop? (known: paper, small, laptop, mib, " in capsys.readouterr().err
-    )
+    assert f"unknown preset {told} (known: paper, small, laptop, mib, " in capsys.readouterr().err
 
 
 def test_a_laptops_numbers_are_those_of_the_paper_but_for_the_network_the_images_and_the_training() -> None:

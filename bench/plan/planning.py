@@ -74,9 +74,9 @@ def asked(request: Request) -> Asked:
     if slurm:
         require_launcher(slurm)
     device = submitted_device(request.device, slurm) if slurm else resolved_device(request.device)
-    preset = request.preset or usual_preset(scenario.dataset, device)
+    preset = usual_preset(scenario.dataset, device) if request.preset is None else request.preset
     config = resolve(str(scenario), preset, said, request.evaluate_on)
-    note = None if request.preset else told_of_preset(scenario.dataset, device)
+    note = told_of_preset(scenario.dataset, device) if request.preset is None else None
     if "wandb" in request.loggers:
         require_account()
     require_writable(request.out)

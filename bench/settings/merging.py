@@ -48,7 +48,7 @@ def resolve_config(
     chosen, over the others. Raises `RequestError` for an unknown preset, key or strategy and for a value outside its
     range.
     """
-    chosen = preset or usual_preset(scenario.partition("-")[0], "cpu")
+    chosen = usual_preset(scenario.partition("-")[0], "cpu") if preset is None else preset
     return resolve(scenario, chosen, settings_said(scenario, file, assignments), evaluate_on)
 
 

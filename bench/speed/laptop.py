@@ -26,6 +26,8 @@ SCENARIO = "folder-4-2-overlapped"
 WARM_UP = 3
 BATCHES = 20
 """That are timed, after those of the warm-up."""
+UPDATES = 16
+"""Of each method, in each round."""
 
 
 def laptop(data_root: Path | None) -> None:
@@ -43,11 +45,12 @@ def laptop(data_root: Path | None) -> None:
     count = config.base.batch_size * (WARM_UP + BATCHES)
     with tempfile.TemporaryDirectory() as folder, environment("BENCH_CACHE", f"{folder}/cache"):
         root = painted_folder(Path(folder) / "data", 3 * count, (500, 375))
+        few = painted_folder(Path(folder) / "few", 3 * UPDATES * config.incremental.batch_size, (500, 375))
         side = config.data.size
-        read = partial(load_benchmark, SCENARIO, root, size=side, normalisation=normalisation(config))
-        kept, decoded = read(ram_budget=1e12), read(ram_budget=0)
+        read = partial(load_benchmark, SCENARIO, size=side, normalisation=normalisation(config))
+        kept, decoded = read(root, ram_budget=1e12), read(root, ram_budget=0)
         print(f"laptop: {config.network.name} network, {side} x {side}, painted JPEGs of 500 x 375")
-        print_updates(update_seconds(["er", "ours"], one_thread, SCENARIO, kept, ER), ER)
+        print_updates(update_seconds(["er", "ours"], one_thread, SCENARIO, read(few), ER), ER)
         torch.manual_seed(0)
         network = new_network(config, BaseRecipe(), 4, pretrained=False)
         with computing(config.runtime):
