@@ -48,7 +48,7 @@ class Ewf(Mib):
         """Grow as MiB does; outputs to be frozen are parameters of their own."""
         network = strategy.network
         if self.parameters.old_classifiers == "frozen" and isinstance(network.head, LinearHead):
-            network.head = StepwiseHead(network.head)
+            network.head = network.head.stepwise()
         super().grow(strategy, outputs)
 
     def before_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:

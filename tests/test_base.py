@@ -34,7 +34,7 @@ from benchmarks.names import ScenarioName
 from benchmarks.scenarios import compute_scenario
 from strategies.ewc import Ewc
 from strategies.learning.faults import NonFiniteLossError
-from strategies.learning.losses import one_vs_rest
+from strategies.learning.losses import BASE_LOSSES, one_vs_rest
 from strategies.learning.protocol import BaseRecipe
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork
@@ -189,8 +189,8 @@ class Alone(Rank):
     def parallel(self, network: SegmentationNetwork) -> Any:
         return network
 
-    def of_whole_batch(self, loss: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        assert (labels.dtype, labels.dim()) == (torch.int64, 3)
+    def of_whole_batch(self, loss: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert (pixels.dtype, pixels.dim()) == (torch.int64, 0) and pixels > 0
         return loss, loss + 1000
 
     def agreed(self, wish: bool) -> bool:
@@ -341,7 +341,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_epoch_its_batch_and_the_imag
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return mean_nll(logits, labels) * (float("nan") if next(made) == update else 1.0)
 
-    monkeypatch.setitem(bench.train.epochs.BASE_LOSSES, "cross-entropy", loss)
+    monkeypatch.setitem(BASE_LOSSES, "cross-entropy", loss)
     with pytest.raises(NonFiniteLossError) as raised:
         trained(tmp_path, config(**QUICK))
     order = np.random.default_rng([derived_seed("base", 0, "order"), 1]).permutation(10)[places]

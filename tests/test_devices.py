@@ -47,7 +47,6 @@ from benchmarks.packing import Decoded, Reader
 from benchmarks.streams import load_benchmark
 from reports.metrics import mean_iou
 from strategies.learning.faults import NonFiniteLossError
-from strategies.learning.losses import BASE_LOSSES
 from strategies.learning.protocol import BaseRecipe
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork
@@ -175,31 +174,55 @@ def test_ranks_together_have_the_images_of_one_device_with_their_augmentation() 
                 assert torch.equal(torch.cat([part[column] for part in parts]), batch[column][places])
 
 
-@pytest.mark.parametrize("loss", BASE_LOSSES)
+BCE, CLASSES_BCE = BaseRecipe(loss="sigmoid-bce"), BaseRecipe("auxiliary", "classes-bce", positive_weight=2.0)
+
+
 @pytest.mark.parametrize(
-    ("devices", "images", "batch"),
-    [(2, 7, 7), (2, 9, 2), (3, 10, 4), (3, 5, 2)],
-    ids=["one update, unequal shares", "shares of void", "a last batch too small for all", "batches too small for all"],
+    ("devices", "images", "batch", "recipe", "void"),
+    [
+        pytest.param(2, 7, 7, BaseRecipe(), "ignore", id="one update, unequal shares"),
+        pytest.param(2, 9, 2, BaseRecipe(), "ignore", id="shares of void"),
+        pytest.param(2, 9, 2, BCE, "ignore", id="shares of void, one against the rest"),
+        pytest.param(2, 9, 2, CLASSES_BCE, "negative", id="void a negative"),
+        pytest.param(3, 10, 4, CLASSES_BCE, "ignore", id="a last batch too small for all"),
+        pytest.param(3, 5, 2, BaseRecipe(), "ignore", id="batches too small for all"),
+    ],
 )
 def test_updates_are_those_of_one_device(
-    devices: int, images: int, batch: int, loss: Any, patch: Patch, tmp_path: Path
+    devices: int, images: int, batch: int, recipe: BaseRecipe, void: str, patch: Patch, tmp_path: Path
 ) -> None:
     patch(new_network=exact)
     ended, events = [], list[list[Event]]()
     for n in (1, devices):
         events.append([])
-        settings, recipe = {"base.batch_size": batch}, BaseRecipe(loss=loss)
+        settings = {"base.batch_size": batch, "data.void": void}
         ended.append(trained(noise(images), tmp_path, n, settings, recipe, events[-1].append))
     one, several = ended
-    torch.manual_seed(derived_seed("base", 0, "initialisation"))
-    start = exact(resolve_config("shapes", "small"), BaseRecipe(), CLASSES, False).state_dict()
-    assert one.keys() == several.keys()
-    for name in one:
-        torch.testing.assert_close(several[name], one[name], rtol=1e-9, atol=1e-11)
-    assert (one["head.weight"] - start["head.weight"]).abs().max() > 1e-3
+    assert_learnt_alike(several, one)
     first, same = events[0][0], events[1][0]
     assert (same.job, same.phase, same.done, same.total) == (first.job, first.phase, first.done, first.total)
     assert same.loss == pytest.approx(first.loss, rel=1e-9)
+
+
+def assert_learnt_alike(found: Weights, expected: Weights, atol: float = 1e-11) -> None:
+    torch.manual_seed(derived_seed("base", 0, "initialisation"))
+    start = exact(resolve_config("shapes", "small"), BaseRecipe(), CLASSES, False).state_dict()
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=atol)
+    assert (found["head.weight"] - start["head.weight"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("recipe", [BaseRecipe(), CLASSES_BCE], ids=["cross-entropy", "classes-bce"])
+@pytest.mark.parametrize("void", ["ignore", "negative"])
+def test_a_batch_that_passes_in_parts_makes_the_update_of_the_whole(
+    recipe: BaseRecipe, void: str, patch: Patch, tmp_path: Path
+) -> None:
+    """Of seven images a third is all void: a part may count none, or as many pixels as the others."""
+    patch(new_network=exact)
+    settings = {"base.batch_size": 7, "base.epochs": 2, "data.void": void}
+    whole, parts = (trained(noise(7), tmp_path, 1, {**settings, "base.accumulate": n}, recipe) for n in (1, 4))
+    assert_learnt_alike(parts, whole, atol=1e-8)  # a part's share is a float32
 
 
 # ------------------------------------------------------------------------------------------ going on

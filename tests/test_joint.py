@@ -24,7 +24,7 @@ from benchmarks.cache import cache_folder
 from reports.counts import StepCounts, folded
 from reports.records import read_run
 from strategies.joint import JointParameters
-from strategies.learning.losses import cross_entropy
+from strategies.learning.losses import BASE_LOSSES, cross_entropy
 from strategies.learning.protocol import BaseRecipe
 
 EPOCHS = 2
@@ -74,7 +74,7 @@ def offline(
         raise AssertionError("joint needs no base model")
 
     monkeypatch.setattr(bench.train.epochs, "new_network", watched)
-    monkeypatch.setitem(bench.train.epochs.BASE_LOSSES, "cross-entropy", noted)
+    monkeypatch.setitem(BASE_LOSSES, "cross-entropy", noted)
     monkeypatch.setattr(bench.train.increments, "load_base", forbidden)
     config = resolve_config(
         "shapes", None, None, ["keep=none", "data.flip=false", f"base.epochs={EPOCHS}", "base.batch_size=6"]

@@ -214,16 +214,17 @@ def test_the_weights_of_the_best_epoch_on_held_out_images_go_on() -> None:
 SETTINGS = [*TINY, *OFFLINE, "incremental.epochs=3", "incremental.batch_size=8"]
 
 
+BEST = ["incremental.weights=best", "evaluation.valid_fraction=0.2"]
+IN_PARTS = ["incremental.weight_decays={new: 0.1}", "incremental.batchnorm=frozen", "data.void=negative"]
+
+
 @pytest.mark.parametrize(
-    ("method", "more"),
-    [
-        ("finetune", ["incremental.weights=best", "evaluation.valid_fraction=0.2"]),
-        ("ssul-m(saliency=spectral,exemplars=9)", []),
-    ],
+    ("method", "more"), [("dkd", [*BEST, *IN_PARTS]), ("ssul-m(saliency=spectral,exemplars=9)", [])]
 )
 def test_a_run_that_dies_within_a_step_ends_with_the_same_files(
     method: str, more: list[str], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`dkd` has an old model, a head in parts, and copies of the auxiliary output in new ones."""
     monkeypatch.setattr(bench.train.offline, "CHECKPOINT_SECONDS", 0.0)
     settings = [*SETTINGS, *more]
     whole = undisturbed(data_root, tmp_path / "whole", method, assignments=settings)

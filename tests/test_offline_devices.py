@@ -20,13 +20,13 @@ from bench.train.work import Work
 from bench.use.loading import KeptNetwork
 
 OFFLINE = [*TINY, "base.epochs=1", "protocol=offline", "incremental.epochs=2", "incremental.batch_size=7"]
-SETTINGS = [*OFFLINE, "memory.size=0", "incremental.optimizer=sgd", "incremental.lr=0.02", "data.void=background"]
-"""No pixel is void, so that every image weighs as much in the loss of its rank as in that of the whole batch."""
+SETTINGS = [*OFFLINE, "memory.size=0", "incremental.optimizer=sgd", "incremental.lr=0.02", "data.void=negative"]
+"""Every image weighs as much in the loss of its rank as in that of the whole batch, whatever of it is void."""
 
 
 def job_on(devices: int, data_root: Path, out: Path, *more: str) -> RunJob:
     settings = [*SETTINGS, f"base.devices={devices}", *more]
-    [job] = plan(data_root, out / str(devices), "finetune", assignments=settings).runs
+    [job] = plan(data_root, out / str(devices), "dkd", assignments=settings).runs
     return job
 
 

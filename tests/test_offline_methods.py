@@ -14,6 +14,7 @@ from torch import Tensor
 from toy import arrivals, benchmark, equal, make
 
 from bench.train.state import exemplars_of, packed, unpacked
+from strategies.dkd import Dkd
 from strategies.ewc import Ewc
 from strategies.ewf import Ewf, fused
 from strategies.finetune import Finetune
@@ -30,7 +31,7 @@ from strategies.rw import Rw
 SETTINGS = ["protocol=offline", "incremental.epochs=2", "incremental.batch_size=4", "incremental.lr=0.02"]
 WITHOUT_MEMORY = [*SETTINGS, "memory.size=0"]
 METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
-    **{kind.__name__: (kind, {}) for kind in (Finetune, Lwf, LwfMc, Ilt, Ewc, Pi, Rw, Mib, Ewf)},
+    **{kind.__name__: (kind, {}) for kind in (Finetune, Lwf, LwfMc, Ilt, Ewc, Pi, Rw, Mib, Ewf, Dkd)},
     "Ewf, trained": (Ewf, {"old_classifiers": "trained", "a": 0.5}),
 }
 every_method = pytest.mark.parametrize(("kind", "parameters"), METHODS.values(), ids=METHODS)

@@ -76,7 +76,7 @@ def base_job(
 ) -> BaseJob:
     """Return the job of a base model to be trained on so many images; `settings` are its other fields."""
     file = base_file(base["hash"])
-    loss = {"cross-entropy": "CE", "sigmoid-bce": "BCE", "sigmoid-bce-unknown": "BCE"}[recipe.loss]
+    loss = "CE" if recipe.loss == "cross-entropy" else "BCE"
     return BaseJob(
         key=f"base {recipe.head} {loss}{' measured' if recipe.importance else ''} {base['hash'][:8]} seed {seed}",
         base=base,

@@ -125,9 +125,9 @@ def require_void_known(request: StrategyRequest, config: Config) -> None:
         return
     built_in = map(StrategyRequest, STRATEGIES.built_in_names())
     known = [method.title for method in built_in if method_class(method.name).void_is_negative]
-    who = f"those of {', '.join(known)} do" if known else "no method's do"
     raise RequestError(
-        f"data.void=negative: the losses of {request.title} take no void pixel as a negative of every class; {who}"
+        f"data.void=negative: the losses of {request.title} take no void pixel as a negative of every class; "
+        f"those of {', '.join(known)} do"
     )
 
 

@@ -30,7 +30,6 @@ from bench.screen.stopping import Stopped, ask_to_stop, stop_asked
 from bench.settings.schema import RuntimeConfig
 from bench.train.computing import compute_as
 from bench.train.forkserver import start, warm_up
-from benchmarks.labels import VOID
 from strategies.networks.batchnorm import PooledBatchNorm, by_running_statistics
 from strategies.networks.network import SegmentationNetwork
 
@@ -85,15 +84,15 @@ class Rank:
         for images, labels, *_ in islice(chain(batches, repeat(empty)), count):
             yield images, labels
 
-    def of_whole_batch(self, loss: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def of_whole_batch(self, loss: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss to differentiate on this rank, and the loss over the whole batch.
 
-        `loss` is the mean over the non-void pixels of this rank's `labels`. It is weighed by its share of them, so
-        that the ranks' gradients average to that of the mean over all non-void pixels of the whole batch.
+        `loss` is the mean over so many `pixels` of this rank's share of the batch. It is weighed by its share of them,
+        so that the ranks' gradients average to that of the mean over all these pixels of the whole batch.
         """
         if self.size == 1:
             return loss, loss
-        pixels = (labels != VOID).sum().double()
+        pixels = pixels.double()
         sums = torch.stack([loss.detach() * pixels, pixels])
         dist.all_reduce(sums)
         total, counted = sums[0], sums[1].clamp(min=1)

@@ -23,7 +23,7 @@ from bench.train.seeds import derived_seed
 from benchmarks.annotated import AnnotatedImages
 from strategies.learning.guard import LossGuard, listed
 from strategies.learning.importance import BaseMeasures
-from strategies.learning.losses import BASE_LOSSES, pixel_count
+from strategies.learning.losses import BaseLoss
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.randomness import generator_states, set_generator_states
 from strategies.learning.schedule import learning_rate, make_optimizer, set_learning_rate
@@ -101,6 +101,11 @@ class EpochTraining:
     checkpoint: Checkpoint
     held_out: AnnotatedImages | None = None
     """The images by which `base.weights=best` chooses."""
+
+    @property
+    def loss(self) -> BaseLoss:
+        """The recipe's loss."""
+        return BaseLoss(self.recipe, self.config.data.void == "negative")
 
     @property
     def total(self) -> int:
@@ -183,7 +188,7 @@ class EpochTraining:
             torch.manual_seed(derived_seed("base", self.seed, "dropout", epoch, rank.number))
         # Wrapped anew in every epoch: the order in which ranks add up gradients changes after the first update.
         network, guard = rank.parallel(training.network), LossGuard(training.network)
-        loss_of, optimizer, device = BASE_LOSSES[self.recipe.loss], training.optimizer, rank.device
+        optimizer, device = training.optimizer, rank.device
         order = self.order(epoch)
         for number, (images, labels) in enumerate(self.batches(order, epoch, rank)):
             iteration = epoch * self.updates_per_epoch + number
@@ -191,7 +196,8 @@ class EpochTraining:
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             optimizer.zero_grad()
             if self.config.base.accumulate == 1:
-                share, loss = rank.of_whole_batch(loss_of(network(images), labels), labels)
+                own = self.loss(network(images), labels)
+                share, loss = rank.of_whole_batch(own, self.loss.pixels(labels))
                 torch.autograd.backward(share)
             else:
                 loss = self.accumulated(network, images, labels)
@@ -204,12 +210,12 @@ class EpochTraining:
         guard.finish()
 
     def accumulated(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Add up the gradients of a batch's parts and return its loss: the mean over all its non-void pixels."""
-        loss_of, whole = BASE_LOSSES[self.recipe.loss], pixel_count(labels)
+        """Add up the gradients of a batch's parts and return its loss: the mean over all pixels that it counts."""
+        whole = self.loss.pixels(labels).clamp(min=1)
         total = torch.zeros((), device=labels.device)
         parts = self.config.base.accumulate
         for some, truth in zip(images.chunk(parts), labels.chunk(parts), strict=True):
-            loss = loss_of(network(some), truth) * (pixel_count(truth) / whole)
+            loss = self.loss(network(some), truth) * (self.loss.pixels(truth) / whole)
             torch.autograd.backward(loss)
             total += loss.detach()
         return total

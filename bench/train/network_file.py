@@ -91,7 +91,8 @@ class Kept:
     """The method's, and the next its images in memory: what it is built from."""
     memory: int
     predicts: Literal["logits", "method"]
-    """Whether the largest logit is the prediction, or the method's own scores tell, of which it has tensors here."""
+    """Whether the network's scores tell the prediction, which are its logits where its head makes nothing else of them,
+    or the method's own, of which it has tensors here."""
     versions: dict[str, str | None]
     """Of Python and of the packages that it was trained by."""
     groups: list[Annotated[int, Field(ge=1)]] | None = None

@@ -48,6 +48,7 @@ def make_template(
         "augmentation": augmentation(config),
         "eval_batch_size": config.evaluation.batch_size,
         "workers": config.data.workers,
+        "void_is_negative": config.data.void == "negative",
         "device": device,
         "plugins": plugins,
         "evaluator": evaluator,

@@ -7,6 +7,8 @@ the step tau at which the image was annotated.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.labels import BACKGROUND, UNKNOWN, VOID
+from strategies.learning.protocol import BaseRecipe
 
 
 def own_classes(steps: Tensor, step_of_output: Tensor, all_seen: bool = False) -> Tensor:
@@ -82,12 +85,57 @@ def one_vs_rest_with_unknown(logits: Tensor, labels: Tensor) -> Tensor:
     return one_vs_rest(logits, labels.masked_fill(labels == UNKNOWN, logits.shape[1] - 1))
 
 
-BASE_LOSSES = {
+def classes_vs_rest(
+    logits: Tensor, labels: Tensor, positive_weight: float = 1.0, void_is_negative: bool = False
+) -> Tensor:
+    """Return the binary cross-entropies with the label map, the sum over outputs and pixels; output 0 is 0 everywhere.
+
+    A positive counts `positive_weight` times. Void pixels are left out, or a negative of every class.
+    """
+    targets = one_hot(labels, logits.shape[1], logits.dtype)
+    targets[:, 0] = 0
+    counted = None if void_is_negative else (labels != VOID)[:, None].to(logits)
+    weight = None if positive_weight == 1 else logits.new_tensor(positive_weight)
+    return F.binary_cross_entropy_with_logits(logits, targets, counted, reduction="sum", pos_weight=weight)
+
+
+def mean_classes_vs_rest(
+    logits: Tensor, labels: Tensor, positive_weight: float | None = None, void_is_negative: bool = False
+) -> Tensor:
+    """Return the same as a mean over the pixels that are not left out; without a weight positives count once."""
+    total = classes_vs_rest(logits, labels, positive_weight or 1.0, void_is_negative)
+    return total / (max(1, labels.numel()) if void_is_negative else pixel_count(labels))
+
+
+BASE_LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross-entropy": cross_entropy,
     "sigmoid-bce": one_vs_rest,
     "sigmoid-bce-unknown": one_vs_rest_with_unknown,
+    "classes-bce": mean_classes_vs_rest,
 }
 """The losses of base recipes, by name."""
+
+
+@dataclass(frozen=True)
+class BaseLoss:
+    """The loss of a base training, of logits and labels: a mean over pixels, which `pixels` counts."""
+
+    recipe: BaseRecipe
+    void_is_negative: bool
+    """Of every class, as `data.void=negative` asks; `classes-bce` alone takes void pixels so, and counts them."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean over the pixels of a batch, 0 where it counts none."""
+        loss = BASE_LOSSES[self.recipe.loss]
+        if self.recipe.loss == "classes-bce":
+            return loss(logits, labels, self.recipe.positive_weight, self.void_is_negative)
+        return loss(logits, labels)
+
+    def pixels(self, labels: Tensor) -> Tensor:
+        """Return the number of pixels that the mean is over; there may be none."""
+        if self.recipe.loss == "classes-bce" and self.void_is_negative:
+            return torch.tensor(labels.numel(), device=labels.device)
+        return (labels != VOID).sum()
 
 
 class _LatentNll(torch.autograd.Function):

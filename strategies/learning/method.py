@@ -33,8 +33,8 @@ class Method(SupervisedPlugin):
     protocols: ClassVar[tuple[str, ...]] = ("online",)
     """How its steps can be trained, the usual way first; `bench.plan.protocols` has them all."""
     void_is_negative: ClassVar[bool] = False
-    """Whether its losses, its base model's too, can take void pixels as a negative of every class and count them, as
-    the setting `data.void=negative` asks."""
+    """Whether its losses, its base model's too (`classes-bce`), can take void pixels as a negative of every class and
+    count them, as the setting `data.void=negative` asks."""
     on_one_device: ClassVar[bool] = False
     """Whether its offline increments cannot be shared by several devices: each would have a memory of its own."""
     resumable: ClassVar[bool]

@@ -17,7 +17,7 @@ from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.randomness import generator_states, set_generator_states
 from strategies.learning.schedule import learning_rate, make_optimizer, set_learning_rate
 from strategies.learning.segmentation import SegmentationTemplate
-from strategies.networks.heads import LinearHead, StepwiseHead
+from strategies.networks.heads import LinearHead
 from strategies.networks.modes import set_modes
 
 
@@ -53,7 +53,7 @@ class OfflineTemplate(SegmentationTemplate):
         self._best: dict[str, Any] | None = None
         super().__init__(**shared)
         if self.protocol.tells_new and isinstance(self.network.head, LinearHead):
-            self.network.head = StepwiseHead(self.network.head)
+            self.network.head = self.network.head.stepwise()
 
     @property
     def epochs(self) -> int:

@@ -104,10 +104,12 @@ class BaseRecipe:
     """What a method asks of the base model; methods with equal recipes share it."""
 
     head: HeadName = "linear"
-    loss: Literal["cross-entropy", "sigmoid-bce", "sigmoid-bce-unknown"] = "cross-entropy"
+    loss: Literal["cross-entropy", "sigmoid-bce", "sigmoid-bce-unknown", "classes-bce"] = "cross-entropy"
     tau: Annotated[float, Field(gt=0)] | None = None
     """Temperature of a cosine head."""
     importance: bool = False
     """Whether its training measures how much each parameter matters (`strategies.learning.importance.BaseMeasures`)."""
     saliency: SaliencySource | None = None
     """What tells pixels of an unknown class apart in training images; there is none where it is not set."""
+    positive_weight: Annotated[float, Field(gt=0)] | None = None
+    """How often a pixel counts for its own class in `classes-bce`; once where it is not set."""

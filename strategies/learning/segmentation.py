@@ -41,12 +41,14 @@ class SegmentationTemplate(MiniBatches):
         augmentation: Any = None,
         eval_batch_size: int = 1,
         workers: int = 0,
+        void_is_negative: bool = False,
         device: str | torch.device = "cpu",
         plugins: Sequence[SupervisedPlugin] = (),
         evaluator: EvaluationPlugin | None = None,
     ) -> None:
         self.method = method
         self.protocol = method.protocol_of(protocol)
+        self.void_is_negative = void_is_negative
         self.cost = StepCost()
         self._guard = LossGuard(network)
         super().__init__(

@@ -40,6 +40,10 @@ class Strategy(Protocol):
         """How the steps are trained; see `strategies.learning.protocol`."""
 
     @property
+    def void_is_negative(self) -> bool:
+        """Whether void pixels are a negative of every class and counted, for a method that says it takes them so."""
+
+    @property
     def mb_x(self) -> Tensor:
         """The images of the mini-batch, float32 (B, 3, H, W)."""
 

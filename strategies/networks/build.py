@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from strategies.networks.backbone import Backbone
 from strategies.networks.grouped_head import GroupedHead
-from strategies.networks.heads import CosineHead, Head, LinearHead
+from strategies.networks.heads import AuxiliaryHead, CosineHead, Head, LinearHead
 from strategies.networks.network import SegmentationNetwork
 from strategies.networks.registry import network_class
 from strategies.networks.settings import NO_WEIGHTS, HeadName, NetworkSettings
@@ -34,7 +34,7 @@ def build_network(
 def _head(name: HeadName, channels: int, outputs: int, tau: float | None) -> Head:
     if name == "cosine":
         return CosineHead(channels, outputs, tau or 12.0)
-    return {"linear": LinearHead, "grouped": GroupedHead}[name](channels, outputs)
+    return {"linear": LinearHead, "auxiliary": AuxiliaryHead, "grouped": GroupedHead}[name](channels, outputs)
 
 
 def default_settings(name: str) -> NetworkSettings:

@@ -1,4 +1,4 @@
-"""Per-pixel classifiers that grow: linear, and cosine (Eq. 8)."""
+"""Per-pixel classifiers that grow: linear, with an auxiliary one in the background's place, and cosine (Eq. 8)."""
 
 from __future__ import annotations
 
@@ -63,6 +63,10 @@ class LinearHead(Head):
         fresh = nn.Linear(self.weight.shape[1], outputs).to(self.weight)
         weight = torch.cat([self.weight.detach(), fresh.weight.detach()])
         self.set(weight, torch.cat([self.bias.detach(), fresh.bias.detach()]))
+
+    def stepwise(self) -> StepwiseHead:
+        """Return a head of the same numbers whose outputs of the last step are parameters of their own."""
+        return StepwiseHead(self)
 
 
 class StepwiseHead(Head):
@@ -140,8 +144,50 @@ class StepwiseHead(Head):
                     getattr(self, f"new_{name}").copy_(given[known:])
 
 
+class AuxiliaryHead(LinearHead):
+    """DKD's head: output 0 is an auxiliary classifier in the place of the background's, the others are the classes'.
+
+    The auxiliary one sees detached features: no gradient goes from it into these. The prediction is the class of the
+    largest sigmoid if that is above 1/2, else the background.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, C, h, w) of features (B, D, h, w)."""
+        return _with_auxiliary(features, self.weight, self.bias)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the logits with 0, the logit of 1/2, as the background's score."""
+        return _above_a_half(logits)
+
+    def stepwise(self) -> StepwiseHead:
+        """Return a head of the same numbers whose outputs of the last step are parameters of their own."""
+        return StepwiseAuxiliaryHead(self)
+
+
+class StepwiseAuxiliaryHead(StepwiseHead):
+    """An auxiliary head whose outputs of the last step are parameters of their own."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, C, h, w) of features (B, D, h, w)."""
+        return _with_auxiliary(features, self.weight, self.bias)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the logits with 0, the logit of 1/2, as the background's score."""
+        return _above_a_half(logits)
+
+
 def _linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.conv2d(features, weight[:, :, None, None], bias)
+
+
+def _with_auxiliary(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    auxiliary = _linear(features.detach(), weight[:1], bias[:1])
+    return torch.cat([auxiliary, _linear(features, weight[1:], bias[1:])], 1)
+
+
+def _above_a_half(logits: Tensor) -> Tensor:
+    """Put 0 in the place of output 0; sigmoids themselves would be equal where they are near 0 or 1."""
+    return torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:]], 1)
 
 
 class CosineHead(Head):

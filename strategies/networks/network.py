@@ -5,7 +5,7 @@ Logits are upsampled bilinearly to the image. Output 0 is the background, output
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import get_args
 
@@ -59,8 +59,12 @@ class SegmentationNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, C, H, W) of images (B, 3, H, W), Eq. 2."""
-        logits = self.head(self.features(images))
-        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return self.logits(self.features(images), images.shape[-2:])
+
+    def logits(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        """Return logits (B, C, H, W) of features (B, D, h, w) for images of a size (H, W)."""
+        logits = self.head(features)
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
     def scores(self, images: Tensor) -> Tensor:
         """Return scores (B, outputs, H, W) of images (B, 3, H, W); the largest is the prediction."""

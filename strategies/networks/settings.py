@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses of settings and hyper-parameters: an unknown name is an error."""
 
-HeadName = Literal["linear", "cosine", "grouped"]
+HeadName = Literal["linear", "cosine", "grouped", "auxiliary"]
 Precision = Literal["fp32", "bf16"]
 Part = Literal["backbone", "pyramid", "background", "classifier", "new"]
 """Parts of a network (`SegmentationNetwork.parts`): `new` are the outputs of an increment, `background` is that of a
