@@ -20,7 +20,7 @@ VOC = {
     "mib": (30, 30, 24, 0.01, 0.001, 512, 512, "background"),
     "plop": (30, 30, 24, 0.01, 0.001, 512, 512, "ignore"),
     "ssul": (50, 50, 32, 0.01, 0.01, 513, 513, "ignore"),
-    "dkd": (60, 60, 32, 0.001, 0.0001, 512, 512, "ignore"),
+    "dkd": (60, 60, 32, 0.001, 0.0001, 512, 512, "negative"),
 }
 ADE = {
     "mib": (60, 60, 24, 0.01, 0.001),
@@ -60,6 +60,9 @@ def test_recipes_are_the_published_ones(name: str) -> None:
 def test_what_scenarios_have_of_their_own() -> None:
     assert resolve_config("voc-15-1-overlapped", "mib").strategies["mib"]["distillation_weight"] == 100
     assert resolve_config("voc-15-5-overlapped", "mib").strategies["mib"]["distillation_weight"] == 10
+    dkd = [resolve_config(name, "dkd").strategies["dkd"] for name in ("voc-15-5-overlapped", "ade-100-50-overlapped")]
+    weights = [(each["base_positive_weight"], each["positive_weight"], each["distillation_weight"]) for each in dkd]
+    assert weights == [(2, 1, 5), (35, 35, 5)]
     assert recipe(resolve_config("voc-10-1-overlapped", "plop"))[:2] == (30, 10)
 
 
