@@ -9,12 +9,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from strategies.learning import offline_losses
-from strategies.learning.losses import unbiased_cross_entropy, unbiased_distillation
 from strategies.learning.memory import Reservoir, StreamMemory
 from strategies.learning.method import Distilling, StreamReplay
 from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.strategy import Strategy
+from strategies.learning.tiled import unbiased_loss
 from strategies.networks.heads import LinearHead, StepwiseHead
 from strategies.networks.settings import STRICT
 
@@ -52,13 +51,9 @@ class Mib(Distilling, StreamReplay):
 
     def loss(self, strategy: Strategy) -> Tensor:
         """Return unbiased cross-entropy + weight x unbiased distillation."""
-        log_p, labels, weight = strategy.mb_output.log_softmax(1), strategy.mb_y, self.parameters.distillation_weight
-        old_logits = self.old_logits(strategy.mb_x)
-        if isinstance(strategy.protocol, OfflineProtocol):
-            cross_entropy = offline_losses.unbiased_cross_entropy(log_p, labels, strategy.own)
-            return cross_entropy + weight * offline_losses.unbiased_distillation(log_p, old_logits)
-        distillation = unbiased_distillation(log_p, old_logits, labels)
-        return unbiased_cross_entropy(log_p, labels, strategy.own) + weight * distillation
+        old_logits, weight = self.old_logits(strategy.mb_x), self.parameters.distillation_weight
+        offline = isinstance(strategy.protocol, OfflineProtocol)
+        return unbiased_loss(strategy.mb_output, old_logits, strategy.mb_y, strategy.own, weight, over_all=offline)
 
 
 def share_background(head: LinearHead | StepwiseHead, new: int) -> None:

@@ -15,6 +15,7 @@ from strategies.learning.memory import POLICIES, Exemplar, StreamMemory
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.strategy import Strategy
+from strategies.learning.tiled import em_loss
 from strategies.networks.network import evaluation_mode
 from strategies.networks.settings import STRICT
 
@@ -94,19 +95,21 @@ class Ours(CrossEntropy, StreamReplay):
 
     def loss(self, strategy: Strategy) -> Tensor:
         """Return the M-step's loss (Eq. 7) on labels that the E-step filled in (Eq. 6)."""
-        labels = strategy.mb_y
-        log_p = strategy.mb_output.log_softmax(1)
-        posterior = log_p.detach() if self.parameters.e_step == "shared" else self._separate
-        self._update_confidence(posterior, labels)
-        if self.parameters.loss == "cross-entropy":
+        p, logits, labels, own = self.parameters, strategy.mb_output, strategy.mb_y, strategy.own
+        if p.e_step == "shared" and p.loss == "composite":
+            loss, *confidences = em_loss(logits, labels, own, p.delta, p.gamma)
+            self._update_confidence(*confidences)
+            return loss
+        posterior = logits.detach().log_softmax(1) if p.e_step == "shared" else self._separate
+        self._update_confidence(*class_confidences(posterior, labels))
+        if p.loss == "cross-entropy":
             return super().loss(strategy)
-        own = strategy.own
-        relabelled = relabel(posterior, labels, own, self.parameters.delta)
-        return composite_loss(log_p, labels, relabelled, own, self.parameters.gamma)
+        relabelled = relabel(posterior, labels, own, p.delta)
+        return composite_loss(logits.log_softmax(1), labels, relabelled, own, p.gamma)
 
-    def _update_confidence(self, log_p: Tensor, labels: Tensor) -> None:
-        """Eq. 3 and 4, over the pixels annotated c; classes absent from the batch keep E(c)."""
-        means, pixels = (x.cpu().numpy() for x in class_confidences(log_p, labels))
+    def _update_confidence(self, of_batch: Tensor, counted: Tensor) -> None:
+        """Eq. 3, of a batch's confidences (Eq. 4) and numbers of pixels; classes absent from it keep E(c)."""
+        means, pixels = of_batch.cpu().numpy(), counted.cpu().numpy()
         mu = self.parameters.mu
         self.confidence = np.where(pixels > 0, mu * self.confidence + (1 - mu) * means, self.confidence)
 

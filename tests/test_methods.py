@@ -42,6 +42,7 @@ from toy import (
 
 from strategies.finetune import FinetuneParameters
 from strategies.learning.faults import OnlineContractError
+from strategies.learning.losses import class_confidences
 from strategies.learning.method import Method
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.registry import method_class
@@ -246,7 +247,7 @@ def test_a_confidence_moves_by_hand_with_a_single_pixel_and_stays_without_one() 
     """E(1) = 0.9 * 0.5 + 0.1 * 0.25 with p(1) = 1/4 at its one pixel; class 2 has none."""
     method = ours_with([], (0.0, 0.5, 0.4))
     log_p = torch.tensor([0.5, 0.25, 0.25]).log().view(1, 3, 1, 1).expand(1, 3, 1, 2)
-    method._update_confidence(log_p, torch.tensor([[[1, VOID]]]))
+    method._update_confidence(*class_confidences(log_p, torch.tensor([[[1, VOID]]])))
     assert method.confidence[1:].tolist() == pytest.approx([0.475, 0.4], rel=FLOAT32)
 
 
