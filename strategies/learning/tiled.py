@@ -7,7 +7,7 @@ alone is one. Shapes are those of `losses`; within a tile logits are (C, n), of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +20,8 @@ from strategies.learning.losses import pixel_count
 _ELEMENTS = 350_000
 """Of a tile on a CPU: those of its few tensors lie in its second cache."""
 
-Compute = Callable[[Tensor, int, slice], tuple[Tensor, Tensor]]
-"""From a tile's logits (C, n), its image and its pixels to its share of the loss and the gradient (C, n) of that."""
+Compute = Callable[[Tensor, Tensor, int, slice], Tensor]
+"""From a tile's logits (C, n), the place for their gradient (C, n), image and pixels to its part of the loss."""
 
 
 class _Tiled(torch.autograd.Function):
@@ -29,20 +29,19 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, compute: Compute) -> Tensor:
-        images, outputs, height, width = logits.shape
-        count = height * width
-        step = max(1, _ELEMENTS // outputs) if logits.device.type == "cpu" else count
-        dense = (
-            torch.channels_last if logits.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        )
+        by_pixels = logits.is_contiguous(memory_format=torch.channels_last)
+        dense = torch.channels_last if by_pixels else torch.contiguous_format
         gradient = torch.empty_like(logits, memory_format=dense)
-        pixels, slopes = logits.flatten(2), gradient.view(images, outputs, count)
+        z, slopes = logits.flatten(2), gradient.view(*logits.shape[:2], -1)
         total = torch.zeros((), dtype=torch.float64, device=logits.device)
-        for image in range(images):
-            for start in range(0, count, step):
-                tile = slice(start, min(start + step, count))
-                loss, slopes[image, :, tile] = compute(pixels[image, :, tile], image, tile)
-                total += loss
+        for image, tile in _tiles(logits):
+            if slopes.is_contiguous():
+                total += compute(z[image, :, tile], slopes[image, :, tile], image, tile)
+            else:  # outputs side by side: turned within the tile
+                turned = z[image, :, tile].contiguous()
+                slope = torch.empty_like(turned)
+                total += compute(turned, slope, image, tile)
+                slopes[image, :, tile] = slope
         ctx.gradient = gradient
         return total.to(logits.dtype)
 
@@ -55,6 +54,21 @@ class _Tiled(torch.autograd.Function):
         return gradient.mul_(upstream), None
 
 
+def _tiles(logits: Tensor) -> Iterator[tuple[int, slice]]:
+    """Yield the tiles of each image; on a GPU an image is one."""
+    images, outputs, height, width = logits.shape
+    count = height * width
+    step = max(1, _ELEMENTS // outputs) if logits.device.type == "cpu" else count
+    for image in range(images):
+        for start in range(0, count, step):
+            yield image, slice(start, min(start + step, count))
+
+
+def _over_tiles(logits: Tensor, compute: Compute) -> Tensor:
+    loss: Tensor = _Tiled.apply(logits, compute)
+    return loss
+
+
 class EmLoss(NamedTuple):
     """The M-step's loss (Eq. 7), and per output the mean probability and the number of its annotated pixels (Eq. 4)."""
 
@@ -65,28 +79,30 @@ class EmLoss(NamedTuple):
 
 def em_loss(logits: Tensor, labels: Tensor, own: Tensor, delta: float, gamma: float) -> EmLoss:
     """Return `losses.composite_loss` on what `losses.relabel` fills in, and `losses.class_confidences`, of logits."""
-    outputs, flat, one = logits.shape[1], labels.flatten(1), pixel_count(labels).to(logits).reciprocal()
+    outputs, flat = logits.shape[1], labels.flatten(1)
+    one: Tensor = pixel_count(labels).to(logits).reciprocal()
     annotated = (labels != BACKGROUND) & (labels != VOID)
     pixels = torch.bincount(labels.where(annotated, BACKGROUND).flatten(), minlength=outputs)
     pixels[BACKGROUND] = 0
     sums = torch.zeros(outputs, dtype=torch.float64, device=logits.device)
 
-    def compute(z: Tensor, image: int, tile: slice) -> tuple[Tensor, Tensor]:
+    def compute(z: Tensor, slope: Tensor, image: int, tile: slice) -> Tensor:
         y, mine = flat[image, tile], own[image]
         latent, void = y == BACKGROUND, y == VOID
-        parts = _Parts(z, mine)
-        found, filled = _sure(z - parts.log_sum if delta < 0.5 else z, parts.log_sum, mine, delta)
-        sure = found & latent
+        parts = _Parts(z, mine, slope)
+        sure, filled = parts.likeliest(z, delta)
+        sure &= latent
         target = torch.where(sure, filled, y.masked_fill(void, BACKGROUND))
         known = (sure | ~(latent | void)).to(z)
         log_p = z.gather(0, target[None])[0] - parts.log_sum
         sums.index_add_(0, y.masked_fill(latent | void, BACKGROUND), log_p.exp().double())
         weight = gamma * latent.to(z)
-        loss = -(known * log_p).sum() - (weight * parts.log_others).sum()
-        slope = parts.slopes(one * (known + weight), one * weight)
-        return one * loss, slope.scatter_add_(0, target[None], -(one * known)[None])
+        loss: Tensor = -(known * log_p).sum() - (weight * parts.log_others).sum()
+        parts.slope(one * (known + weight), one * weight)
+        slope.scatter_add_(0, target[None], -(one * known)[None])
+        return one * loss
 
-    loss: Tensor = _Tiled.apply(logits, compute)
+    loss = _over_tiles(logits, compute)
     sums[BACKGROUND] = 0
     return EmLoss(loss, sums / pixels.clamp(min=1), pixels)
 
@@ -99,16 +115,17 @@ def unbiased_loss(
     With `over_all` both are those of `offline_losses`: means over all pixels, the distillation on void ones too.
     """
     old, flat = old_logits.shape[1], labels.flatten(1)
-    one = logits.new_tensor(1 / labels.numel()) if over_all else pixel_count(labels).to(logits).reciprocal()
+    count = logits.new_tensor(labels.numel()) if over_all else pixel_count(labels).to(logits)
+    one: Tensor = count.reciprocal()
     before = old_logits.flatten(2)
 
-    def compute(z: Tensor, image: int, tile: slice) -> tuple[Tensor, Tensor]:
-        y, mine = flat[image, tile], own[image]
+    def compute(z: Tensor, slope: Tensor, image: int, tile: slice) -> Tensor:
+        y = flat[image, tile]
         latent, void = y == BACKGROUND, y == VOID
-        parts = _Parts(z, mine)
+        parts = _Parts(z, own[image], slope)
         target, known = y.masked_fill(void, BACKGROUND), (~(latent | void)).to(z)
         log_p = z.gather(0, target[None])[0] - parts.log_sum
-        loss = -(known * log_p).sum() - (latent * parts.log_others).sum()
+        loss: Tensor = -(known * log_p).sum() - (latent * parts.log_others).sum()
 
         counted = (torch.ones_like(known) if over_all else (~void).to(z)) * (weight / old)
         q = before[image, :, tile].softmax(0).mul_(counted)
@@ -117,54 +134,53 @@ def unbiased_loss(
         loss = loss - (q[1:] * z[1:old]).sum() + ((counted - q[0]) * parts.log_sum).sum()
         loss = loss - (q[0] * (log_behind - parts.log_sum)).sum()
 
-        slope = parts.slopes(one * (known + latent + counted), one * latent)
+        parts.slope(one * (known + latent + counted), one * latent)
         slope[1:old] -= q[1:].mul_(one)
         shares = (behind - log_behind).exp_().mul_(one * q[0])
         slope[0] -= shares[0]
         slope[old:] -= shares[1:]
-        return one * loss, slope.scatter_add_(0, target[None], -(one * known)[None])
+        slope.scatter_add_(0, target[None], -(one * known)[None])
+        return one * loss
 
-    loss: Tensor = _Tiled.apply(logits, compute)
-    return loss
+    return _over_tiles(logits, compute)
 
 
 class _Parts:
-    """The softmax of a tile with the outputs that an image's step tells apart from the others."""
+    """The softmax of a tile with the outputs that an image's step tells apart from the others; its exponentials lie in
+    the gradient's place until `slope` makes this of them.
+    """
 
-    def __init__(self, z: Tensor, own: Tensor) -> None:
-        self.own = own[:, None]
-        top, of_others = z.amax(0), z.masked_fill(self.own, -math.inf).amax(0)
-        self.exp = (z - torch.where(self.own, top, of_others)).exp_()
-        both = _weighed(torch.stack([own, ~own]).to(z), self.exp)
-        self.others = both[1]
-        scaled = (of_others - top).exp()
-        log_total = (both[0] + scaled * self.others).log()
-        self.log_sum = top + log_total
+    def __init__(self, z: Tensor, own: Tensor, place: Tensor) -> None:
+        self.own, self.exp = own.to(z)[:, None], place
+        self.others = 1 - self.own
+        top = z.amax(0)
+        of_others = torch.add(z, z.new_zeros(len(own), 1).masked_fill(own[:, None], -math.inf), out=place).amax(0)
+        torch.sub(z, torch.lerp(of_others, top, self.own), out=place).exp_()
+        mass_own, self.mass_others = _weighed(torch.cat([self.own, self.others], 1).T, place)
+        log_total = (mass_own + (of_others - top).exp() * self.mass_others).log()
+        self.log_sum: Tensor = top + log_total
         """log sum exp z (n,)."""
-        self.log_others = of_others + self.others.log() - self.log_sum
+        self.log_others: Tensor = of_others + self.mass_others.log() - self.log_sum
         """log of the others' probability (n,)."""
         self._scale_own, self._scale_others = (-log_total).exp(), (of_others - self.log_sum).exp()
 
-    def slopes(self, of_all: Tensor, of_others: Tensor) -> Tensor:
-        """Return of_all p - of_others p / (the others' probability), the latter for these alone, (C, n); once."""
-        others = of_all * self._scale_others - of_others / self.others
-        return self.exp.mul_(torch.where(self.own, of_all * self._scale_own, others))
+    def likeliest(self, z: Tensor, delta: float) -> tuple[Tensor, Tensor]:
+        """Return whether one of the others is likelier than `delta`, bool (n,), and the likeliest of them (n,).
 
+        Where several can be, it is looked for; else it is the only one of them whose exponential is 1.
+        """
+        sure = self._scale_others > delta
+        if delta < 0.5:
+            return sure, z.masked_fill(self.own > 0, -math.inf).argmax(0)
+        numbers = torch.arange(len(z), device=z.device).to(z)[:, None]
+        tops = torch.threshold(self.exp, 1 - torch.finfo(z.dtype).eps / 2, 0.0)
+        count, place = _weighed(torch.cat([self.others, numbers * self.others], 1).T, tops)
+        return sure & (count == 1), place.long()
 
-def _sure(scores: Tensor, log_sum: Tensor, own: Tensor, delta: float) -> tuple[Tensor, Tensor]:
-    """Return whether a class that is not own is likelier than `delta`, bool (n,), and the likeliest of them (n,).
-
-    `scores` are logits, or where several can be so likely, with `delta` below 1/2, their logarithms of probability.
-    """
-    if delta < 0.5:
-        best, place = scores.masked_fill(own[:, None], -math.inf).max(0)
-        return best.exp() > delta, place
-    if delta >= 1:
-        return torch.zeros_like(log_sum, dtype=torch.bool), torch.zeros_like(log_sum, dtype=torch.long)
-    others = (~own).to(scores)
-    numbers = torch.arange(len(own), device=own.device) * others
-    found, place = _weighed(torch.stack([others, numbers]), (scores > log_sum + math.log(delta)).to(scores))
-    return found > 0, place.long()
+    def slope(self, of_all: Tensor, of_others: Tensor) -> None:
+        """Make it of_all p - of_others p / (the others' probability), the latter for these alone."""
+        others = of_all * self._scale_others - of_others / self.mass_others
+        self.exp.mul_(torch.lerp(others, of_all * self._scale_own, self.own))
 
 
 def _weighed(rows: Tensor, columns: Tensor) -> Tensor:
