@@ -148,15 +148,17 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         seed: Sequence[int] = (0,),
         workers: int = 0,
         share: tuple[int, int] = (0, 1),
+        beside: Sequence[Exemplar] = (),
     ) -> DataLoader[Any]:
         """Return batches [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B].
 
         The augmentation of each image depends on `seed` and its place in `order` alone, so that any number
         of `workers` gives the same batches. Images that do not lie in memory are decoded by at least one worker.
         `share` (r, n) takes images r, r + n, ... of each batch alone; a batch that has none of them is left out.
+        Numbers in `order` from the number of images on are of the exemplars `beside`, whose indices are -1, -2, ...
         """
         workers = workers if self._pixels.kept else max(1, workers)
-        picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed))
+        picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed), beside)
         first, every = share
         starts = range(0, len(picks), batch_size)
         shares = [list(range(len(picks))[start : start + batch_size][first::every]) for start in starts]
@@ -170,6 +172,7 @@ class _Picks(Dataset[tuple[Tensor, Tensor, int, int]]):
     order: Sequence[int]
     augmentation: AnyAugmentation | None
     seed: tuple[int, ...]
+    beside: Sequence[Exemplar]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -177,6 +180,10 @@ class _Picks(Dataset[tuple[Tensor, Tensor, int, int]]):
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int, int]:
         index = int(self.order[position])
         rng = np.random.default_rng([*self.seed, position])
+        if index >= len(self.data):
+            exemplar = self.beside[index - len(self.data)]
+            image, labels = exemplar.data.sample(exemplar.index, self.augmentation, rng, again=True)
+            return image, labels, exemplar.step, len(self.data) - 1 - index
         return *self.data.sample(index, self.augmentation, rng), self.data.step, index
 
 

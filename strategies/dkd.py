@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.labels import BACKGROUND, VOID
 from strategies.learning.losses import classes_vs_rest
 from strategies.learning.method import Distilling
 from strategies.learning.offline_losses import sigmoid_distillation
@@ -95,10 +94,9 @@ class Dkd(Distilling):
         Sum over outputs, mean over all pixels; void ones are negatives, or 0 unless they are to be.
         """
         logits, labels = strategy.mb_output, strategy.mb_y
-        step_logits = torch.cat([logits[:, :1], logits[:, known:]], 1)
-        step_labels = labels.where(labels == VOID, (labels - known + 1).clamp(min=BACKGROUND))
         given = self.parameters.positive_weight, strategy.void_is_negative
-        return classes_vs_rest(step_logits, step_labels, *given) / labels.numel()
+        new = classes_vs_rest(logits[:, known:], labels, known, *given)
+        return (new + classes_vs_rest(logits[:, :1], labels, 0, *given)) / labels.numel()
 
 
 def parts(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,7 +136,7 @@ def photograph_of(root: Path, number: int) -> Path:
         (["--set", "data.augmentation=resized_crop,data.fill=background"], ["data.fill=", "leave it at void"]),
         (["--set", "data.augmentation=resized_crop,data.scale=[1,2],data.crop=32"], ["data.scale=[1.0, 2.0]"]),
         (["--set", "data.augmentation=resized_crop,data.size=null,evaluation.batch_size=1"], ["data.crop"]),
-        (["--set", "data.void=negative"], ["data.void=negative", "finetune", "those of dkd do"]),
+        (["--set", "data.void=negative"], ["data.void=negative", "finetune", "those of dkd, dkd-m do"]),
         (["--set", "data.size=null"], ["null"]),
         (["--set", "evaluation.stream=valid"], ["valid_fraction"]),
         (["--set", "evaluation.valid_fraction=1"], ["valid_fraction", "1"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from decimal import Decimal, localcontext
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,7 @@ from toy import arrivals, benchmark, equal, make
 import bench
 from bench.train.network_file import write_network
 from strategies.dkd import Dkd, DkdParameters, parts, start_as_auxiliary
+from strategies.dkd_m import DkdM, DkdMParameters
 from strategies.learning.evaluation import best_classes
 from strategies.learning.losses import BaseLoss
 from strategies.learning.offline import OfflineTemplate
@@ -55,6 +57,11 @@ class Batch:
 
     void_is_negative = False
 
+    @property
+    def is_memory(self) -> Tensor:
+        """The last image is one, where there are two."""
+        return torch.arange(len(self.mb_y)) > 0
+
     def __init__(self, shape: tuple[int, int, int], new: int, void: str) -> None:
         rng = np.random.default_rng([*shape, new])
         torch.manual_seed(int(rng.integers(1000)))
@@ -72,14 +79,14 @@ class Batch:
             labels[rng.random(shape) < {"some": 0.3, "all": 1.1}[void]] = VOID
         self.mb_y = torch.tensor(labels)
 
-    def loss(self, parameters: DkdParameters, void_is_negative: bool) -> Tensor:
+    def loss(self, parameters: DkdParameters, void_is_negative: bool, kind: type[Dkd] = Dkd) -> Tensor:
         self.void_is_negative = void_is_negative
-        method = Dkd(parameters, 0, np.random.default_rng(0))
+        method = kind(parameters, 0, np.random.default_rng(0))
         method.old = self.old
         method.before_training_exp(self)
         self.mb_output = self.network(self.mb_x)
         loss = method.loss(self)
-        method.after_training_exp(self)
+        Dkd.after_training_exp(method, self)
         assert not self.network.head._forward_pre_hooks
         return loss
 
@@ -129,12 +136,24 @@ def test_the_loss_is_that_of_loops_over_pixels_and_cells(void: str, void_is_nega
         torch.testing.assert_close(batch.loss(p, void_is_negative), expected, **EXACT)
 
 
-def test_labels_of_old_classes_are_negatives_of_the_new_ones() -> None:
-    """As where steps annotate every class seen."""
+@pytest.mark.parametrize("void_is_negative", [False, True])
+def test_labels_of_old_classes_are_their_own_on_images_from_memory_and_negatives_of_the_new_ones(
+    void_is_negative: bool,
+) -> None:
     batch = Batch((2, 5, 7), 2, "some")
-    without = batch.loss(UNLIKE, False)
+    without = batch.loss(UNLIKE, void_is_negative)
     batch.mb_y[batch.mb_y == 0] = 1 + torch.arange(int((batch.mb_y == 0).sum())) % 2
-    assert torch.equal(batch.loss(UNLIKE, False), without)
+    erased = DkdMParameters(**asdict(UNLIKE), replayed="erased")
+    for kind, parameters in ((Dkd, UNLIKE), (DkdM, erased)):
+        assert torch.equal(batch.loss(parameters, void_is_negative, kind), without)
+    of_memory = math.fsum(
+        35.0 * bce(z[c], 1) if y == c else bce(z[c], 0)
+        for z, _, y in list(batch.of_pixels())[5 * 7 :]
+        for c in (1, 2)
+        if void_is_negative or y != VOID
+    )
+    found = batch.loss(DkdMParameters(**asdict(UNLIKE)), void_is_negative, DkdM)
+    torch.testing.assert_close(found, without + of_memory / (2 * 5 * 7), **EXACT)
 
 
 @pytest.mark.parametrize("void_is_negative", [False, True])

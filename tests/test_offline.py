@@ -219,12 +219,12 @@ IN_PARTS = ["incremental.weight_decays={new: 0.1}", "incremental.batchnorm=froze
 
 
 @pytest.mark.parametrize(
-    ("method", "more"), [("dkd", [*BEST, *IN_PARTS]), ("ssul-m(saliency=spectral,exemplars=9)", [])]
+    ("method", "more"), [("dkd-m(exemplars=9)", [*BEST, *IN_PARTS]), ("ssul-m(saliency=spectral,exemplars=9)", [])]
 )
 def test_a_run_that_dies_within_a_step_ends_with_the_same_files(
     method: str, more: list[str], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`dkd` has an old model, a head in parts, and copies of the auxiliary output in new ones."""
+    """`dkd-m` has a memory, a head in parts, and copies of the auxiliary output in new ones."""
     monkeypatch.setattr(bench.train.offline, "CHECKPOINT_SECONDS", 0.0)
     settings = [*SETTINGS, *more]
     whole = undisturbed(data_root, tmp_path / "whole", method, assignments=settings)

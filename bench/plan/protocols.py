@@ -91,7 +91,8 @@ class Offline(Protocol):
         """Return the updates of all increments; the previous model's pass makes four thirds of an image."""
         protocol = config.incremental
         assert isinstance(protocol, OfflineProtocol)
-        updates = sum(protocol.updates_over(len(part)) for part in parts[1:])
+        beside = min(getattr(parameters, "images_beside", 0), len(parts[0]))
+        updates = sum(protocol.updates_over(len(part) + beside) for part in parts[1:])
         return Extent(config.base.devices, updates, 4 / 3 * updates * protocol.batch_size)
 
 

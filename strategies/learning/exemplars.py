@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.labels import BACKGROUND, UNKNOWN, VOID
 from strategies.learning.memory import Exemplar, Memory
+from strategies.learning.method import Method
 from strategies.learning.strategy import Strategy
 from strategies.networks.network import evaluation_mode
 
@@ -54,3 +58,55 @@ def shown_classes(
             filled = torch.where(free, sure_classes(strategy.network(images)), labels)
             found += [frozenset(image.unique().tolist()) - {BACKGROUND, VOID} for image in filled]
     return found
+
+
+class ExemplarMethod(Method):
+    """A method that keeps `parameters.exemplars` images, chosen anew after each step (`ChosenExemplars`).
+
+    What an image shows is what is annotated in it, and after an increment what the network is sure of too.
+    """
+
+    on_one_device: ClassVar[bool] = True
+
+    def __init__(self, parameters: Any, memory_size: int, rng: np.random.Generator) -> None:
+        super().__init__(parameters, memory_size, rng)
+        self.rng = rng
+        self.memory = ChosenExemplars(parameters.exemplars, rng)
+
+    @abstractmethod
+    def sure_classes(self, logits: Tensor) -> Tensor:
+        """Return (B, H, W): the class that logits (B, C, H, W) are sure of at a pixel, 0 where there is none."""
+
+    def told(self, strategy: Strategy, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
+        """Return references to the same images with the truth of all classes seen so far."""
+        return [exemplar.told_up_to(strategy.known_classes) for exemplar in exemplars]
+
+    def fill(self, strategy: Strategy, exemplars: list[Exemplar], known_classes: int) -> None:
+        """Choose among the base step's images by what is annotated in them."""
+        self.memory.choose({exemplar: exemplar.classes for exemplar in exemplars})
+
+    def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
+        """Choose among the step's images and those in memory."""
+        super().after_training_exp(strategy, *args, **kwargs)
+        data, ids = strategy.experience.data, set(strategy.experience.data.ids)
+        step = [data.exemplar(i) for i in range(len(data))]
+        others = [exemplar for exemplar in self.memory.exemplars if exemplar.image_id not in ids]
+        shown = shown_classes(strategy, [*step, *self.told(strategy, others)], self.sure_classes)
+        self.memory.choose(dict(zip([*step, *others], shown, strict=True)))
+
+    def kept(self) -> int:
+        """Return the number of images in memory."""
+        return len(self.memory)
+
+    def memory_bytes(self) -> int:
+        """Return what the memory holds, in bytes."""
+        return self.memory.bytes()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory and the generator of the random choices."""
+        return {"memory": self.memory.state_dict(), "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, strategy: Strategy, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.memory.load_state_dict(state["memory"])
+        self.rng.bit_generator.state = state["rng"]

@@ -86,24 +86,25 @@ def one_vs_rest_with_unknown(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def classes_vs_rest(
-    logits: Tensor, labels: Tensor, positive_weight: float = 1.0, void_is_negative: bool = False
+    logits: Tensor, labels: Tensor, first: int, positive_weight: float = 1.0, void_is_negative: bool = False
 ) -> Tensor:
-    """Return the binary cross-entropies with the label map, the sum over outputs and pixels; output 0 is 0 everywhere.
+    """Return the binary cross-entropies of outputs with the label map, the sum over outputs and pixels.
 
-    A positive counts `positive_weight` times. Void pixels are left out, or a negative of every class.
+    `logits` (B, n, H, W) are those of the outputs from `first` on; output 0 is 0 everywhere. A positive counts
+    `positive_weight` times. Void pixels are left out, or a negative of every class.
     """
-    targets = one_hot(labels, logits.shape[1], logits.dtype)
-    targets[:, 0] = 0
+    outputs = torch.arange(first, first + logits.shape[1], device=labels.device)
+    positive = (labels[:, None] == outputs[:, None, None]) & (outputs != BACKGROUND)[:, None, None]
     counted = None if void_is_negative else (labels != VOID)[:, None].to(logits)
     weight = None if positive_weight == 1 else logits.new_tensor(positive_weight)
-    return F.binary_cross_entropy_with_logits(logits, targets, counted, reduction="sum", pos_weight=weight)
+    return F.binary_cross_entropy_with_logits(logits, positive.to(logits), counted, reduction="sum", pos_weight=weight)
 
 
 def mean_classes_vs_rest(
     logits: Tensor, labels: Tensor, positive_weight: float | None = None, void_is_negative: bool = False
 ) -> Tensor:
-    """Return the same as a mean over the pixels that are not left out; without a weight positives count once."""
-    total = classes_vs_rest(logits, labels, positive_weight or 1.0, void_is_negative)
+    """Return the same of all outputs as a mean over the pixels that are not left out."""
+    total = classes_vs_rest(logits, labels, 0, positive_weight or 1.0, void_is_negative)
     return total / (max(1, labels.numel()) if void_is_negative else pixel_count(labels))
 
 

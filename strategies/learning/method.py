@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -67,6 +67,10 @@ class Method(SupervisedPlugin):
     def grow(self, strategy: Strategy, outputs: int) -> None:
         """Append the new step's outputs to the network."""
         strategy.network.grow(outputs)
+
+    def beside(self, strategy: Strategy) -> Sequence[Exemplar]:
+        """Return the exemplars that every epoch of the present step passes over beside its images, offline."""
+        return ()
 
     def loss(self, strategy: Strategy) -> Tensor:
         """Return the loss of the mini-batch: by default cross-entropy with the labels as they are stored."""

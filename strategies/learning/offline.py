@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from strategies.learning.cost import StepCost
+from strategies.learning.memory import Exemplar
 from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.randomness import generator_states, set_generator_states
 from strategies.learning.schedule import learning_rate, make_optimizer, set_learning_rate
@@ -47,6 +48,7 @@ class OfflineTemplate(SegmentationTemplate):
     """Of the present step."""
 
     def __init__(self, **shared: Any) -> None:
+        self._beside: Sequence[Exemplar] = ()
         self.devices = Devices()
         self.start_step: Callable[[], None] = lambda: None
         self.end_epoch: Callable[[], None] = lambda: None
@@ -58,17 +60,26 @@ class OfflineTemplate(SegmentationTemplate):
     @property
     def epochs(self) -> int:
         """The number of epochs of the present step."""
-        return self.protocol.epochs_over(len(self.experience.data))
+        return self.protocol.epochs_over(self.images)
+
+    @property
+    def images(self) -> int:
+        """The number of images of an epoch: the step's, and those that the method has beside them."""
+        return len(self.experience.data) + len(self._beside)
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
-        """Order an epoch's images by (scenario, seed, step, epoch) alone: all methods meet the same batches."""
+        """Order an epoch's images by (scenario, seed, step, epoch) alone: all methods meet the same batches.
+
+        Where a method has exemplars beside the step's images they are among these.
+        """
         data, epoch = self.experience.data, self.epochs_done
-        order = np.random.default_rng([self.seeds.order, data.step, epoch]).permutation(len(data)).tolist()
-        taken = order[: self.protocol.updates_an_epoch(len(data)) * self.train_mb_size]
+        order = np.random.default_rng([self.seeds.order, data.step, epoch]).permutation(self.images).tolist()
+        taken = order[: self.protocol.updates_an_epoch(self.images) * self.train_mb_size]
         short = self.devices.size - (len(taken) % self.train_mb_size or self.train_mb_size)
         taken += order[: max(0, short)]  # as torch's DistributedSampler, that every device has an image
         seed, share = (self.seeds.augmentation, 0, data.step, epoch), (self.devices.number, self.devices.size)
-        self.dataloader = data.batches(self.train_mb_size, taken, self.augmentation, seed, self.workers, share)
+        given = self.augmentation, seed, self.workers, share, self._beside
+        self.dataloader = data.batches(self.train_mb_size, taken, *given)
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """Make the step's optimiser: its state does not outlive a step."""
@@ -79,11 +90,12 @@ class OfflineTemplate(SegmentationTemplate):
         self.cost.updates += 1
 
     def _before_training_exp(self, **kwargs: Any) -> None:
-        self.epochs_done, self.cost, self._best = 0, StepCost(), None
+        self.epochs_done, self.cost, self._best, self._beside = 0, StepCost(), None, ()
         super()._before_training_exp(**kwargs)
 
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         self.start_step()
+        self._beside = self.method.beside(self)
         while self.epochs_done < self.epochs:
             self.make_train_dataloader(**kwargs)
             self._before_training_epoch(**kwargs)
@@ -124,10 +136,10 @@ class OfflineTemplate(SegmentationTemplate):
 
     def _update(self, **kwargs: Any) -> None:
         """Make one update, as Avalanche's template does, of a batch that may be passed in parts."""
-        self._loaded = []
+        self._loaded = [exemplar.image_id for exemplar in self._beside]
         self._unpack_minibatch()
         self._before_training_iteration(**kwargs)
-        total = self.protocol.updates_over(len(self.experience.data))
+        total = self.protocol.updates_over(self.images)
         set_learning_rate(self.optimizer, learning_rate(self.protocol, self.cost.updates, total))
         self.optimizer.zero_grad()
         self._pass_in_parts(**kwargs)
