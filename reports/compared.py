@@ -149,10 +149,16 @@ def _rows(steps: pd.DataFrame, runs: Sequence[Run], background: str) -> Iterator
             protocol=protocol_of(run),
             backbone=str(run.spec["config"].get("network", {}).get("name", UNKNOWN)),
             background=background,
-            memory=memory_of(run),
+            memory=_memory(run),
             values=_numbers(record, "mean"),
             deviations=_numbers(record, "std"),
         )
+
+
+def _memory(run: Run) -> int | None:
+    """The size of a run's memory in images: what the setting says, or what a method with a memory of its own kept."""
+    size: int | None = memory_of(run)
+    return int(max(cost.get("memory_images", 0) for cost in run.costs)) if size == 0 else size
 
 
 def _numbers(record: dict[Any, Any], kind: str) -> dict[str, float]:

@@ -229,6 +229,20 @@ def test_online_runs_stand_beside_online_numbers_alone_and_the_caption_says_so(r
     assert theirs["all"] == "65.61" and theirs["source"].startswith(EM_PAPER)
 
 
+def test_a_method_with_a_memory_of_its_own_has_its_size(runs, tmp_path, monkeypatch):
+    """As `ssul-m` and `dkd-m`, whose memory is no setting of the run."""
+    run = next(run for run in runs if run.spec["strategy"] == "mir")
+    without = replace(run, spec={**run.spec, "config": {**run.spec["config"], "memory": {"size": 0}}})
+    kept = [{**cost, "memory_images": 100.0} for cost in run.costs]
+    monkeypatch.setattr(Run, "costs", property(lambda self: kept))
+    found = []
+    for own in (run, without):
+        [table] = write_compared([own], tmp_path, ["csv"], ["voc-19-1-disjoint"])
+        rows = csv.DictReader(table.read_text().splitlines())
+        found += [row["memory"] for row in rows if row["where"] == "this harness"]
+    assert found == [str(run.spec["config"]["memory"]["size"]), "100"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
