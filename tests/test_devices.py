@@ -222,7 +222,7 @@ def test_a_batch_that_passes_in_parts_makes_the_update_of_the_whole(
     patch(new_network=exact)
     settings = {"base.batch_size": 7, "base.epochs": 2, "data.void": void}
     whole, parts = (trained(noise(7), tmp_path, 1, {**settings, "base.accumulate": n}, recipe) for n in (1, 4))
-    assert_learnt_alike(parts, whole, atol=1e-8)  # a part's share is a float32
+    assert_learnt_alike(parts, whole, atol=1e-6)  # a part's share is a float32
 
 
 # ------------------------------------------------------------------------------------------ going on
