@@ -41,6 +41,7 @@ from bench.train.state import exemplars_of, packed, unpacked
 from strategies.er import Er
 from strategies.finetune import Finetune
 from strategies.learning.arrivals import ArrivingImages, Holdings
+from strategies.learning.evaluation import PixelMeter
 from strategies.learning.faults import OnlineContractError
 from strategies.learning.method import Method
 from strategies.learning.registry import STRATEGIES, method_class
@@ -464,7 +465,7 @@ def test_no_image_of_an_evaluation_is_given_out() -> None:
             return strategy.experience.data.exemplar(0)
 
     with pytest.raises(OnlineContractError, match="has not come by"):
-        make(Curious).eval(benchmark().test_stream[0])
+        make(Curious, [PixelMeter()]).eval(benchmark().test_stream[0])
 
 
 # --------------------------------------------------------------------------------------- what is read of an image

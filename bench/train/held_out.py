@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.annotated import AnnotatedImages
 from benchmarks.labels import BACKGROUND, VOID
 from reports.metrics import mean_iou
-from strategies.learning.evaluation import best_classes, pixel_counts
+from strategies.learning.evaluation import largest_of, pixel_counts
 from strategies.networks.network import SegmentationNetwork, evaluation_mode
 
 Predict = Callable[[Tensor], Tensor]
@@ -31,6 +31,7 @@ def predicted_by(network: SegmentationNetwork, device: torch.device) -> Predict:
 
     def predict(images: Tensor) -> Tensor:
         with torch.no_grad(), evaluation_mode(network):
-            return best_classes(network.scores(images.to(device)))
+            there = images.to(device)
+            return largest_of(network, there, lambda: network.scores(there))
 
     return predict

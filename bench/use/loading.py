@@ -17,6 +17,7 @@ from bench.settings.networks import network_settings
 from bench.train.keeping import kept_steps, network_path
 from bench.train.network_file import Kept, NetworkFileError, read_network
 from reports.spec import read_spec
+from strategies.learning.evaluation import best_classes, largest_of
 from strategies.learning.registry import method_class
 from strategies.networks.build import build_network
 from strategies.networks.network import SegmentationNetwork
@@ -68,6 +69,12 @@ class KeptNetwork:
         seen = _Evaluated(self.network, self.device, images)
         scores: Tensor = self._method.predict(seen) if self._method else self.network.scores(images)
         return scores
+
+    def classes(self, images: Tensor) -> Tensor:
+        """Return int64 (B, H, W), the class of the largest score of each pixel."""
+        if self._method:
+            return best_classes(self.scores(images))
+        return largest_of(self.network, images, lambda: self.scores(images))
 
 
 class _Evaluated:

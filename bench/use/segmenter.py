@@ -21,7 +21,6 @@ from benchmarks.paths import user_path
 from benchmarks.resampling import image_by_pillow, labels_by_pillow
 from benchmarks.sets.photographs import orientation_of, read_photograph, turned, turned_back
 from reports.palettes import voc_palette
-from strategies.learning.evaluation import best_classes
 
 if TYPE_CHECKING:
     from bench.train.network_file import Kept
@@ -99,7 +98,7 @@ class Segmenter:
         resized = [image_by_pillow(np.ascontiguousarray(pixels.transpose(2, 0, 1)), size) for pixels in images]
         with computing(self.runtime), torch.no_grad():
             batch = normalised(torch.from_numpy(np.stack(resized)), self.kept.normalisation)
-            outputs = best_classes(self.network.scores(batch.to(self.network.device))).to("cpu", torch.uint8).numpy()
+            outputs = self.network.classes(batch.to(self.network.device)).to("cpu", torch.uint8).numpy()
         maps = np.array(self.kept.classes, dtype=np.uint8)[outputs]
         return [labels_by_pillow(labels, pixels.shape[:2]) for labels, pixels in zip(maps, images, strict=True)]
 

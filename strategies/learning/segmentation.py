@@ -13,7 +13,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor, nn
 
 from strategies.learning.cost import StepCost, peak_ram_bytes
-from strategies.learning.evaluation import best_classes, new_evaluator
+from strategies.learning.evaluation import best_classes, largest_of, new_evaluator
 from strategies.learning.faults import PredictionError
 from strategies.learning.guard import LossGuard
 from strategies.learning.method import Method
@@ -29,7 +29,6 @@ class SegmentationTemplate(MiniBatches):
     """
 
     model: SegmentationNetwork
-    mb_output: Any
 
     def __init__(
         self,
@@ -51,6 +50,7 @@ class SegmentationTemplate(MiniBatches):
         self.void_is_negative = void_is_negative
         self.cost = StepCost()
         self._guard = LossGuard(network)
+        self._output: Any = None
         super().__init__(
             seeds=seeds,
             augmentation=augmentation,
@@ -104,9 +104,26 @@ class SegmentationTemplate(MiniBatches):
         self._step_of_output = self._step_of_output.to(self.device)
         return self.network.to(self.device)
 
-    def forward(self) -> Tensor:
-        """Return the network's logits in training, the method's scores in evaluation."""
-        return self.network(self.mb_x) if self.is_training else self._scores()
+    @property
+    def mb_output(self) -> Any:
+        """The network's logits in training; in evaluation the method's scores, made when they are first asked for."""
+        if self._output is None and self.mbatch and not self.is_training:
+            self._output = self._scores()
+        return self._output
+
+    @mb_output.setter
+    def mb_output(self, output: Any) -> None:
+        self._output = output
+
+    def forward(self) -> Any:
+        """Return the network's logits in training; evaluation asks for `largest`, or `mb_output`."""
+        return self.network(self.mb_x) if self.is_training else None
+
+    def largest(self) -> Tensor:
+        """Return int64 (B, H, W): of the mini-batch under evaluation the class of each pixel's largest score."""
+        if type(self.method).predict is Method.predict:
+            return largest_of(self.network, self.mb_x, self._scores)
+        return best_classes(self._scores())
 
     def _scores(self) -> Tensor:
         """Return the method's scores (B, C, H, W) of the mini-batch; raise `PredictionError` where they are none.
@@ -140,7 +157,7 @@ class SegmentationTemplate(MiniBatches):
         """Return the labels uint8 (B, H, W) that the method predicts for images float32 (B, 3, H, W)."""
         self.mbatch = [images.to(self.device)]
         with torch.no_grad(), evaluation_mode(self.network):
-            labels = best_classes(self._scores())
+            labels = self.largest()
         self.mbatch = []
         return labels.to("cpu", torch.uint8)
 

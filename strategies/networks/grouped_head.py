@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ class GroupedHead(Head):
 
     Logits (B, outputs + 1, h, w) of features (B, D, h, w): the background, the classes step by step, the unknown class.
     """
+
+    scores_scale: ClassVar[bool] = False
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()

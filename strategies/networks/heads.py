@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ class Head(nn.Module, ABC):
     Of its logits (B, C, h, w) of features (B, D, h, w) the first is the background's and the next are those of the
     classes in the order of learning; what a head gives beyond its `outputs` comes after them.
     """
+
+    scores_scale: ClassVar[bool] = True
+    """Whether scores of logits that are scaled bilinearly are the scores scaled."""
 
     @property
     @abstractmethod

@@ -70,6 +70,10 @@ class SegmentationNetwork(nn.Module):
         """Return scores (B, outputs, H, W) of images (B, 3, H, W); the largest is the prediction."""
         return self.head.scores(self(images))
 
+    def cell_scores(self, images: Tensor) -> Tensor:
+        """Return the scores (B, outputs, h, w) of the feature map's cells; `scores` are these scaled, of most heads."""
+        return self.head.scores(self.head(self.features(images)))
+
     def parts(self) -> dict[Part, list[nn.Parameter]]:
         """Return the parameters by part, each of them once; a part may have none.
 
