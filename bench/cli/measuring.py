@@ -9,7 +9,9 @@ from bench.cli.arguments import add_data_root
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Add `bench speed`."""
-    what = "update, offline, laptop, scan, remap, loader, memory, pool (default: all but laptop and pool)"
+    what = (
+        "update, offline, laptop, losses, evaluation, scan, remap, loader, memory, pool (default: those that are quick)"
+    )
     parser.add_argument("what", nargs="*", help=what)
     add_data_root(parser)
     parser.set_defaults(command=_speed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def losses(data_root: Path | None) -> None:
 def _print_size(outputs: int, images: int, form: str) -> None:
     print(f"losses: {outputs} outputs, {images} x {SIDE} x {SIDE}, {form}, 1 thread, least of {ROUNDS}")
     logits, kinds = _kinds(outputs, images, form)
-    peaks = {name: _peak_bytes(loss, logits) for name, loss in kinds.items()}
+    peaks = {name: peak_bytes(partial(_with_gradient, loss, logits)) for name, loss in kinds.items()}
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(ROUNDS):
         for name, loss in kinds.items():
@@ -94,12 +95,12 @@ def _with_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
     torch.autograd.backward(loss(logits.detach().requires_grad_(True)))
 
 
-def _peak_bytes(loss: Callable[[Tensor], Tensor], logits: Tensor) -> int:
-    """Return the most bytes that torch holds for a loss and its gradient at a time, the gradient included."""
+def peak_bytes(work: Callable[[], None]) -> int:
+    """Return the most bytes that torch holds at a time for what it makes meanwhile, as far as it is held."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        _with_gradient(loss, logits)
+        work()
     assert profiled.profiler is not None
     events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(int(event.nbytes()) for event in sorted(events, key=lambda event: event.start_ns())))

@@ -4,6 +4,7 @@
 `offline`: the same of the offline protocol, against finetune.
 `laptop`: the same of the preset `laptop` on photographs, its loader, evaluation against training, and its counting.
 `losses`: the losses of ours and mib against er's on large logits, and the memory beside these; only when named.
+`evaluation`: an evaluation of images as large as ADE20K's against one by scores of all pixels; only when named.
 `scan`: the class-presence scan of a data root's label maps against one pass of `numpy.unique`.
 `remap`: a label map's remapping by table against a lambda for every pixel.
 `loader`: the share of an update's time that goes into waiting for its images.
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.speed import data as speed_data
+from bench.speed import evaluation as speed_evaluation
 from bench.speed import laptop as speed_laptop
 from bench.speed import losses as speed_losses
 from bench.speed import pool as speed_pool
@@ -44,6 +46,7 @@ MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "offline": speed_updates.offline,
     "laptop": speed_laptop.laptop,
     "losses": speed_losses.losses,
+    "evaluation": speed_evaluation.evaluation,
     "scan": speed_data.scan,
     "remap": speed_data.remap,
     "loader": speed_data.loader,
@@ -51,5 +54,5 @@ MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "pool": speed_pool.pool,
 }
 """By name; each is given the data root."""
-WHEN_NAMED = ("laptop", "losses", "pool")
+WHEN_NAMED = ("laptop", "losses", "evaluation", "pool")
 """They take minutes, or gigabytes."""
