@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from strategies.learning.copies import ArrivingCopy
 from strategies.learning.losses import class_confidences, composite_loss, relabel
 from strategies.learning.memory import POLICIES, Exemplar, StreamMemory
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
@@ -55,7 +56,22 @@ class Ours(CrossEntropy, StreamReplay):
 
     def __init__(self, parameters: OursParameters, memory_size: int, rng: np.random.Generator) -> None:
         super().__init__(parameters, memory_size, rng)
-        self.confidence = np.zeros(0)
+        self._confidence = np.zeros(0)
+        self._of_batch: tuple[ArrivingCopy, ArrivingCopy] | None = None
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """E(c) by output (Eq. 3), the last batch's confidences in it: reading it waits for them to come."""
+        if self._of_batch is not None:
+            means, pixels = (copy.value().numpy() for copy in self._of_batch)
+            mu, self._of_batch = self.parameters.mu, None
+            moved = mu * self._confidence + (1 - mu) * means
+            self._confidence = np.where(pixels > 0, moved, self._confidence)
+        return self._confidence
+
+    @confidence.setter
+    def confidence(self, confidence: np.ndarray) -> None:
+        self._confidence, self._of_batch = confidence, None
 
     @classmethod
     def recipe(cls, parameters: OursParameters) -> BaseRecipe:
@@ -108,10 +124,9 @@ class Ours(CrossEntropy, StreamReplay):
         return composite_loss(logits.log_softmax(1), labels, relabelled, own, p.gamma)
 
     def _update_confidence(self, of_batch: Tensor, counted: Tensor) -> None:
-        """Eq. 3, of a batch's confidences (Eq. 4) and numbers of pixels; classes absent from it keep E(c)."""
-        means, pixels = of_batch.cpu().numpy(), counted.cpu().numpy()
-        mu = self.parameters.mu
-        self.confidence = np.where(pixels > 0, mu * self.confidence + (1 - mu) * means, self.confidence)
+        """Take a batch's confidences (Eq. 4) and numbers of pixels in; classes absent from it keep E(c)."""
+        self._confidence = self.confidence
+        self._of_batch = ArrivingCopy(of_batch), ArrivingCopy(counted)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the memory and E(c)."""

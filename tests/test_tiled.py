@@ -1,4 +1,4 @@
-"""Losses tile by tile are those of `losses` and `offline_losses`, values and gradients; nothing waits for a device."""
+"""Losses tile by tile are those of `losses` and `offline_losses`, values and gradients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from strategies.learning import losses, offline_losses, tiled
 from strategies.learning.tiled import em_loss, unbiased_loss
@@ -114,31 +113,3 @@ def test_a_gradient_is_given_once() -> None:
     torch.autograd.backward(loss, retain_graph=True)
     with pytest.raises(RuntimeError, match="given once"):
         torch.autograd.backward(loss)
-
-
-class Waits(TorchDispatchMode):
-    """Writes down each operation whose result the host has to wait for."""
-
-    KINDS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.default")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen += [str(function)] * any(kind in str(function) for kind in self.KINDS)
-        return function(*args, **(kwargs or {}))
-
-
-def test_nothing_waits_for_the_device() -> None:
-    logits, old, labels, own = CASES["all kinds"]
-    with Waits() as waits:
-        for loss in (
-            lambda z: em_loss(z, labels, own, 0.8, 0.5).loss,
-            lambda z: unbiased_loss(z, old, labels, own, 1.0),
-        ):
-            with_gradient(loss, logits)
-    assert not waits.seen
-    with Waits() as waits:
-        labels.max().item()
-    assert waits.seen

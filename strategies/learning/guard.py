@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from strategies.learning.copies import ArrivingCopy
 from strategies.learning.faults import NonFiniteLossError
 
 
@@ -25,12 +25,12 @@ class LossGuard:
         `where` and `images` tell the batch; `images` is called at a fault alone.
         """
         self.settle()
-        self._last = _Update(_Arriving(loss), where, images)
+        self._last = _Update(ArrivingCopy(loss), where, images)
 
     def settle(self) -> None:
         """Look at the last update's loss."""
         last, self._last = self._last, None
-        if last is not None and not math.isfinite(last.loss.value()):
+        if last is not None and not math.isfinite(last.loss.value().item()):
             raise last.fault("")
 
     def finish(self) -> None:
@@ -43,26 +43,12 @@ class LossGuard:
 
 @dataclass(frozen=True)
 class _Update:
-    loss: _Arriving
+    loss: ArrivingCopy
     where: str
     images: Callable[[], str]
 
     def fault(self, beside: str) -> NonFiniteLossError:
-        return NonFiniteLossError(f"{self.where}: the loss is {self.loss.value()}{beside}; {self.images()}")
-
-
-class _Arriving:
-    """A number on its way from the device: reading it waits for the copy, not for what was launched since."""
-
-    def __init__(self, number: Tensor) -> None:
-        self._copy = number.detach().to("cpu", non_blocking=True)
-        self._copied = torch.cuda.current_stream(number.device).record_event() if number.is_cuda else None
-
-    def value(self) -> float:
-        """Return the number."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        return self._copy.item()
+        return NonFiniteLossError(f"{self.where}: the loss is {self.loss.value().item()}{beside}; {self.images()}")
 
 
 def listed(kind: str, ids: Sequence[str]) -> str:

@@ -82,8 +82,8 @@ def em_loss(logits: Tensor, labels: Tensor, own: Tensor, delta: float, gamma: fl
     outputs, flat = logits.shape[1], labels.flatten(1)
     one: Tensor = pixel_count(labels).to(logits).reciprocal()
     annotated = (labels != BACKGROUND) & (labels != VOID)
-    pixels = torch.bincount(labels.where(annotated, BACKGROUND).flatten(), minlength=outputs)
-    pixels[BACKGROUND] = 0
+    pixels = torch.zeros(outputs, dtype=torch.long, device=labels.device)
+    pixels.index_add_(0, labels.where(annotated, BACKGROUND).flatten(), annotated.long().flatten())
     sums = torch.zeros(outputs, dtype=torch.float64, device=logits.device)
 
     def compute(z: Tensor, slope: Tensor, image: int, tile: slice) -> Tensor:
