@@ -10,27 +10,34 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from strategies.learning.method import Distilling
+from strategies.learning.pseudo_labels import ThresholdRule
 from strategies.learning.strategy import Strategy
 from strategies.mib import Mib, MibParameters
 from strategies.networks.heads import LinearHead, StepwiseHead
-from strategies.networks.settings import STRICT
+from strategies.networks.settings import STRICT, Later
+from strategies.plop import Plop, PlopParameters
 
 
 @dataclass(frozen=True, config=STRICT)
-class EwfParameters(MibParameters):
-    """Hyper-parameters of ewf, and those of the method whose steps it fuses."""
+class EwfParameters(PlopParameters, MibParameters):
+    """Hyper-parameters of ewf, and those of the methods whose steps it fuses."""
 
-    on: Literal["mib"] = "mib"
+    on: Literal["mib", "plop"] = "mib"
     """The method whose steps are fused."""
     a: Annotated[float, Field(ge=0, le=1)] | None = None
     """The new model's share, from 0 (the previous model stays) to 1 (nothing is fused); null for the published
     sqrt(n / (n + O)), n new classes and O outputs from before the step, the background counted."""
     old_classifiers: Literal["frozen", "trained"] = "frozen"
     """Outputs from before the step, the background's included, during it; `frozen` in the published code."""
+    thresholds: Annotated[ThresholdRule, Later()] = PlopParameters.thresholds
+    """Of `plop`, as the next two are."""
+    pod_factor: Annotated[float, Field(ge=0), Later()] = PlopParameters.pod_factor
+    logits_factor: Annotated[float, Field(ge=0), Later()] = PlopParameters.logits_factor
 
 
-class Ewf(Mib):
-    """MiB's steps, and after each one (1 - a) theta_{t-1} + a theta_t for what was there before it.
+class Ewf(Distilling):
+    """The steps of MiB or PLOP, and after each one (1 - a) theta_{t-1} + a theta_t for what was there before it.
 
     That is all weights, biases and BatchNorm statistics; the fused network is the next step's previous model. The
     background's bias, lowered by log(n + 1) in MiB's start and then frozen, comes to b - a log(n + 1).
@@ -39,13 +46,18 @@ class Ewf(Mib):
     citation: ClassVar[str] = (
         "Xiao et al., Endpoints Weight Fusion for Class Incremental Semantic Segmentation, CVPR 2023"
     )
-    Parameters = EwfParameters
+    Parameters: ClassVar[type[Any]] = EwfParameters
     protocols: ClassVar[tuple[str, ...]] = ("offline",)
     resumable: ClassVar[bool] = True
     parameters: EwfParameters
 
+    def __new__(cls, parameters: EwfParameters, *args: Any) -> Ewf:
+        """Return one that makes the steps of the method it is on."""
+        kinds: dict[str, type[Ewf]] = {"mib": EwfOnMib, "plop": EwfOnPlop}
+        return object.__new__(kinds[parameters.on])
+
     def grow(self, strategy: Strategy, outputs: int) -> None:
-        """Grow as MiB does; outputs to be frozen are parameters of their own."""
+        """Grow as the method does; outputs to be frozen are parameters of their own."""
         network = strategy.network
         if self.parameters.old_classifiers == "frozen" and isinstance(network.head, LinearHead):
             network.head = network.head.stepwise()
@@ -57,6 +69,7 @@ class Ewf(Mib):
         if self.parameters.old_classifiers == "frozen" and isinstance(head, StepwiseHead):
             head.known_weight.requires_grad_(False)
             head.known_bias.requires_grad_(False)
+        super().before_training_exp(strategy, *args, **kwargs)
 
     def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Fuse the previous network and the new one."""
@@ -64,6 +77,24 @@ class Ewf(Mib):
         share = math.sqrt(1 - self.old.outputs / network.outputs) if given is None else given
         network.load_state_dict(fused(self.old.state_dict(), network.state_dict(), share))
         super().after_training_exp(strategy, *args, **kwargs)
+
+
+class EwfOnMib(Ewf, Mib):
+    """MiB's steps, fused."""
+
+    Parameters = EwfParameters
+    protocols = ("offline",)
+    resumable = True
+    parameters: EwfParameters
+
+
+class EwfOnPlop(Ewf, Plop):
+    """PLOP's steps, fused."""
+
+    Parameters = EwfParameters
+    protocols = ("offline",)
+    resumable = True
+    parameters: EwfParameters
 
 
 def fused(old: dict[str, Tensor], new: dict[str, Tensor], share: float) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from bench.launch.session import run
 from bench.plan.request import Request
 from bench.settings.errors import RequestError
 from bench.settings.merging import resolve_config
+from bench.settings.strategies import method_parameters, parse_strategies
 from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.schedule import learning_rate
 
@@ -64,6 +65,15 @@ def test_what_scenarios_have_of_their_own() -> None:
     weights = [(each["base_positive_weight"], each["positive_weight"], each["distillation_weight"]) for each in dkd]
     assert weights == [(2, 1, 5), (35, 35, 5)]
     assert recipe(resolve_config("voc-10-1-overlapped", "plop"))[:2] == (30, 10)
+    for preset, scenario, factors in (
+        *((preset, "voc-15-1-overlapped", (0.01, 0.0005)) for preset in ("plop", "paper", "laptop")),
+        *((preset, "ade-100-50-overlapped", (0.001, 0.00001)) for preset in ("plop", "paper", "laptop")),
+        ("plop,small", "scenes-100-50-overlapped", (0.001, 0.00001)),
+    ):
+        config = resolve_config(scenario, preset, None, ["protocol=offline"])
+        for request in parse_strategies(["plop", "ewf(on=plop)"]):
+            found = method_parameters(request, config)
+            assert (found.pod_factor, found.logits_factor, found.thresholds) == (*factors, "published"), preset
 
 
 def test_rates_of_parts_and_warm_up() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import pytest
@@ -29,7 +29,7 @@ from strategies.networks.lineages import (
 from strategies.networks.modes import set_modes
 from strategies.networks.network import SegmentationNetwork
 from strategies.networks.small import SmallBackbone
-from strategies.networks.stage_maps import StageMaps
+from strategies.networks.stage_maps import StageMaps, last_activations
 
 KINDS: tuple[tuple[type[_Lineage], type[LineageSettings]], ...] = (
     (MibDeepLab, MibSettings),
@@ -227,3 +227,46 @@ def test_the_maps_of_stages_are_those_that_the_next_module_gets(backbone: Backbo
         maps[backbone.stages[-1].name]
     with pytest.raises(LookupError, match="the network's stages are"):
         StageMaps(network, ["neck"])
+
+
+def leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "activations_of"),
+    [
+        (SmallBackbone(), [torch.relu] * 4),
+        (of_trunk(MibDeepLab, MibSettings, "small"), [leaky, *[torch.relu] * 3]),
+        (of_trunk(MibDeepLab, MibSettings, "resnet50"), [leaky] * 4),
+    ],
+    ids=["small", "mib on small", "mib"],
+)
+def test_maps_before_the_last_activation_are_what_it_gets_and_the_network_computes_as_without(
+    backbone: Backbone, activations_of: list[Callable[[Tensor], Tensor]]
+) -> None:
+    """Of torchvision's bottleneck, which calls one activation behind each of three convolutions, the last call counts.
+
+    Leaky ReLU tells the map before it from any other.
+    """
+    backbone.usual_side = 64
+    network, images = SegmentationNetwork(backbone, LinearHead(backbone.channels, 3)), torch.randn(2, 3, 64, 64)
+    first = next(network.parameters())
+
+    def passed() -> tuple[Tensor, Tensor]:
+        logits = network(images)
+        return logits, torch.autograd.grad(logits.square().mean(), first)[0]
+
+    activations = last_activations(network)
+    assert [*activations] == [stage.name for stage in backbone.stages]
+    in_place = [module for module in network.modules() if getattr(module, "inplace", False)]
+    with StageMaps(network) as maps:
+        expected = passed()
+        behind = [maps[name] for name in maps.names]
+    with StageMaps(network, None, activations) as maps:
+        found = passed()
+        before = [maps[name] for name in maps.names]
+    assert [module for module in network.modules() if getattr(module, "inplace", False)] == in_place
+    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+    for activate, one, other in zip(activations_of, before, behind, strict=True):
+        assert torch.equal(activate(one), other) and (one < 0).any()

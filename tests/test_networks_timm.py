@@ -20,6 +20,7 @@ from strategies.networks.build import build_network
 from strategies.networks.decoders import dilations
 from strategies.networks.registry import MissingPackageError, network_class
 from strategies.networks.sources import WeightsError
+from strategies.networks.stage_maps import last_activations
 from strategies.networks.timm_models import LITE0, Timm, TimmSettings
 from strategies.networks.weights import load_weights, weights_file
 
@@ -35,6 +36,8 @@ TRIED = {
     "vit_tiny_patch16_224": (16, 16),
 }
 """By model of the kinds that timm has: the stride of the finest map from 4 on, and of the last."""
+ENDS_ACTIVATED = {"resnet10t": (0, 1, 2, 3, 4), "mobilenetv3_small_050": (0, 4)}
+"""The maps that an activation makes, where there are any; the others end in a convolution, a norm or a sum."""
 
 
 def settings(backbone: str = "tf_efficientnet_lite0", decoder: Any = "light", weights: str = "none") -> TimmSettings:
@@ -67,6 +70,7 @@ def test_a_model_gives_the_features_that_it_says_and_trains_on_one_image(backbon
         assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
         assert all(buffer.isfinite().all() for buffer in network.buffers())
         network.backbone.usual_side = 64
+        assert [*last_activations(network)] == [f"maps.{i}" for i in ENDS_ACTIVATED.get(backbone, ())]
         assert isinstance(_measured(network.backbone.eval(), ()), Measured)
 
 

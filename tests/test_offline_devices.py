@@ -20,19 +20,23 @@ from bench.train.work import Work
 from bench.use.loading import KeptNetwork
 
 OFFLINE = [*TINY, "base.epochs=1", "protocol=offline", "incremental.epochs=2", "incremental.batch_size=7"]
-SETTINGS = [*OFFLINE, "memory.size=0", "incremental.optimizer=sgd", "incremental.lr=0.02", "data.void=negative"]
-"""Every image weighs as much in the loss of its rank as in that of the whole batch, whatever of it is void."""
+SETTINGS = [*OFFLINE, "memory.size=0", "incremental.optimizer=sgd", "incremental.lr=0.02"]
+METHODS = {"dkd": "data.void=negative", "plop(thresholds=median)": "data.void=ignore"}
+"""Every image weighs as much in the loss of its rank as in that of the whole batch, whatever of it is void; plop's
+thresholds are those of all images.
+"""
 
 
-def job_on(devices: int, data_root: Path, out: Path, *more: str) -> RunJob:
-    settings = [*SETTINGS, f"base.devices={devices}", *more]
-    [job] = plan(data_root, out / str(devices), "dkd", assignments=settings).runs
+def job_on(method: str, devices: int, data_root: Path, out: Path, *more: str) -> RunJob:
+    settings = [*SETTINGS, METHODS[method], f"base.devices={devices}", *more]
+    [job] = plan(data_root, out / str(devices), method, assignments=settings).runs
     return job
 
 
-def test_two_devices_make_the_updates_of_one(data_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_two_devices_make_the_updates_of_one(method: str, data_root: Path, tmp_path: Path) -> None:
     """Where BatchNorm does not normalise by a rank's own share; a rank has four images of a batch, the other three."""
-    jobs = [job_on(devices, data_root, tmp_path, "incremental.batchnorm=statistics") for devices in (1, 2)]
+    jobs = [job_on(method, devices, data_root, tmp_path, "incremental.batchnorm=statistics") for devices in (1, 2)]
     of_one, of_two = (base_model(job.spec["base"]["hash"]) for job in jobs)
     of_two.write(of_one.read())
     networks, costs = [], []
@@ -52,7 +56,8 @@ def test_two_devices_make_the_updates_of_one(data_root: Path, tmp_path: Path) ->
 def test_a_stop_within_a_step_on_two_devices_ends_with_the_same_files(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, cut = (job_on(2, data_root, tmp_path / name, "incremental.epochs=20") for name in ("whole", "cut"))
+    settings = "plop(thresholds=median)", 2, data_root
+    whole, cut = (job_on(*settings, tmp_path / name, "incremental.epochs=20") for name in ("whole", "cut"))
     Work(whole).execute(lambda event: None)
 
     def stops(event: Event) -> None:

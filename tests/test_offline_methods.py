@@ -26,13 +26,15 @@ from strategies.lwf import Lwf
 from strategies.lwf_mc import LwfMc
 from strategies.mib import Mib
 from strategies.pi import Pi
+from strategies.plop import Plop
 from strategies.rw import Rw
 
 SETTINGS = ["protocol=offline", "incremental.epochs=2", "incremental.batch_size=4", "incremental.lr=0.02"]
 WITHOUT_MEMORY = [*SETTINGS, "memory.size=0"]
 METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
-    **{kind.__name__: (kind, {}) for kind in (Finetune, Lwf, LwfMc, Ilt, Ewc, Pi, Rw, Mib, Ewf, Dkd)},
-    "Ewf, trained": (Ewf, {"old_classifiers": "trained", "a": 0.5}),
+    **{kind.__name__: (kind, {}) for kind in (Finetune, Lwf, LwfMc, Ilt, Ewc, Pi, Rw, Mib, Plop, Ewf, Dkd)},
+    "Plop, medians": (Plop, {"thresholds": "median"}),
+    "Ewf on plop, trained": (Ewf, {"on": "plop", "old_classifiers": "trained", "a": 0.5}),
 }
 every_method = pytest.mark.parametrize(("kind", "parameters"), METHODS.values(), ids=METHODS)
 
@@ -100,9 +102,12 @@ def test_the_previous_model_passes_once_over_each_batch_where_there_is_one(
 ) -> None:
     template = train(template_of(kind, **parameters), 1)
     passes = 1 if kind in (Finetune, Ewc, Pi, Rw) else 2
+    for_thresholds = 3 if isinstance(template.method, Plop) else 0  # over the step's batches, before the first update
     cost = template.cost
-    assert (cost.updates, cost.forward_passes, cost.backward_passes) == (6, 6 * passes, 6)
-    assert not template.network.backbone.get_submodule("blocks.2")._forward_hooks
+    assert (cost.updates, cost.forward_passes, cost.backward_passes) == (6, 6 * passes + for_thresholds, 6)
+    modules = list(template.network.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+    assert sum(getattr(module, "inplace", False) for module in modules) == 8
     assert cost.memory_images == 0
 
 
@@ -165,13 +170,15 @@ def test_the_first_update_has_the_loss_of_its_method() -> None:
 FROZEN_CLASSIFIER = [*WITHOUT_MEMORY, "incremental.lr_factors={classifier: 0}"]
 
 
-def test_ewf_with_a_1_is_mib_byte_for_byte() -> None:
-    mib = train(template_of(Mib), 1, 2)
-    assert equal(state_of(train(template_of(Ewf, a=1.0, old_classifiers="trained"), 1, 2)), state_of(mib))
-    frozen = train(template_of(Mib, settings=FROZEN_CLASSIFIER), 1, 2)
-    assert not equal(state_of(frozen), state_of(mib))
+@pytest.mark.parametrize("kind", [Mib, Plop])
+def test_ewf_with_a_1_is_the_method_it_is_on_byte_for_byte(kind: type[Method]) -> None:
+    on = kind.__name__.lower()
+    alone = train(template_of(kind), 1, 2)
+    assert equal(state_of(train(template_of(Ewf, on=on, a=1.0, old_classifiers="trained"), 1, 2)), state_of(alone))
+    frozen = train(template_of(kind, settings=FROZEN_CLASSIFIER), 1, 2)
+    assert not equal(state_of(frozen), state_of(alone))
     for settings in (WITHOUT_MEMORY, FROZEN_CLASSIFIER):
-        assert equal(state_of(train(template_of(Ewf, settings=settings, a=1.0), 1, 2)), state_of(frozen))
+        assert equal(state_of(train(template_of(Ewf, settings=settings, on=on, a=1.0), 1, 2)), state_of(frozen))
 
 
 def test_ewf_with_a_0_keeps_the_previous_model_and_has_the_new_outputs() -> None:

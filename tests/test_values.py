@@ -185,5 +185,5 @@ def test_void_is_a_negative_for_methods_alone_that_know_it(monkeypatch: pytest.M
     monkeypatch.setattr(method_class("mib"), "void_is_negative", True)
     require_void_known(mib, negative)
     monkeypatch.setattr(method_class("dkd"), "void_is_negative", False)  # and so those of dkd-m
-    with pytest.raises(RequestError, match=r"^data.void=negative: the losses of er .*; those of ewf, mib do$"):
+    with pytest.raises(RequestError, match=r"^data.void=negative: the losses of er .*; those of mib do$"):
         require_void_known(er, negative)

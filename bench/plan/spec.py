@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from bench.plan.code import code_digest, git_revision
 from bench.plan.deciding import BASE_TRAINING, RUN, deciding_digest
@@ -23,7 +23,7 @@ from reports.spec import SCHEMA
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.registry import STRATEGIES
 from strategies.networks.registry import NETWORKS, network_class
-from strategies.networks.settings import NO_WEIGHTS, NetworkSettings
+from strategies.networks.settings import NO_WEIGHTS, Later, NetworkSettings
 from strategies.plugins.registry import OWN_PACKAGE, Plugins
 
 _BLANK = ("workers", "ram_gb", "train_list", "shared_ids")
@@ -105,7 +105,7 @@ def run_spec(
         "schema": _HASHED,
         "split_hash": described["split_hash"],
         "data": scenario.imageset.fingerprint,
-        "method": method,
+        "method": {**method, "parameters": _without_later(parameters)},
         "recipe": _recipe(recipe),
         **_saliency(scenario, recipe),
         "config": {
@@ -165,6 +165,18 @@ def told_in_hashes(section: Any) -> dict[str, Any]:
     """
     unset = {field.name: _default(field) for field in dataclasses.fields(section)}
     return {key: value for key, value in dataclasses.asdict(section).items() if value != unset[key]}
+
+
+def _without_later(parameters: Any) -> dict[str, Any]:
+    """Return a method's parameters as plain data, less those that are `Later` and at their defaults."""
+    hints = get_type_hints(type(parameters), include_extras=True)
+    unset = {
+        field.name: _default(field)
+        for field in dataclasses.fields(parameters)
+        if Later() in getattr(hints[field.name], "__metadata__", ())
+    }
+    told = json.loads(json.dumps(dataclasses.asdict(parameters)))
+    return {key: value for key, value in told.items() if key not in unset or value != unset[key]}
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

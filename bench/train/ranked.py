@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
 from bench.plan.job import RunJob
 from bench.screen.events import Report
@@ -40,11 +40,11 @@ class RankDevices(Devices):
         for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def summed(self, count: int) -> int:
-        """Return the sum of a count over the ranks."""
-        total = torch.tensor(count, device=self.device)
+    def total(self, counts: Tensor) -> Tensor:
+        """Return the sum of counts, int64 on this device, over the ranks."""
+        total = counts.clone()
         dist.all_reduce(total)
-        return int(total)
+        return total
 
 
 @dataclass(frozen=True)

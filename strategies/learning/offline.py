@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from strategies.learning.cost import StepCost
 from strategies.learning.memory import Exemplar
@@ -31,9 +31,9 @@ class Devices:
     def average(self, network: nn.Module, images: int) -> None:
         """Make each gradient of this device's `images` that of the whole batch's, an image counting once."""
 
-    def summed(self, count: int) -> int:
-        """Return the sum of a count over the devices."""
-        return count
+    def total(self, counts: Tensor) -> Tensor:
+        """Return the sum of counts, int64 on this device, over the devices."""
+        return counts
 
 
 class OfflineTemplate(SegmentationTemplate):
@@ -124,6 +124,16 @@ class OfflineTemplate(SegmentationTemplate):
         self.cost.incoming_batches += len(self.dataloader)
         self.mbatch = []
 
+    def looked_over(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels of the epoch that is about to begin, in the parts that an update passes them in.
+
+        What is done with them is added to the step's cost.
+        """
+        with self.counted():
+            for images, labels, *_ in self.dataloader:
+                parts = (each.to(self.device).chunk(self.protocol.accumulate) for each in (images, labels))
+                yield from zip(*parts, strict=True)
+
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Add a block's seconds, forward passes and images to what the step costs."""
@@ -132,7 +142,7 @@ class OfflineTemplate(SegmentationTemplate):
         yield
         self.cost.seconds += time.perf_counter() - started
         self.cost.forward_passes += tally.passes - passes
-        self.cost.images += self.devices.summed(tally.images - images)
+        self.cost.images += int(self.devices.total(torch.tensor(tally.images - images, device=self.device)))
 
     def _update(self, **kwargs: Any) -> None:
         """Make one update, as Avalanche's template does, of a batch that may be passed in parts."""

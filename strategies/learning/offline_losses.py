@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.labels import VOID
 from strategies.learning import losses
 
 
@@ -26,6 +27,12 @@ def _no_void(logits: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean of -log p(label), 0 at void pixels."""
     return _over_all(losses.cross_entropy(logits, labels), labels)
+
+
+def weighed_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean over all pixels of -log p(label) times the weight (B,) of the pixel's image, 0 at void pixels."""
+    of_images = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").sum((1, 2))
+    return (of_images * weights.to(of_images.dtype)).sum() / labels.numel()
 
 
 def one_vs_rest(logits: Tensor, labels: Tensor) -> Tensor:

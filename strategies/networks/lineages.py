@@ -24,7 +24,7 @@ from strategies.networks.backbone import Backbone, Stage
 from strategies.networks.batchnorm import PooledBatchNorm
 from strategies.networks.deeplab import from_url
 from strategies.networks.settings import STRICT, NetworkSettings
-from strategies.networks.small import SmallBackbone
+from strategies.networks.small import Residual, SmallBackbone
 from strategies.networks.sources import Source, load_by_name
 
 Activation = Literal["leaky_relu", "relu"]
@@ -196,8 +196,8 @@ def _activation(name: Activation) -> nn.Module:
 
 
 def _make_leaky(trunk: nn.Module) -> None:
-    """Put leaky ReLU in the place of every ReLU."""
+    """Put leaky ReLU in the place of every ReLU but those behind the sums of `small`."""
     for parent in list(trunk.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.ReLU):
+            if isinstance(child, nn.ReLU) and not isinstance(parent, Residual):
                 setattr(parent, name, nn.LeakyReLU(SLOPE, inplace=True))

@@ -27,6 +27,14 @@ class Called:
     names: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """In the `Annotated` type of a method's parameter: there were runs before it, as with its default.
+
+    At its default it is in no run's hash.
+    """
+
+
 @dataclass(frozen=True, config=STRICT)
 class NetworkSettings:
     """Settings that every network has; a plug-in's own derive from these, and what they add has defaults."""

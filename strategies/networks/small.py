@@ -16,7 +16,9 @@ def _convolution(inputs: int, outputs: int, side: int, stride: int = 1, dilation
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two 3x3 convolutions, and their input added to what they make of it."""
+
     def __init__(self, inputs: int, outputs: int, dilation: int) -> None:
         super().__init__()
         self.first = _convolution(inputs, outputs, 3, dilation=dilation)
@@ -25,9 +27,12 @@ class _Residual(nn.Module):
             nn.BatchNorm2d(outputs),
         )
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.second(self.first(x)) + self.skip(x))
+        """Return a map of the size of x."""
+        activated: Tensor = self.relu(self.second(self.first(x)) + self.skip(x))
+        return activated
 
 
 class SmallBackbone(Backbone):
@@ -43,7 +48,7 @@ class SmallBackbone(Backbone):
         super().__init__()
         stem, width = 32, 48
         self.stem = nn.Sequential(_convolution(3, stem, 3, 2), _convolution(stem, stem, 3, 2))
-        self.blocks = nn.Sequential(_Residual(stem, width, 1), _Residual(width, width, 2), _Residual(width, width, 4))
+        self.blocks = nn.Sequential(Residual(stem, width, 1), Residual(width, width, 2), Residual(width, width, 4))
         self.near = _convolution(width, self.channels // 2, 1)
         self.wide = _convolution(width, self.channels // 2, 3, dilation=6)
         self.joined = _convolution(self.channels, self.channels, 1)
