@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.cli.arguments import add_data_root
+from bench.cli.arguments import a_path, add_data_root
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
@@ -12,12 +12,18 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     what = (
         "update, offline, laptop, losses, evaluation, scan, remap, loader, memory, pool (default: those that are quick)"
     )
-    parser.add_argument("what", nargs="*", help=what)
+    parser.add_argument("what", nargs="*", help=f"{what}; or gpu alone")
     add_data_root(parser)
+    parser.add_argument("--device", default="auto", help="of gpu: auto (default), cpu (tiny), cuda, cuda:N")
+    parser.add_argument("--out", type=a_path, metavar="FILE", help="of gpu: a JSON file of what was measured")
     parser.set_defaults(command=_speed)
 
 
 def _speed(options: argparse.Namespace) -> int:
+    if options.what == ["gpu"]:
+        from bench.speed.gpu import gpu
+
+        return gpu(options.device, options.out)
     from bench.plan.folders import usual_data_root
     from bench.speed.ratios import measure
 
