@@ -48,7 +48,7 @@ def _windows(height: int, width: int, device: torch.device, dtype: torch.dtype) 
         for number in range(scale if side else 0):
             columns, rows = _cells(width, number * side, side), _cells(height, number * side, side)
             across.append(columns / side)
-            down.append(rows / max(1, int(rows.sum())))
+            down.append(rows / rows.sum().clamp(min=1))
             in_rows.append(_cells(height, 0, scale * side))
             in_columns.append(_cells(width, 0, scale * side))
     stacks = (torch.stack(each, axis) for each, axis in ((across, 1), (down, 0), (in_rows, 1), (in_columns, 0)))
