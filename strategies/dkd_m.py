@@ -60,9 +60,9 @@ class DkdM(ExemplarMethod, Dkd):
 
     def labels_loss(self, strategy: Strategy, known: int) -> Tensor:
         """Return `Dkd`'s, to which labels of old classes are negatives, and of these on images from memory."""
-        loss, labels, memory = super().labels_loss(strategy, known), strategy.mb_y, strategy.is_memory
+        loss, labels = super().labels_loss(strategy, known), strategy.mb_y
         if self.parameters.replayed == "erased":
             return loss
         given = self.parameters.positive_weight, strategy.void_is_negative
-        old = classes_vs_rest(strategy.mb_output[memory, 1:known], labels[memory], 1, *given)
+        old = classes_vs_rest(strategy.mb_output[:, 1:known], labels, 1, *given, images=strategy.is_memory)
         return loss + old / labels.numel()

@@ -47,7 +47,7 @@ class Watch(SupervisedPlugin):
 SGD = ["incremental.optimizer=sgd", "incremental.lr=0.01"]  # AdamW counts its steps on the host
 OFFLINE = ["protocol=offline", "memory.size=0", "incremental.epochs=1", "incremental.batch_size=4", *SGD]
 ONLINE_METHODS = ["er", "ours", "mib", "lwf-mc", "mir"]
-OFFLINE_METHODS = ["finetune", "mib", "lwf", "ilt", "ewf", "plop", "ssul", "dkd"]
+OFFLINE_METHODS = ["finetune", "mib", "lwf", "ilt", "ewf", "plop", "ssul", "dkd", "dkd-m"]
 CASES = [*((name, []) for name in ONLINE_METHODS), *((name, OFFLINE) for name in OFFLINE_METHODS)]
 
 

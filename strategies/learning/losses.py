@@ -86,18 +86,27 @@ def one_vs_rest_with_unknown(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def classes_vs_rest(
-    logits: Tensor, labels: Tensor, first: int, positive_weight: float = 1.0, void_is_negative: bool = False
+    logits: Tensor,
+    labels: Tensor,
+    first: int,
+    positive_weight: float = 1.0,
+    void_is_negative: bool = False,
+    images: Tensor | None = None,
 ) -> Tensor:
     """Return the binary cross-entropies of outputs with the label map, the sum over outputs and pixels.
 
     `logits` (B, n, H, W) are those of the outputs from `first` on; output 0 is 0 everywhere. A positive counts
-    `positive_weight` times. Void pixels are left out, or a negative of every class.
+    `positive_weight` times. Void pixels are left out, or a negative of every class; of `images`, bool (B,), those that
+    are False are left out.
     """
     outputs = torch.arange(first, first + logits.shape[1], device=labels.device)
     positive = (labels[:, None] == outputs[:, None, None]) & (outputs != BACKGROUND)[:, None, None]
-    counted = None if void_is_negative else (labels != VOID)[:, None].to(logits)
-    weight = None if positive_weight == 1 else logits.new_tensor(positive_weight)
-    return F.binary_cross_entropy_with_logits(logits, positive.to(logits), counted, reduction="sum", pos_weight=weight)
+    counted = None if void_is_negative else labels != VOID
+    if images is not None:
+        counted = images[:, None, None].expand_as(labels) if counted is None else counted & images[:, None, None]
+    share = None if counted is None else counted[:, None].to(logits)
+    weight = None if positive_weight == 1 else logits.new_full((), positive_weight)
+    return F.binary_cross_entropy_with_logits(logits, positive.to(logits), share, reduction="sum", pos_weight=weight)
 
 
 def mean_classes_vs_rest(
@@ -135,7 +144,7 @@ class BaseLoss:
     def pixels(self, labels: Tensor) -> Tensor:
         """Return the number of pixels that the mean is over; there may be none."""
         if self.recipe.loss == "classes-bce" and self.void_is_negative:
-            return torch.tensor(labels.numel(), device=labels.device)
+            return labels.new_full((), labels.numel())
         return (labels != VOID).sum()
 
 
