@@ -13,10 +13,11 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 from toy import arrivals, benchmark, equal, make
 
+from bench.plan.spec import _without_later
 from bench.train.state import exemplars_of, packed, unpacked
 from strategies.dkd import Dkd
 from strategies.ewc import Ewc
-from strategies.ewf import Ewf, fused
+from strategies.ewf import Ewf, EwfParameters, fused
 from strategies.finetune import Finetune
 from strategies.ilt import Ilt
 from strategies.learning import offline_losses
@@ -215,6 +216,12 @@ def test_ewf_fuses_weights_biases_and_statistics_and_leaves_the_rest() -> None:
 def test_rows_that_are_new_are_not_fused() -> None:
     old, new = {"w": torch.zeros(16)}, {"w": torch.ones(17)}
     assert fused(old, new, 0.25)["w"].tolist() == [0.25] * 16 + [1.0]
+
+
+def test_a_run_of_ewf_on_mib_keeps_the_hash_that_it_had_before_it_could_be_on_plop() -> None:
+    given = {"a": None, "distillation_weight": 10.0, "old_classifiers": "frozen", "on": "mib"}
+    assert _without_later(EwfParameters()) == given
+    assert _without_later(EwfParameters(on="plop", pod_factor=0.02)) == {**given, "on": "plop", "pod_factor": 0.02}
 
 
 class Frozen(SupervisedPlugin):

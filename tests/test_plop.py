@@ -193,7 +193,7 @@ def pod_by_hand(new: np.ndarray, old: np.ndarray) -> float:
     images, channels, height, width = new.shape
     norms = []
     for b in range(images):
-        squares = []
+        squares, changes = [], (new[b] ** 2 - old[b] ** 2).tolist()
         for s in (1, 2, 4):
             k = width // s
             for i, j in product(range(s), range(s)):
@@ -201,9 +201,9 @@ def pod_by_hand(new: np.ndarray, old: np.ndarray) -> float:
                 if not rows or not columns:
                     continue
                 for c in range(channels):
-                    change = new[b, c] ** 2 - old[b, c] ** 2
-                    squares += [np.mean([change[y, x] for x in columns]) ** 2 for y in rows]
-                    squares += [np.mean([change[y, x] for y in rows]) ** 2 for x in columns]
+                    change = changes[c]
+                    squares += [(sum(change[y][x] for x in columns) / len(columns)) ** 2 for y in rows]
+                    squares += [(sum(change[y][x] for y in rows) / len(rows)) ** 2 for x in columns]
         norms.append(math.sqrt(math.fsum(squares)))
     return math.fsum(norms) / images
 
