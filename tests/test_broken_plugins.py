@@ -20,6 +20,7 @@ from bench.launch.session import prepare
 from bench.plan.request import Request
 from bench.settings.errors import RequestError
 from strategies.er import Er
+from strategies.learning.evaluation import PixelMeter
 from strategies.learning.faults import PredictionError
 from strategies.learning.registry import STRATEGIES, method_class
 from strategies.learning.template import OnlineTemplate
@@ -67,7 +68,7 @@ BROKEN = {
     ),
     "head": (
         f"{ER}class Method(Er):\n    recipe = lambda parameters: BaseRecipe(head='square')\n",
-        "asks for a base model that is unknown: head='square': input should be 'linear' or 'cosine'",
+        "asks for a base model that is unknown: head='square': input should be 'linear', 'cosine', ",
     ),
     "recipe": (
         f"{ER}class Method(Er):\n    recipe = lambda parameters: 'linear'\n",
@@ -206,7 +207,7 @@ class Scoring(Er):
 
 
 def evaluated(scores: Tensor) -> None:
-    template = make(Scoring)
+    template = make(Scoring, [PixelMeter()])
     template.begin(benchmark().train_stream[0])
     Scoring.scores = scores
     template.eval(benchmark().test_stream[0])
