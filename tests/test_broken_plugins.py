@@ -68,7 +68,8 @@ BROKEN = {
     ),
     "head": (
         f"{ER}class Method(Er):\n    recipe = lambda parameters: BaseRecipe(head='square')\n",
-        "asks for a base model that is unknown: head='square': input should be 'linear', 'cosine', ",
+        "asks for a base model that is unknown: head='square': input should be 'linear', 'cosine', 'grouped' or "
+        "'auxiliary'",
     ),
     "recipe": (
         f"{ER}class Method(Er):\n    recipe = lambda parameters: 'linear'\n",
