@@ -11,7 +11,7 @@ from reports.records import Run
 
 METHODS = (
     *("finetune", "er", "ewc", "pi", "rw", "lwf", "lwf-mc", "ilt", "icarl"),
-    *("agem", "mir", "mib", "ewf", "coriseg", "ours", "joint"),
+    *("agem", "mir", "mib", "plop", "ewf", "ssul", "ssul-m", "dkd", "dkd-m", "coriseg", "ours", "joint"),
 )
 REFERENCES = ("finetune", "joint")
 """Methods that bound the others from below and above; they are not ranked with them."""

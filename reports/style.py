@@ -45,7 +45,8 @@ class Look:
 
 # Petroff, Accessible Color Sequences for Data Visualization (arXiv:2107.02270): ten colours chosen to stay apart under
 # the three colour blindnesses. Its light grey is left to methods from other packages, black takes its place. Markers
-# tell the methods apart in grey print too. Methods of one protocol alone share their looks with those of the other.
+# tell the methods apart in grey print too. Methods of one protocol alone share their looks with those of the other; of
+# the offline ones those of a family have one colour.
 METHOD_STYLES: dict[str, Look] = {
     "finetune": Look("#717581", "X", "Finetune"),
     "er": Look("#3f90da", "o", "ER"),
@@ -58,11 +59,16 @@ METHOD_STYLES: dict[str, Look] = {
     "ours": Look("#bd1f01", "*", "Ours"),
     "joint": Look("#000000", "h", "Joint"),
     "lwf": Look("#3f90da", "o", "LwF"),
-    "ilt": Look("#a96b59", "^", "ILT"),
+    "ilt": Look("#3f90da", "^", "ILT"),
     "ewc": Look("#b9ac70", "v", "EWC"),
-    "pi": Look("#92dadd", "D", "PI"),
-    "rw": Look("#e76300", "p", "RW"),
+    "pi": Look("#b9ac70", "D", "PI"),
+    "rw": Look("#b9ac70", "p", "RW"),
+    "plop": Look("#e76300", ">", "PLOP"),
     "ewf": Look("#bd1f01", "*", "EWF"),
+    "ssul": Look("#92dadd", "d", "SSUL"),
+    "ssul-m": Look("#92dadd", "H", "SSUL-M"),
+    "dkd": Look("#a96b59", "<", "DKD"),
+    "dkd-m": Look("#a96b59", "8", "DKD-M"),
 }
 _FOREIGN_COLOUR, _FOREIGN_MARKERS = "#94a4a2", "<>d8H"
 SOLID: LineStyle = "-"

@@ -27,7 +27,7 @@ from reports.run_writer import RunWriter
 from reports.spec import SCHEMA
 from reports.style import METHOD_STYLES, display_name, line_styles, look_of
 from reports.tables import frame
-from strategies.learning.registry import method_class
+from strategies.learning.registry import STRATEGIES, method_class
 
 SCENARIO = "voc-2-1-disjoint"
 WRITERS = {
@@ -94,13 +94,21 @@ def of_protocol(name):
     return [method for method in METHODS if {name, "joint"} & set(method_class(method).protocols)]
 
 
+FAMILIES = {"ilt": "lwf", "pi": "ewc", "rw": "ewc", "ssul-m": "ssul", "dkd-m": "dkd"}
+"""Offline methods with the colour of another."""
+
+
 @pytest.mark.parametrize("protocol", ["online", "offline"])
-def test_every_method_of_a_protocol_has_its_own_colour_marker_and_name(protocol):
-    assert set(METHOD_STYLES) == set(METHODS)
+def test_every_method_of_a_protocol_has_its_own_marker_and_name_and_every_family_its_colour(protocol):
+    assert set(METHOD_STYLES) == set(METHODS) and set(METHODS) == {
+        name.rpartition(":")[2] for name in STRATEGIES.built_in_names()
+    }
     assert len({look.name for look in METHOD_STYLES.values()}) == len(METHODS)
-    looks = [METHOD_STYLES[method] for method in of_protocol(protocol)]
-    for part in ("colour", "marker"):
-        assert len({getattr(look, part) for look in looks}) == len(looks) >= 10
+    methods = of_protocol(protocol)
+    assert len({METHOD_STYLES[method].marker for method in methods}) == len(methods) >= 10
+    colours = {FAMILIES.get(method, method): METHOD_STYLES[method].colour for method in methods}
+    assert len(set(colours.values())) == len(colours) >= 10
+    assert all(METHOD_STYLES[method].colour == METHOD_STYLES[kin].colour for method, kin in FAMILIES.items())
 
 
 # The full form of each deficiency, on linear RGB: Machado, Oliveira & Fernandes, IEEE TVCG 15(6), 2009.
