@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -14,8 +15,11 @@ from strategies.learning.losses import cross_entropy, image_losses
 from strategies.learning.memory import Exemplar, Reservoir, StreamMemory
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
 from strategies.learning.strategy import Strategy
-from strategies.networks.network import batch_statistics, evaluation_mode, trained_parameters
+from strategies.networks.network import SegmentationNetwork, batch_statistics, evaluation_mode, trained_parameters
 from strategies.networks.settings import STRICT
+
+LOGITS = {"cpu": 2**22, "cuda": 2**28}
+"""Of the candidates that a pass takes at a time, by device: a few of a CPU's caches, 1 GiB of a GPU's memory."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -77,8 +81,18 @@ def interference(strategy: Strategy, incoming: Tensor, images: Tensor, labels: T
     with batch_statistics(network):
         gradient = strategy.gradient(cross_entropy(network(strategy.mb_x), incoming))
     with torch.no_grad(), evaluation_mode(network):
-        before = image_losses(network(images), labels)
-        lr = strategy.protocol.lr
-        trained = trained_parameters(network)
+        trained, lr = trained_parameters(network), strategy.protocol.lr
         stepped = {name: p - lr * g for (name, p), g in zip(trained.items(), gradient, strict=True)}
-        return image_losses(functional_call(network, stepped, images), labels) - before
+        return passed(network, stepped, images, labels) - passed(network, {}, images, labels)
+
+
+def passed(network: SegmentationNetwork, parameters: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss (B,) of each image by a network with other parameters, in eval mode, counted as one pass.
+
+    So many images are taken at a time that their logits are at most `LOGITS`, a single one whatever it has.
+    """
+    each = network.outputs * labels[0].numel()
+    count = math.ceil(len(images) / max(1, LOGITS[images.device.type] // each))
+    with network.tally.one_pass():
+        parts = zip(images.chunk(count), labels.chunk(count), strict=True)
+        return torch.cat([image_losses(functional_call(network, parameters, some), truth) for some, truth in parts])

@@ -15,6 +15,7 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
 from toy import BATCHES, VOID, Loads, Onlooker, annotation, arrivals, benchmark, make, mean_nll, rerun, told, train
 
+from strategies import mir
 from strategies.mir import interference
 from strategies.networks.heads import LinearHead
 from strategies.networks.network import SegmentationNetwork
@@ -128,6 +129,24 @@ def test_interference_equals_the_exhaustive_computation(mode: str) -> None:
     assert rise[5] == 0
     assert means.argsort().tolist() != sums.argsort().tolist()  # images and pixels rank differently here
     assert np.abs(means[[0, 1, 2, 3, 4, 6, 7]]).min() > 0
+
+
+@pytest.mark.parametrize(("limit", "parts"), [(8, [8]), (7.9, [4, 4]), (3, [3, 3, 2]), (0, [1] * 8)])
+def test_candidates_are_passed_in_parts_whose_logits_are_bounded(
+    limit: float, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = make("mir", settings=[f"incremental.lr={LR}"])
+    template.network.train()
+    template.network.grow(1)
+    incoming, (images, labels, *_) = candidates_of(template, 1)
+    template.mbatch, network = incoming, template.network
+    whole = interference(template, incoming[1], images, labels)
+    monkeypatch.setattr(mir, "LOGITS", {"cpu": int(limit * network.outputs * labels[0].numel())})
+    sizes, before = [], network.tally.passes
+    network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    torch.testing.assert_close(interference(template, incoming[1], images, labels), whole, rtol=1e-4, atol=1e-6)
+    assert sizes == [len(incoming[0]), *parts, *parts]
+    assert network.tally.passes - before == 3
 
 
 # -------------------------------------------------------------------------------------------------- on the stream

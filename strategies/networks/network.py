@@ -24,6 +24,13 @@ class PassTally:
         self.passes = 0
         self.images = 0
 
+    @contextmanager
+    def one_pass(self) -> Iterator[None]:
+        """Count all passes of a block as one: that of a batch which is taken in parts."""
+        before = self.passes
+        yield
+        self.passes = before + 1
+
     def __deepcopy__(self, memo: dict[int, object]) -> PassTally:
         return self
 
