@@ -38,6 +38,7 @@ from strategies.learning.memory import (
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters, Distilling, Method, Replay, StreamReplay
 from strategies.learning.offline import OfflineTemplate
 from strategies.learning.protocol import BaseRecipe, EpochProtocol, OfflineProtocol, OnlineProtocol
+from strategies.learning.search import Search
 from strategies.learning.segmentation import SegmentationTemplate
 from strategies.learning.strategy import Strategy
 from strategies.learning.template import OnlineTemplate
@@ -81,6 +82,7 @@ __all__ = [
     "Published",
     "Replay",
     "Reservoir",
+    "Search",
     "SegmentationNetwork",
     "SegmentationTemplate",
     "Source",

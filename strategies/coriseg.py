@@ -11,6 +11,7 @@ from torch import Tensor
 from strategies.learning.losses import class_confidences, distillation
 from strategies.learning.memory import ConfidenceMemory, Exemplar
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters, Distilling, Replay
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.networks.settings import STRICT
 
@@ -19,7 +20,9 @@ from strategies.networks.settings import STRICT
 class CorisegParameters(CrossEntropyParameters):
     """Hyper-parameters of CoRiSeg."""
 
-    distillation_weight: Annotated[float, Field(ge=0)] = 1.0
+    distillation_weight: Annotated[
+        float, Field(ge=0), Search(0.1, 10.0, "ten times below and above 1 (choice)", log=True)
+    ] = 1.0
     """Weight of the distillation beside the cross-entropy (choice)."""
 
 

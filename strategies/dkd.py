@@ -14,13 +14,14 @@ from strategies.learning.losses import classes_vs_rest
 from strategies.learning.method import Distilling
 from strategies.learning.offline_losses import sigmoid_distillation
 from strategies.learning.protocol import BaseRecipe
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.networks.features import LastFeatures
 from strategies.networks.heads import AuxiliaryHead, StepwiseAuxiliaryHead
 from strategies.networks.network import SegmentationNetwork
 from strategies.networks.settings import STRICT
 
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0), Search(0.5, 50.0, "ten times below and above 5 (configuration)", log=True)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -29,7 +30,7 @@ class DkdParameters:
 
     base_positive_weight: Annotated[float, Field(gt=0)] = 2.0
     """How often a pixel counts for its own class in the base step; 35 for ADE20K."""
-    positive_weight: Annotated[float, Field(gt=0)] = 1.0
+    positive_weight: Annotated[float, Field(gt=0), Search(0.5, 50.0, "around 1 and 35 (ADE20K)", log=True)] = 1.0
     """The same in the increments; 35 for ADE20K."""
     distillation_weight: Weight = 5.0
     """Weight of the distillation of the old classes' logits."""

@@ -14,6 +14,7 @@ from strategies.dkd import Dkd, DkdParameters
 from strategies.learning.exemplars import ExemplarMethod
 from strategies.learning.losses import classes_vs_rest
 from strategies.learning.memory import Exemplar
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.networks.settings import STRICT
 
@@ -24,7 +25,7 @@ class DkdMParameters(DkdParameters):
 
     exemplars: Annotated[int, Field(ge=1)] = 100
     """Images in memory: 100 published for VOC, 300 for ADE20K."""
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.9
+    threshold: Annotated[float, Field(ge=0, le=1), Search(0.5, 0.99, "around 0.9 (code)")] = 0.9
     """From which sigmoid on an image is thought to show a class that is not annotated in it."""
     replayed: Literal["corrected", "erased"] = "corrected"
     """How images from memory are labelled: with the truth of all classes seen, or, as in the published code, with that

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from strategies.learning.importance import Fisher
-from strategies.learning.regularised import Regularised
+from strategies.learning.regularised import PENALTY, Regularised
 from strategies.networks.settings import STRICT
 
 
@@ -16,7 +16,7 @@ from strategies.networks.settings import STRICT
 class EwcParameters:
     """Hyper-parameters of ewc."""
 
-    penalty_weight: Annotated[float, Field(ge=0)] = 500.0
+    penalty_weight: Annotated[float, Field(ge=0), PENALTY] = 500.0
     """lambda of the penalty, which has no factor 1/2: in the field's code MiB 500, PLOP 100, SDR 1000."""
 
 

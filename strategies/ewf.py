@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,16 +14,20 @@ from torch import Tensor
 from strategies.learning.method import Distilling
 from strategies.learning.pseudo_labels import ThresholdRule
 from strategies.learning.strategy import Strategy
-from strategies.mib import Mib, MibParameters
+from strategies.mib import KD_WEIGHT, Mib, MibParameters
 from strategies.networks.heads import LinearHead, StepwiseHead
 from strategies.networks.settings import STRICT, Later
-from strategies.plop import Plop, PlopParameters
+from strategies.plop import LOGITS_POD, POD, Plop, PlopParameters
 
 
 @dataclass(frozen=True, config=STRICT)
 class EwfParameters(PlopParameters, MibParameters):
     """Hyper-parameters of ewf, and those of the methods whose steps it fuses."""
 
+    distillation_weight: Annotated[float, Field(ge=0), dataclasses.replace(KD_WEIGHT, when=("on", "mib"))] = (
+        MibParameters.distillation_weight
+    )
+    """Of `mib`."""
     on: Literal["mib", "plop"] = "mib"
     """The method whose steps are fused."""
     a: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -32,8 +37,12 @@ class EwfParameters(PlopParameters, MibParameters):
     """Outputs from before the step, the background's included, during it; `frozen` in the published code."""
     thresholds: Annotated[ThresholdRule, Later()] = PlopParameters.thresholds
     """Of `plop`, as the next two are."""
-    pod_factor: Annotated[float, Field(ge=0), Later()] = PlopParameters.pod_factor
-    logits_factor: Annotated[float, Field(ge=0), Later()] = PlopParameters.logits_factor
+    pod_factor: Annotated[float, Field(ge=0), Later(), dataclasses.replace(POD, when=("on", "plop"))] = (
+        PlopParameters.pod_factor
+    )
+    logits_factor: Annotated[float, Field(ge=0), Later(), dataclasses.replace(LOGITS_POD, when=("on", "plop"))] = (
+        PlopParameters.logits_factor
+    )
 
 
 class Ewf(Distilling):

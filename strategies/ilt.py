@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from strategies.learning import offline_losses
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.lwf import Lwf, LwfParameters
 from strategies.networks.settings import STRICT
@@ -19,7 +20,9 @@ from strategies.networks.stage_maps import StageMaps
 class IltParameters(LwfParameters):
     """Hyper-parameters of ilt."""
 
-    feature_weight: Annotated[float, Field(ge=0)] = 100.0
+    feature_weight: Annotated[
+        float, Field(ge=0), Search(10.0, 1000.0, "ten times below and above 100 (MiB)", log=True)
+    ] = 100.0
     """Weight of the features' distillation; 100 in MiB's code."""
 
 

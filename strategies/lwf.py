@@ -10,6 +10,7 @@ from torch import Tensor
 
 from strategies.learning import offline_losses
 from strategies.learning.method import Distilling
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.networks.settings import STRICT
 
@@ -18,7 +19,9 @@ from strategies.networks.settings import STRICT
 class LwfParameters:
     """Hyper-parameters of lwf."""
 
-    distillation_weight: Annotated[float, Field(ge=0)] = 100.0
+    distillation_weight: Annotated[
+        float, Field(ge=0), Search(10.0, 1000.0, "ten times below and above 100 (MiB)", log=True)
+    ] = 100.0
     """Weight of the distillation beside the cross-entropy; 100 in MiB's code."""
 
 

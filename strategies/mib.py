@@ -12,17 +12,20 @@ from torch import Tensor
 from strategies.learning.memory import Reservoir, StreamMemory
 from strategies.learning.method import Distilling, StreamReplay
 from strategies.learning.protocol import OfflineProtocol
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.learning.tiled import unbiased_loss
 from strategies.networks.heads import LinearHead, StepwiseHead
 from strategies.networks.settings import STRICT
+
+KD_WEIGHT = Search(1.0, 1000.0, "ten times below 10 (code) and above 100 (its author, for VOC 15-1)", log=True)
 
 
 @dataclass(frozen=True, config=STRICT)
 class MibParameters:
     """Hyper-parameters of MiB."""
 
-    distillation_weight: Annotated[float, Field(ge=0)] = 10.0
+    distillation_weight: Annotated[float, Field(ge=0), KD_WEIGHT] = 10.0
     """Weight of the distillation; 10 in the published code, 100 by its author for VOC 15-1."""
 
 

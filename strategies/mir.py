@@ -14,6 +14,7 @@ from torch.func import functional_call
 from strategies.learning.losses import cross_entropy, image_losses
 from strategies.learning.memory import Exemplar, Reservoir, StreamMemory
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.networks.network import SegmentationNetwork, batch_statistics, evaluation_mode, trained_parameters
 from strategies.networks.settings import STRICT
@@ -26,7 +27,7 @@ LOGITS = {"cpu": 2**22, "cuda": 2**28}
 class MirParameters(CrossEntropyParameters):
     """Hyper-parameters of MIR."""
 
-    candidates: Annotated[int, Field(ge=1)] = 50
+    candidates: Annotated[int, Field(ge=1), Search(10, 100, "up to a whole memory (Table 1)", whole=True)] = 50
     """Memory images, drawn at random, among which the most interfered are looked for (choice)."""
     current_step: Literal["include", "exclude"] = "include"
     """Whether the memory images that came in the step under way may be candidates; the published code leaves them

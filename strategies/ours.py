@@ -15,6 +15,7 @@ from strategies.learning.losses import class_confidences, composite_loss, relabe
 from strategies.learning.memory import POLICIES, Exemplar, StreamMemory
 from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
 from strategies.learning.protocol import BaseRecipe
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.learning.tiled import em_loss
 from strategies.networks.network import evaluation_mode
@@ -28,13 +29,25 @@ class OursParameters(CrossEntropyParameters):
     `unlabelled` is of the cross-entropy alone: the composite loss has its own answer.
     """
 
-    delta: Annotated[float, Field(ge=0, le=1)] = 0.8
+    delta: Annotated[
+        float, Field(ge=0, le=1), Search(0.5, 0.95, "around 0.8 (Sec. 4.2, 4.3)", when=("loss", "composite"))
+    ] = 0.8
     """Probability above which a pixel is relabelled (E-step)."""
-    gamma: Annotated[float, Field(ge=0)] = 0.5
+    gamma: Annotated[
+        float,
+        Field(ge=0),
+        Search(0.02, 2.0, "around 0.5 for VOC, 0.1 for ADE20K (Sec. 4.2, 4.3)", log=True, when=("loss", "composite")),
+    ] = 0.5
     """Weight of the latent term of the composite loss (Eq. 7)."""
-    eta: Annotated[float, Field(ge=0)] = 1.0
+    eta: Annotated[
+        float,
+        Field(ge=0),
+        Search(0.1, 30.0, "around 1 for VOC, 10 for ADE20K (Sec. 4.2, 4.3)", log=True, when=("sampling", "dynamic")),
+    ] = 1.0
     """Peakiness of the class sampling (Eq. 5)."""
-    mu: Annotated[float, Field(ge=0, le=1)] = 0.9
+    mu: Annotated[
+        float, Field(ge=0, le=1), Search(0.5, 0.99, "around 0.9 (Sec. 4.2, 4.3)", when=("sampling", "dynamic"))
+    ] = 0.9
     """Momentum of the class confidences (Eq. 3)."""
     tau: Annotated[float, Field(gt=0)] = 12.0
     """Temperature of the cosine head (Eq. 8)."""

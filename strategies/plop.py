@@ -15,12 +15,16 @@ from strategies.learning.local_pod import local_pod, with_new_as_background
 from strategies.learning.method import Distilling
 from strategies.learning.offline import OfflineTemplate
 from strategies.learning.pseudo_labels import ThresholdRule, Uncertainty, UncertaintyCounts, pseudo_labels
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.mib import share_background
 from strategies.networks.features import LastFeatures
 from strategies.networks.heads import LinearHead, StepwiseHead
 from strategies.networks.settings import STRICT
 from strategies.networks.stage_maps import StageMaps, last_activations
+
+POD = Search(1e-4, 1e-1, "around 0.01 on VOC, 0.001 on ADE20K (PLOP's scripts)", log=True)
+LOGITS_POD = Search(1e-6, 1e-2, "around 0.0005 on VOC, 0.00001 on ADE20K (PLOP's scripts)", log=True)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -30,9 +34,9 @@ class PlopParameters:
     thresholds: ThresholdRule = "published"
     """Below which entropy a class's pseudo labels are taken: `published`, as PLOP's code computes it, by which on many
     classes all are; `median`, the class's median, as its paper has it."""
-    pod_factor: Annotated[float, Field(ge=0)] = 0.01
+    pod_factor: Annotated[float, Field(ge=0), POD] = 0.01
     """Of local POD on the maps of the stages and on the features; PLOP's scripts have 0.01 on VOC, 0.001 on ADE20K."""
-    logits_factor: Annotated[float, Field(ge=0)] = 0.0005
+    logits_factor: Annotated[float, Field(ge=0), LOGITS_POD] = 0.0005
     """Of local POD on the logits; PLOP's scripts have 0.0005 on VOC, 0.00001 on ADE20K."""
 
 

@@ -16,6 +16,7 @@ from benchmarks.labels import BACKGROUND, UNKNOWN, SaliencySource
 from strategies.learning.losses import one_vs_rest_with_unknown
 from strategies.learning.method import Distilling
 from strategies.learning.protocol import BaseRecipe
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 from strategies.networks.grouped_head import GroupedHead
 from strategies.networks.settings import STRICT, Part
@@ -31,9 +32,9 @@ class SsulParameters:
     saliency: SaliencySource = "maps"
     """What of a step's background is of the unknown class: what files of saliency maps say (published for VOC), what
     the spectral residual says, a stand-in that is computed, or with `none` all of it (published for ADE20K)."""
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
+    threshold: Annotated[float, Field(ge=0, le=1), Search(0.5, 0.95, "around 0.7 (code)")] = 0.7
     """From which sigmoid on the previous model's class is a pixel's pseudo label."""
-    background_rate: Annotated[float, Field(ge=0)] = 1e-4
+    background_rate: Annotated[float, Field(ge=0), Search(1e-6, 1e-2, "a hundred times around 1e-4", log=True)] = 1e-4
     """By what the learning rate of the background's layers is multiplied in the increments."""
 
 

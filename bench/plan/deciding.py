@@ -29,6 +29,7 @@ TELLING = frozenset(
         "bench.train.loggers",
         "bench.screen.stopping",
         "strategies.learning.registry",
+        "strategies.learning.search",  # where values are looked for, not what they are
         "strategies.networks.registry",
     }
 )

@@ -10,11 +10,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from benchmarks.labels import SaliencySource
+from strategies.learning.search import Search
 from strategies.networks.settings import STRICT, Called, HeadName, Part
 
 LEARNING_RATE = Called(("learning_rate", "step_size"))
 BATCH_SIZE = Called(("bs", "minibatch_size"))
 WEIGHT_DECAY = Called(("wd", "l2"))
+TUNED_RATE = Search(1e-4, 1e-1, "ten times below and above 0.001 (Sec. 4.2) and 0.01 (docs/small-preset.md)", log=True)
 
 PROTOCOLS = ("online", "offline", "joint")
 """How the steps of a run can be trained; a method names those that it is defined for."""
@@ -28,7 +30,7 @@ class OnlineProtocol:
 
     batch_size: Annotated[int, Field(ge=1, le=65536), BATCH_SIZE] = 4
     """Incoming images per update; as many are drawn from memory."""
-    lr: Annotated[float, Field(gt=0), LEARNING_RATE] = 1e-3
+    lr: Annotated[float, Field(gt=0), LEARNING_RATE, TUNED_RATE] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0), WEIGHT_DECAY] = 1e-4
     batchnorm: Literal["train", "frozen"] = "train"
@@ -43,7 +45,7 @@ class EpochProtocol:
     batch_size: Annotated[int, Field(ge=1, le=65536), BATCH_SIZE]
     """Images per update, on all devices together."""
     optimizer: Annotated[Literal["sgd", "adamw"], Called(("optim", "optimiser"))]
-    lr: Annotated[float, Field(gt=0), LEARNING_RATE]
+    lr: Annotated[float, Field(gt=0), LEARNING_RATE, TUNED_RATE]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0), WEIGHT_DECAY]
     warmup_steps: Annotated[int, Field(ge=0), Called(("warmup",))]

@@ -11,7 +11,11 @@ from strategies.learning import offline_losses
 from strategies.learning.importance import Measure, Tensors, pieces
 from strategies.learning.method import Method
 from strategies.learning.protocol import BaseRecipe
+from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
+
+PENALTY = Search(10.0, 10_000.0, "ten times below 100 (PLOP) and above 1000 (SDR); MiB has 500", log=True)
+"""Where the penalty's weight is tuned."""
 
 
 class Regularised(Method):
