@@ -17,6 +17,9 @@ READABLE = (1, SCHEMA)
 
 Spec = dict[str, Any]
 
+_IN_FOLDERS = str.maketrans({":": "@", "/": "_"})
+"""What a strategy's label may have and the name of a folder may not, on any file system."""
+
 _SPEC_TYPES: dict[str, type] = {
     "scenario": str,
     "strategy": str,
@@ -81,3 +84,9 @@ def _in_todays_words(spec: Any) -> Any:
 def known_after(spec: Spec) -> list[int]:
     """Return the number of classes known after each step, the background included: the size of its confusion matrix."""
     return list(accumulate((len(step["classes"]) for step in spec["steps"]), initial=1))[1:]
+
+
+def run_folder(out: Path, spec: Spec) -> Path:
+    """Return the run's directory: scenario / strategy / hash and seed."""
+    strategy = spec["strategy"].translate(_IN_FOLDERS)
+    return out.joinpath(spec["scenario"], strategy, f"{spec['hash']}-seed{spec['seed']}")

@@ -12,12 +12,12 @@ from plugin_packages import Install
 import strategies
 from bench.cli.entry import main
 from bench.plan.plugins import plugins_of
-from bench.plan.spec import run_folder
 from bench.plan.stale import label_of, method_of
 from bench.settings.errors import RequestError
 from bench.settings.merging import resolve_config
 from bench.settings.strategies import method_parameters, parse_strategies
 from reports.rows import method_of as row_method
+from reports.spec import run_folder
 from strategies.learning.registry import STRATEGIES, method_class
 
 

@@ -65,11 +65,12 @@ def _megapixels(text: str) -> float:
     return number
 
 
-def add_runs_folder(parser: argparse.ArgumentParser, flag: str) -> None:
-    """Add the folder of run directories under the name of `flag`."""
-    parser.add_argument(
-        flag, type=a_path, default=Path("runs"), metavar="DIR", help="folder of run directories (default runs)"
+def add_runs_folder(parser: argparse.ArgumentParser, flag: str, bundles: bool = False) -> None:
+    """Add the folder of run directories under the name of `flag`; `bundles` may stand in its place."""
+    metavar, text = (
+        ("DIR|ZIP", "folder of run directories, or a bundle") if bundles else ("DIR", "folder of run directories")
     )
+    parser.add_argument(flag, type=a_path, default=Path("runs"), metavar=metavar, help=f"{text} (default runs)")
 
 
 def add_chosen_strategies(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from bench.cli.bundling import add_bundle, add_verify
 from bench.cli.data import add_data
 from bench.cli.listing import add_networks, add_scenario, add_scenarios, add_strategies
 from bench.cli.making import add_run, add_run_one
@@ -127,5 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add_predict(commands.add_parser("predict", help="segment images with a network that a run has kept"))
     add_export(commands.add_parser("export", help="write a network that a run has kept as ONNX"))
     add_evaluate(commands.add_parser("evaluate", help="evaluate kept networks by other settings or images"))
+    add_bundle(commands.add_parser("bundle", help="put the records of finished runs into one file to hand over"))
+    add_verify(commands.add_parser("verify", help="check a bundle: every number from its records, what is missing"))
     add_speed(commands.add_parser("speed", help="measure what this machine does, as ratios"))
     return parser

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.cli.arguments import a_path, add_chosen_strategies, add_run_settings, add_runs_folder, require_formats, words
 from bench.cli.chosen import add_convention, counted
-from bench.cli.written import say, say_missing, write_results
+from bench.cli.written import from_bundles, say, say_missing, write_results
 
 if TYPE_CHECKING:
     from reports.records import Run, Unfinished
@@ -75,13 +75,13 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
     """Add `bench curves`."""
     add = parser.add_argument
     add("what", nargs="*", help=f"3 (Figure 3), {', '.join(FIGURES)}, or scenarios (default: all of each)")
-    add_runs_folder(parser, "--runs")
+    add_runs_folder(parser, "--runs", bundles=True)
     add_chosen_strategies(parser)
     add_convention(parser)
     add("--on", choices=SETS, help="of Figure 3: voc or ade the real sets, shapes or scenes the embedded ones")
     add("--out", type=a_path, default=Path("curves"), help="folder to write to (default curves)")
     add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
-    parser.set_defaults(command=_curves)
+    parser.set_defaults(command=from_bundles(_curves))
 
 
 def _curves(options: argparse.Namespace) -> int:
@@ -125,14 +125,14 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
     """Add `bench pictures`."""
     add = parser.add_argument
     add("scenario", nargs="*", help="scenarios (default: all that have finished runs with predictions)")
-    add_runs_folder(parser, "--runs")
+    add_runs_folder(parser, "--runs", bundles=True)
     add_chosen_strategies(parser)
     add("--ids", type=words, help="image ids (default: those on which the methods disagree most)")
     add("--memory", type=int, metavar="N", help="runs with a memory of N images alone (default: of any size)")
     add("--count", type=int, help="how many images without --ids (default: as many as fit a page, 4 at most)")
     add("--out", type=a_path, default=Path("pictures"), help="folder to write to (default pictures)")
     add("--format", type=words, default=["png", "pdf"], help="png,pdf,svg (default png,pdf)")
-    parser.set_defaults(command=_pictures)
+    parser.set_defaults(command=from_bundles(_pictures))
 
 
 def _pictures(options: argparse.Namespace) -> int:
@@ -173,12 +173,12 @@ _PAGE = "report.html"
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add `bench report`."""
     add = parser.add_argument
-    add_runs_folder(parser, "--runs")
+    add_runs_folder(parser, "--runs", bundles=True)
     add_convention(parser)
     add("--title", help="the page's title (default: made of the scenarios)")
     text = f"folder to write {_PAGE} to, or the file itself, which then ends in .html (default {_PAGE})"
     add("--out", type=a_path, default=Path(_PAGE), metavar="PATH", help=text)
-    parser.set_defaults(command=_report)
+    parser.set_defaults(command=from_bundles(_report))
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench.cli.arguments import a_path, add_runs_folder, require_formats, words
 from bench.cli.chosen import add_convention
 from bench.cli.reports import NUMBERS, ON, SETS
-from bench.cli.written import write_results
+from bench.cli.written import from_bundles, write_results
 
 if TYPE_CHECKING:
     from reports.records import Run
@@ -24,7 +24,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="1 2 3 4 as in the paper, measures, costs, statistics, published, or scenarios (default: all)",
     )
-    add_runs_folder(parser, "--runs")
+    add_runs_folder(parser, "--runs", bundles=True)
     add_convention(parser)
     add("--on", choices=SETS, help=f"{ON} (default: what there are runs of)")
     add("--compare", action="store_true", help="set published numbers of the same protocol beside ours")
@@ -32,7 +32,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
     add("--methods", type=words, default=[], help="with --scenario: of these methods alone")
     add("--out", type=a_path, default=Path("tables"), help="folder to write to (default tables)")
     add("--format", type=words, default=["csv", "latex"], help="csv,latex,markdown,html (default csv,latex)")
-    parser.set_defaults(command=_tables)
+    parser.set_defaults(command=from_bundles(_tables))
 
 
 def _tables(options: argparse.Namespace) -> int:

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from reports.records import Run, Unfinished
 
 
+def from_bundles(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Return a command as it is, but that `--runs` may be a bundle, which is unpacked meanwhile."""
+
+    def unpacks(options: argparse.Namespace) -> int:
+        from reports.verifying import unpacked
+
+        with unpacked(options.runs) as folder:
+            return command(argparse.Namespace(**{**vars(options), "runs": folder}))
+
+    return unpacks
+
+
 def write_results(
     options: argparse.Namespace,
     write: Callable[[list[Run], Path, Sequence[str]], list[Path]],

@@ -18,7 +18,7 @@ from bench.plan.plan import Plan
 from bench.plan.protocols import PROTOCOLS, protocol_of
 from bench.plan.request import Request
 from bench.plan.services import require_account, require_launcher
-from bench.plan.spec import run_folder, run_spec
+from bench.plan.spec import run_spec
 from bench.plan.stale import made_otherwise
 from bench.screen.view import reading
 from bench.settings.checking import checked
@@ -38,7 +38,7 @@ from benchmarks.names import parse_name
 from benchmarks.packing import readers
 from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts
 from reports.files import RecordError
-from reports.spec import read_spec
+from reports.spec import read_spec, run_folder
 from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.registry import STRATEGIES, method_class
 from strategies.networks.registry import NETWORKS, network_class

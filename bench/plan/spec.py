@@ -9,7 +9,6 @@ import platform
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from bench.plan.code import code_digest, git_revision
@@ -43,8 +42,6 @@ In those of older runs they stand as they were set.
 _HASHED = 1
 """What a hash is made of; the records' schema is no part of it: written in an older one a run is the same run."""
 _OLDER_WEIGHTS = {NO_WEIGHTS: False, "IMAGENET1K_V1": True}
-_IN_FOLDERS = str.maketrans({":": "@", "/": "_"})
-"""What a strategy's label may have and the name of a folder may not, on any file system."""
 COMPUTING = ("torch", "torchvision", "numpy", "pillow")
 """Packages whose versions may change the numbers of a base model."""
 PACKAGES = ("continual-seg-bench", "avalanche-lib", *COMPUTING)
@@ -250,12 +247,6 @@ def _resolution(config: Config) -> str:
         return f"{config.data.size} x {config.data.size}"
     side = config.evaluation.short_side
     return f"short side {side}, centre crop" if side else "native"
-
-
-def run_folder(out: Path, spec: dict[str, Any]) -> Path:
-    """Return the run's directory: scenario / strategy / hash and seed."""
-    strategy = spec["strategy"].translate(_IN_FOLDERS)
-    return out.joinpath(spec["scenario"], strategy, f"{spec['hash']}-seed{spec['seed']}")
 
 
 @cache

@@ -1,0 +1,264 @@
+"""Bundles: what they hold, what verifying names, and tables made from them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from finished_runs.make import RUNS
+
+from bench.cli.entry import main
+from bench.launch.rerunning import cheapest, compared
+from reports.bundle import MANIFEST, write_bundle
+from reports.counts import StepCounts
+from reports.files import RecordError
+from reports.records import find_runs, read_run
+from reports.run_writer import RunWriter
+from reports.verifying import unpacked, verified
+
+GAP = "voc-19-1-disjoint: mir (made-up-100) has no run of seed 2"
+"""What is wrong with the runs of this folder, by intention."""
+STEPS_CSV = "voc-15-5-disjoint/er/made-up-100-seed0/steps.csv"
+
+
+def command(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundle") / "runs.zip"
+    write_bundle(find_runs(RUNS), out, {"python": "3"})
+    return out
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("little") / "runs.zip"
+    write_bundle(find_runs(RUNS / "voc-15-5-disjoint" / "er"), out, {})
+    return out
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """A folder of the 24 runs of one scenario, which are sound."""
+    return Path(shutil.copytree(RUNS / "voc-15-5-disjoint", tmp_path / "runs" / "voc-15-5-disjoint")).parent
+
+
+def problems_of(runs: Path, tmp_path: Path) -> list[str]:
+    write_bundle(find_runs(runs), tmp_path / "b.zip", {})
+    with verified(tmp_path / "b.zip") as found:
+        return found.problems
+
+
+def altered(bundle: Path, out: Path, name: str, content: bytes | None) -> Path:
+    """Return a copy of a bundle with a file changed, or without it, its manifest as before."""
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(out, "w") as new:
+        for entry in old.infolist():
+            if entry.filename != name or content is not None:
+                new.writestr(entry.filename, old.read(entry) if entry.filename != name else content or b"")
+    return out
+
+
+def test_a_bundle_holds_all_records_of_its_runs_and_finds_what_is_missing(bundle: Path) -> None:
+    runs = find_runs(RUNS)
+    assert len(runs) > 90
+    assert bundle.stat().st_size < 5e6
+    with verified(bundle) as found:
+        assert [run.spec for run in found.runs] == [run.spec for run in runs]
+        assert [run.steps for run in found.runs] == [run.steps for run in runs]
+        assert GAP in found.problems
+        assert all(" has no run of seed " in problem for problem in found.problems)
+
+
+def test_equal_runs_make_equal_bundles(few: Path, tmp_path: Path) -> None:
+    for name in ("one.zip", "other.zip"):
+        write_bundle(find_runs(few), tmp_path / name, {"python": "3"})
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "other.zip").read_bytes()
+
+
+def test_sound_runs_verify_in_a_command(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("bundle", few, "--out", "b.zip") == 0
+    assert command("verify", "b.zip") == 0
+    assert "24 runs of 1 scenarios" in capsys.readouterr().out
+    with zipfile.ZipFile("b.zip") as archive:
+        environment = json.loads(archive.read(MANIFEST))["environment"]
+    assert {"python", "torch", "numpy", "continual-seg-bench"} <= environment.keys()
+
+
+def test_tables_of_a_bundle_are_those_of_its_folder(few: Path, tmp_path: Path) -> None:
+    write_bundle(find_runs(few), tmp_path / "b.zip", {})
+    for runs, out in ((few, "folder"), (tmp_path / "b.zip", "bundle")):
+        assert command("tables", "--runs", runs, "--out", tmp_path / out) == 0
+    written = sorted((tmp_path / "folder").iterdir())
+    assert written
+    for path in written:
+        assert path.read_bytes() == (tmp_path / "bundle" / path.name).read_bytes()
+
+
+# ---------------------------------------------------------------- what is named
+
+
+def test_a_file_changed_in_the_bundle_is_named(little: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(little) as archive:
+        text = archive.read(STEPS_CSV).decode()
+    digit = text.rstrip()[-1]
+    changed = text.rstrip()[:-1] + str((int(digit) + 1) % 10) + "\n"
+    path = altered(little, tmp_path / "b.zip", STEPS_CSV, changed.encode())
+    with verified(path) as found:
+        told = [problem for problem in found.problems if STEPS_CSV in problem]
+    assert told[0] == f"{STEPS_CSV}: changed, its SHA-256 is not that in {MANIFEST}"
+    assert told[1].startswith(f"{STEPS_CSV}: old_without_background of step 1 is ")
+    with pytest.raises(RecordError, match="changed, its SHA-256"), unpacked(path):
+        pass
+
+
+def test_a_file_left_out_or_put_in_is_named(little: Path, tmp_path: Path) -> None:
+    with verified(altered(little, tmp_path / "less.zip", STEPS_CSV, None)) as found:
+        assert f"{STEPS_CSV}: missing" in found.problems
+    with zipfile.ZipFile(shutil.copy(little, tmp_path / "more.zip"), "a") as archive:
+        archive.writestr("extra/file", b"")
+    with verified(tmp_path / "more.zip") as found:
+        assert f"extra/file: not in {MANIFEST}" in found.problems
+
+
+def test_a_digit_changed_before_bundling_is_named(few: Path, tmp_path: Path) -> None:
+    steps = few / STEPS_CSV
+    header, first, last = steps.read_text().splitlines()
+    cells = last.split(",")
+    right, cells[1] = cells[1], f"{float(cells[1]) + 0.0001:.4f}"
+    steps.write_text("\n".join([header, first, ",".join(cells)]) + "\n")
+    assert problems_of(few, tmp_path) == [
+        f"{STEPS_CSV}: miou of step 1 is {cells[1]}, the confusion matrices give {right}"
+    ]
+
+
+def test_confusion_files_of_two_runs_exchanged_are_named(few: Path, tmp_path: Path) -> None:
+    one, other = (few / f"voc-15-5-disjoint/er/made-up-100-seed{seed}/confusion/step-1.csv" for seed in (0, 1))
+    here, there = one.read_bytes(), other.read_bytes()
+    one.write_bytes(there)
+    other.write_bytes(here)
+    told = problems_of(few, tmp_path)
+    assert {problem.split("/")[2] for problem in told} == {"made-up-100-seed0", "made-up-100-seed1"}
+
+
+def test_a_seed_that_one_row_lacks_is_named(few: Path, tmp_path: Path) -> None:
+    shutil.rmtree(few / "voc-15-5-disjoint/mib/made-up-100-seed1")
+    assert problems_of(few, tmp_path) == ["voc-15-5-disjoint: mib (made-up-100) has no run of seed 1"]
+
+
+def test_another_split_is_named(few: Path, tmp_path: Path) -> None:
+    spec = few / "voc-15-5-disjoint/mib/made-up-100-seed1/spec.yaml"
+    spec.write_text(spec.read_text().replace("split_hash: split of", "split_hash: other split of"))
+    [told] = problems_of(few, tmp_path)
+    assert told.startswith("voc-15-5-disjoint: split_hash is split of voc-15-5-disjoint in 23 of 24 runs, but other")
+    assert told.endswith("voc-15-5-disjoint/mib/made-up-100-seed1")
+
+
+def test_a_run_in_the_place_of_another_is_named(few: Path, tmp_path: Path) -> None:
+    write_bundle(find_runs(few), tmp_path / "b.zip", {})
+    name = "voc-15-5-disjoint/{}/made-up-100-seed0/spec.yaml"
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        content = archive.read(name.format("er"))
+    with verified(altered(tmp_path / "b.zip", tmp_path / "c.zip", name.format("mib"), content)) as found:
+        assert any(problem.endswith(f"that of {Path(name.format('er')).parent}") for problem in found.problems)
+
+
+def counted(out: Path, run: Path, pixels: int) -> None:
+    """Write a run with complete counts, of images with `pixels` of its first class."""
+    spec = read_run(run).spec
+    path = out / spec["scenario"] / spec["strategy"] / f"{spec['hash']}-seed{spec['seed']}"
+    writer = RunWriter(path)
+    writer.start(spec)
+    for step, outputs in enumerate((16, 21)):
+        rows = np.zeros((23, outputs), dtype=np.int64)
+        rows[1, 1], rows[0, 0] = pixels, 7
+        writer.add_step(StepCounts(rows, np.zeros_like(rows)), {"step": step, "seconds": 1.0})
+    writer.finish()
+
+
+def test_runs_on_other_test_images_are_named(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        counted(tmp_path / "runs", RUNS / f"voc-15-5-disjoint/er/made-up-100-seed{seed}", 50 if seed else 49)
+    assert problems_of(tmp_path / "runs", tmp_path) == [
+        "voc-15-5-disjoint/er/made-up-100-seed0: its test images have other pixels than those of voc-15-5-disjoint's "
+        "other runs"
+    ]
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"no zip", "no bundle (File is not a zip file)"),
+        ({"a": b"b"}, f"no bundle, it has no {MANIFEST}"),
+        ({MANIFEST: b"{"}, f"{MANIFEST} cannot be read"),
+        ({MANIFEST: b'{"schema": 9}'}, "schema of the bundle is 9, this version reads 1"),
+        ({MANIFEST: b'{"schema": 1, "environment": {}}'}, f"{MANIFEST} is damaged (KeyError"),
+        (
+            {MANIFEST: b'{"schema": 1, "environment": {}, "files": {"../a": {"sha256": "", "size": 1}}}'},
+            "'../a' is no place inside of a bundle",
+        ),
+    ],
+)
+def test_what_is_no_bundle_is_refused_in_a_line(
+    content: bytes | dict[str, bytes], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "b.zip"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, each in content.items():
+                archive.writestr(name, each)
+    for asked in (("verify", path), ("tables", "--runs", path, "--out", tmp_path / "t")):
+        assert command(*asked) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"bench: {path}: ") and told in line and line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("bundle", "{few}", "--out", "{tmp}"), "a folder, it is to be a file"),
+        (("bundle", "{few}", "{few}", "--out", "{tmp}/b.zip"), "the same run as"),
+        (("bundle", "{tmp}/none", "--out", "{tmp}/b.zip"), "there is no finished run"),
+        (("verify", "{tmp}/none.zip"), "No such file"),
+        (("verify", "{tmp}/none.zip", "--rerun", "-1"), "neither may be below 0"),
+    ],
+)
+def test_a_wrong_request_is_one_line(
+    arguments: tuple[str, ...], told: str, few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*(argument.format(few=few, tmp=tmp_path) for argument in arguments)) == 2
+    line = capsys.readouterr().err
+    assert told in line and line.count("\n") == 1
+
+
+# ---------------------------------------------------------------- made again
+
+
+def test_the_cheapest_runs_are_made_again_first() -> None:
+    runs = find_runs(RUNS / "voc-15-5-disjoint" / "er")
+    for run, seconds in zip(runs, (3.0, 1.0, 2.0), strict=True):
+        run.__dict__["costs"] = [{"seconds": seconds}]
+    assert [run.spec["seed"] for run in cheapest(runs, 2)] == [1, 2]
+
+
+def test_a_run_made_again_is_equal_near_or_different() -> None:
+    one, other, _ = find_runs(RUNS / "voc-15-5-disjoint" / "er")
+    assert compared(one, one, 0) == ("bit-equal", False)
+    off = max(abs(a["miou"] - b["miou"]) for a, b in zip(one.steps, other.steps, strict=True))
+    assert compared(one, other, off) == (f"within tolerance: mIoU off by up to {off:.2f} points", False)
+    assert compared(one, other, 0.9 * off) == (f"different: mIoU off by up to {off:.2f} points", True)
