@@ -16,7 +16,7 @@ from reports.conventions import require_one_convention
 from reports.counts import counts_path
 from reports.files import RecordError, csv_lines
 from reports.records import Run, read_run, run_order, runs_on, scenarios_of
-from reports.rows import row_id
+from reports.rows import RowId, row_id, row_settings
 from reports.spec import SCHEMA, run_folder
 from reports.steps import steps_text
 
@@ -174,12 +174,15 @@ def _odd(pixels: dict[Path, tuple[int, ...]], usual: tuple[int, ...]) -> list[Pa
 
 
 def _missing_seeds(scenario: str, runs: Sequence[Run]) -> list[str]:
-    seeds: dict[tuple[str, str], set[int]] = {}
+    """The seeds that a row has not and another one of equal settings has."""
+    settings = row_settings(runs)
+    seeds: dict[RowId, set[int]] = {}
+    every: dict[str, set[int]] = {}
     for run in runs:
-        seeds.setdefault(row_id(run), set()).add(int(run.spec["seed"]))
-    every = set().union(*seeds.values())
+        for known in (seeds.setdefault(row_id(run), set()), every.setdefault(settings[row_id(run)], set())):
+            known.add(int(run.spec["seed"]))
     return [
-        f"{scenario}: {strategy} ({run_hash}) has no run of seed {', '.join(map(str, sorted(every - own)))}"
+        f"{scenario}: {strategy} ({run_hash}) has no run of seed {', '.join(map(str, sorted(missing)))}"
         for (strategy, run_hash), own in sorted(seeds.items())
-        if every - own
+        if (missing := every[settings[strategy, run_hash]] - own)
     ]

@@ -343,3 +343,19 @@ def test_a_request_that_is_wrong_is_one_line(tmp_path: Path, command: Bench) -> 
         status, _, faults = command("predict", *arguments)
         assert status == 2 and faults.count("\n") == 1 and told in faults, (arguments, faults)
     assert not list((tmp_path / "o").rglob("*"))
+
+
+# ---------------------------------------------------------------- bundles
+
+
+def test_a_bundle_of_networks_verifies_and_its_cheapest_run_is_made_again(
+    runs: dict[str, Run], command: Bench, data_root: Path, tmp_path: Path
+) -> None:
+    folder, bundle = runs["icarl"].path.parents[2], tmp_path / "b.zip"
+    status, told, _ = command("bundle", folder, "--networks", "--out", bundle)
+    assert (status, told.startswith(f"{bundle}: 2 runs, ")) == (0, True)
+    moved = Path(shutil.copytree(data_root, tmp_path / "elsewhere"))
+    status, told, _ = command("verify", bundle, "--rerun", 1, "--out", tmp_path / "again", "--data-root", moved)
+    assert status == 0
+    assert "2 runs of 1 scenarios" in told and "sound" in told
+    assert told.splitlines()[-1].endswith("seed 0: bit-equal")
