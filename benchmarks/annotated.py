@@ -134,7 +134,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
             image, labels = augmentation(image, labels, rng)
         if self._view is not None:
             image, labels = self._view(image, labels)
-        return image, torch.from_numpy(self._table[labels.numpy()])
+        return image, torch.from_numpy(self._table.take(labels.numpy()))
 
     def exemplar(self, index: int) -> Exemplar:
         """Return the reference by which a memory keeps image `index`."""
@@ -149,6 +149,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         workers: int = 0,
         share: tuple[int, int] = (0, 1),
         beside: Sequence[Exemplar] = (),
+        device: torch.device | None = None,
     ) -> DataLoader[Any]:
         """Return batches [images float32 B x 3 x H x W, labels int64 B x H x W, steps B, indices B].
 
@@ -156,14 +157,16 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         of `workers` gives the same batches. Images that do not lie in memory are decoded by at least one worker.
         `share` (r, n) takes images r, r + n, ... of each batch alone; a batch that has none of them is left out.
         Numbers in `order` from the number of images on are of the exemplars `beside`, whose indices are -1, -2, ...
+        Images and labels come on `device` where that is a GPU: as uint8 from pinned memory, nobody waits for them.
         """
         workers = workers if self._pixels.kept else max(1, workers)
         picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed), beside)
         first, every = share
         starts = range(0, len(picks), batch_size)
         shares = [list(range(len(picks))[start : start + batch_size][first::every]) for start in starts]
-        prepared = partial(_for_training, self.normalisation)
-        return ordered_batches(picks, [places for places in shares if places], _joined, prepared, workers)
+        on_gpu = device is not None and device.type == "cuda"
+        prepared = partial(_for_training, self.normalisation, device if on_gpu else None)
+        return ordered_batches(picks, [places for places in shares if places], _joined, prepared, workers, on_gpu)
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,11 @@ def _joined(samples: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Tensor]:
     return [torch.stack(images), torch.stack(labels), torch.tensor(steps), torch.tensor(indices)]
 
 
-def _for_training(normalisation: Normalisation | None, batch: Sequence[Tensor]) -> list[Tensor]:
-    """Return a joined batch with its images normalised (float32) and its labels int64."""
+def _for_training(
+    normalisation: Normalisation | None, device: torch.device | None, batch: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return a joined batch with its images normalised (float32) and its labels int64, on a device if one is named."""
     images, labels, steps, indices = batch
+    if device is not None:
+        images, labels = (part.to(device, non_blocking=True) for part in (images, labels))
     return [normalised(images, normalisation), labels.long(), steps, indices]

@@ -2,7 +2,7 @@
 
 Tensors of a worker would pass through /dev/shm, and the DataLoader waits for ever where a thread of it fails at that.
 Batches go through its pipe as arrays instead, before they are made larger for training; where the system has no room
-for the workers' locks, there are no workers.
+for the workers' locks, there are no workers. For a GPU they are copied to it from pinned memory, and finished there.
 """
 
 from __future__ import annotations
@@ -23,34 +23,41 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 Join = Callable[[Sequence[Any]], list[Tensor]]
 """Makes a batch of samples."""
 Finish = Callable[[Sequence[Tensor]], list[Tensor]]
-"""Makes of it what is trained on; it can be pickled."""
+"""Makes of it what is trained on."""
 
 _START_METHOD = "fork" if sys.platform == "linux" else None
 
 
 def ordered_batches(
-    samples: Dataset[Any], places: Sequence[list[int]], join: Join, finish: Finish, workers: int
+    samples: Dataset[Any], places: Sequence[list[int]], join: Join, finish: Finish, workers: int, pinned: bool = False
 ) -> DataLoader[Any]:
     """Return a loader of one batch for each list of places among the samples: they are read and joined by a worker,
-    and finished in this process.
+    and finished in this process, `pinned` in memory from which a GPU copies while this process goes on.
     """
     workers = min(workers, os.cpu_count() or 1)
-    return _Loader(
+    loader = _Loader(
         samples,
         batch_sampler=places,
         num_workers=workers,
         multiprocessing_context=_START_METHOD if workers else None,
         worker_init_fn=_die_of_what_cannot_be_sent,
-        collate_fn=_Collate(join, finish),
+        collate_fn=_Collate(join),
         generator=torch.Generator(),
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
     )
+    loader.finish = finish
+    return loader
 
 
 class _Loader(DataLoader[Any]):
-    """A DataLoader that goes on without workers where there is no room for their locks."""
+    """A DataLoader that finishes batches, and goes on without workers where there is no room for their locks."""
+
+    finish: Finish
 
     def __iter__(self) -> Any:
+        return map(self.finish, self._joined())
+
+    def _joined(self) -> Any:
         if self.num_workers and not _room_for_locks(self.num_workers):
             self._without_workers()
         try:
@@ -78,26 +85,21 @@ def _room_for_locks(workers: int) -> bool:
 @dataclass(frozen=True)
 class _Collate:
     join: Join
-    finish: Finish
 
     def __call__(self, samples: Sequence[Any]) -> list[Tensor]:
         batch = self.join(samples)
-        return _Piped(batch, self.finish) if get_worker_info() else self.finish(batch)
+        return _Piped(batch) if get_worker_info() else batch
 
 
 class _Piped(list[Tensor]):
-    """A batch that is pickled as arrays and is finished where these arrive."""
-
-    def __init__(self, batch: Sequence[Tensor], finish: Finish) -> None:
-        super().__init__(batch)
-        self.finish = finish
+    """A batch that is pickled as arrays."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, ([part.numpy() for part in self], self.finish)
+        return _arrived, ([part.numpy() for part in self],)
 
 
-def _arrived(arrays: Sequence[np.ndarray], finish: Finish) -> list[Tensor]:
-    return finish([torch.from_numpy(array) for array in arrays])
+def _arrived(arrays: Sequence[np.ndarray]) -> list[Tensor]:
+    return [torch.from_numpy(array) for array in arrays]
 
 
 def _die_of_what_cannot_be_sent(worker: int) -> None:

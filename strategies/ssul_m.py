@@ -50,7 +50,7 @@ class SsulM(ExemplarMethod, Ssul):
         drawn = self.told(strategy, self.memory.draw(count // 2))
         if drawn:
             places = torch.from_numpy(self.rng.permutation(count)[: len(drawn)])
-            strategy.replace(strategy.load(drawn), places.to(strategy.device))
+            strategy.replace(strategy.load(drawn), places)
 
     def annotation(self, strategy: Strategy) -> Tensor:
         """Return the mini-batch's annotation, of images from memory shifted where that is asked for."""

@@ -151,7 +151,7 @@ def test_several_experiences_are_trained_on_and_evaluated_one_after_the_other_an
     assert template.network.outputs == 7
 
 
-def test_batches_are_read_by_as_many_workers_as_the_template_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_read_by_as_many_workers_as_the_template_has_for_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     batches = AnnotatedImages.batches
 
@@ -164,7 +164,8 @@ def test_batches_are_read_by_as_many_workers_as_the_template_has(monkeypatch: py
     train(template, steps=[1])
     template.eval(benchmark().test_stream[1])
     order = np.random.default_rng([2, 1]).permutation(len(arriving(1).data)).tolist()
-    assert asked == [(4, order, None, (3, 0, 1), 2, {}), (1, {"workers": 2})]
+    here = {"device": template.device}
+    assert asked == [(4, order, None, (3, 0, 1), 2, here), (1, {"workers": 2, **here})]
 
 
 def test_an_experience_that_is_trained_on_twice_grows_the_network_once() -> None:

@@ -68,3 +68,22 @@ def test_what_waits_is_seen() -> None:
         with Waits() as waits:
             work()
         assert waits.seen
+
+
+def test_the_host_keeps_which_images_came_and_need_not_ask_the_device() -> None:
+    """`incoming` reads no tensor, whatever has joined the batch or replaced images of it."""
+    template = make("er")
+    template.begin(benchmark().train_stream[0])
+    template.experience = benchmark().train_stream[1]
+    data = template.experience.data
+    template.mbatch = next(iter(data.batches(4, [3, 1, 0, 2])))
+    template._unpack_minibatch()
+    memory = template.load([benchmark().train_stream[0].data.exemplar(i) for i in range(2)])
+    with Waits() as waits:
+        template.join(memory)
+        came = template.incoming()
+    assert [e.index for e in came] == [3, 1, 0, 2] and not waits.seen
+    template.replace(memory, torch.tensor([2, 0]))
+    assert [e.index for e in template.incoming()] == [1, 2] == [i for i in template.mbatch[3].tolist() if i >= 0]
+    template.mbatch = [part[:2] for part in template.mbatch]  # as offline, where a batch is passed in parts
+    assert [e.index for e in template.incoming()] == [1]

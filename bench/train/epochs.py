@@ -230,9 +230,8 @@ class EpochTraining:
         """Return a rank's images and labels of each batch of an epoch."""
         config = self.config
         key = (derived_seed("base", self.seed, "augmentation"), epoch)
-        shares = self.data.batches(
-            config.base.batch_size, order, augmentation(config), key, config.data.workers, (rank.number, rank.size)
-        )
+        given = augmentation(config), key, config.data.workers, (rank.number, rank.size)
+        shares = self.data.batches(config.base.batch_size, order, *given, device=rank.device)
         return rank.filled_up(shares, self.updates_per_epoch)
 
     def images_told(self, order: list[int], number: int) -> str:

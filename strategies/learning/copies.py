@@ -1,9 +1,14 @@
-"""Copies that come from the device while it goes on."""
+"""Copies that go to the device and come from it while it goes on."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device; to a GPU it is on its way, from pinned memory."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class ArrivingCopy:

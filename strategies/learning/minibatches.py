@@ -11,6 +11,7 @@ import torch
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 
+from strategies.learning.copies import sent
 from strategies.learning.guard import listed
 from strategies.learning.losses import own_classes
 from strategies.learning.memory import Exemplar
@@ -32,6 +33,7 @@ class MiniBatches(SupervisedTemplate):
         self.workers = workers
         self._step_of_output = torch.tensor([-1])
         self._loaded: list[str] = []
+        self._came: list[int] = []
         self._replay_rng = np.random.default_rng([seeds.augmentation, 1])
         super().__init__(**of_avalanche)
 
@@ -55,6 +57,11 @@ class MiniBatches(SupervisedTemplate):
         """Bool (B,): which images of the mini-batch come from memory."""
         return self.mbatch[3] < 0
 
+    def _unpack_minibatch(self) -> None:
+        """Move the batch to the device; its indices are read before, for which the host would wait after it."""
+        self._came = self.mbatch[3].tolist()
+        super()._unpack_minibatch()
+
     def watched(self, exemplar: Any) -> Any:
         """Return an exemplar of the train stream as a method gets it."""
         return exemplar
@@ -64,21 +71,20 @@ class MiniBatches(SupervisedTemplate):
         images, labels = zip(*(e.load(self.augmentation, self._replay_rng) for e in exemplars), strict=True)
         first = len(self._loaded)
         self._loaded += [e.image_id for e in exemplars]
-        batch = (
-            torch.stack(images),
-            torch.stack(labels),
-            torch.tensor([e.step for e in exemplars]),
-            torch.tensor([~place for place in range(first, len(self._loaded))]),
-        )
-        return [part.to(self.device) for part in batch]
+        steps = torch.tensor([e.step for e in exemplars])
+        indices = torch.tensor([~place for place in range(first, len(self._loaded))])
+        return [sent(part, self.device) for part in (torch.stack(images), torch.stack(labels), steps, indices)]
 
     def join(self, memory: Sequence[Tensor]) -> None:
         """Append a mini-batch from memory to the incoming images."""
         self.mbatch = [torch.cat(parts) for parts in zip(self.mbatch, memory, strict=True)]
 
     def replace(self, memory: Sequence[Tensor], places: Tensor) -> None:
-        """Put a mini-batch from memory at `places` (n,) of the mini-batch."""
-        self.mbatch = [part.index_copy(0, places, own) for part, own in zip(self.mbatch, memory, strict=True)]
+        """Put a mini-batch from memory at `places` (n,), best on the CPU, of the mini-batch."""
+        for place in places.tolist():
+            self._came[place] = -1
+        there = sent(places.cpu(), self.device)
+        self.mbatch = [part.index_copy(0, there, own) for part, own in zip(self.mbatch, memory, strict=True)]
 
     def inspected(self, exemplars: Sequence[Exemplar]) -> Iterator[tuple[list[Exemplar], Tensor, Tensor]]:
         """Yield exemplars with their images and annotations as they are, in order, a few of one size at a time."""
@@ -90,7 +96,9 @@ class MiniBatches(SupervisedTemplate):
 
     def incoming(self) -> list[Exemplar]:
         """Return references to the incoming images of the mini-batch."""
-        return [self.experience.data.exemplar(i) for i in self.mbatch[3].tolist() if i >= 0]
+        of_a_part = len(self.mbatch[3]) < len(self._came)
+        indices = self.mbatch[3].tolist() if of_a_part else self._came
+        return [self.experience.data.exemplar(i) for i in indices if i >= 0]
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """Adapt nothing: the experience's batches come from `make_train_dataloader`."""
@@ -100,7 +108,7 @@ class MiniBatches(SupervisedTemplate):
 
     def make_eval_dataloader(self, **kwargs: Any) -> None:
         """Read the evaluation images in their list's order, as they are."""
-        self.dataloader = self.experience.data.batches(self.eval_mb_size, workers=self.workers)
+        self.dataloader = self.experience.data.batches(self.eval_mb_size, workers=self.workers, device=self.device)
 
     def _images_told(self) -> Callable[[], str]:
         """Return what tells the ids of the mini-batch's images and refers to none of these."""

@@ -78,7 +78,7 @@ class OfflineTemplate(SegmentationTemplate):
         short = self.devices.size - (len(taken) % self.train_mb_size or self.train_mb_size)
         taken += order[: max(0, short)]  # as torch's DistributedSampler, that every device has an image
         seed, share = (self.seeds.augmentation, 0, data.step, epoch), (self.devices.number, self.devices.size)
-        given = self.augmentation, seed, self.workers, share, self._beside
+        given = self.augmentation, seed, self.workers, share, self._beside, self.device
         self.dataloader = data.batches(self.train_mb_size, taken, *given)
 
     def make_optimizer(self, **kwargs: Any) -> None:

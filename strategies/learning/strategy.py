@@ -74,7 +74,7 @@ class Strategy(Protocol):
         """Return exemplars, augmented anew, as a mini-batch."""
 
     def replace(self, memory: Sequence[Tensor], places: Tensor) -> None:
-        """Put a mini-batch from memory at `places` (n,) of the mini-batch."""
+        """Put a mini-batch from memory at `places` (n,), best on the CPU, of the mini-batch."""
 
     def counted(self) -> AbstractContextManager[None]:
         """Count what a block takes beside the updates as a cost of the step, in the offline protocol."""

@@ -48,7 +48,8 @@ class OnlineTemplate(SegmentationTemplate):
         data = self.experience.data
         order = np.random.default_rng([self.seeds.order, data.step]).permutation(len(data)).tolist()
         seed = (self.seeds.augmentation, 0, data.step)
-        self.dataloader = data.batches(self.train_mb_size, order, self.augmentation, seed, self.workers)
+        given = self.augmentation, seed, self.workers
+        self.dataloader = data.batches(self.train_mb_size, order, *given, device=self.device)
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """Make the step's optimiser: its state does not outlive a step."""
