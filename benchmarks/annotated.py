@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.augmentation import AnyAugmentation, Normalisation, View, normalised
 from benchmarks.labels import BACKGROUND, UNKNOWN, VOID, label_table
-from benchmarks.loading import ordered_batches
+from benchmarks.loading import Pass, ordered_batches, passes
 from benchmarks.packing import Reader
 from benchmarks.saliency import Saliency
 
@@ -159,30 +159,67 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         Numbers in `order` from the number of images on are of the exemplars `beside`, whose indices are -1, -2, ...
         Images and labels come on `device` where that is a GPU: as uint8 from pinned memory, nobody waits for them.
         """
+        places = _places(batch_size, range(len(self)) if order is None else order, seed, share)
+        return self._loader(augmentation, workers, beside, device)(places)
+
+    def epochs(
+        self,
+        batch_size: int,
+        orders: Iterable[tuple[Sequence[int], Sequence[int]]],
+        augmentation: AnyAugmentation | None = None,
+        workers: int = 0,
+        share: tuple[int, int] = (0, 1),
+        beside: Sequence[Exemplar] = (),
+        device: torch.device | None = None,
+    ) -> Iterator[Pass]:
+        """Yield for each (order, seed) the same batches as `batches` does, one epoch after another.
+
+        The workers are started once and read the next epoch's first images while the last ones of this are used.
+        """
+        places = (_places(batch_size, order, seed, share) for order, seed in orders)
+        return passes(self._loader(augmentation, workers, beside, device), places)
+
+    def _loader(
+        self,
+        augmentation: AnyAugmentation | None,
+        workers: int,
+        beside: Sequence[Exemplar],
+        device: torch.device | None,
+    ) -> Callable[[Iterable[list[_Place]]], DataLoader[Any]]:
+        """Return what loads a batch for each list of places."""
         workers = workers if self._pixels.kept else max(1, workers)
-        picks = _Picks(self, range(len(self)) if order is None else order, augmentation, tuple(seed), beside)
-        first, every = share
-        starts = range(0, len(picks), batch_size)
-        shares = [list(range(len(picks))[start : start + batch_size][first::every]) for start in starts]
         on_gpu = device is not None and device.type == "cuda"
         prepared = partial(_for_training, self.normalisation, device if on_gpu else None)
-        return ordered_batches(picks, [places for places in shares if places], _joined, prepared, workers, on_gpu)
+        picks = _Picks(self, augmentation, beside)
+        return lambda places: ordered_batches(picks, places, _joined, prepared, workers, on_gpu)
+
+
+class _Place(NamedTuple):
+    """An image's place in an epoch."""
+
+    seed: tuple[int, ...]
+    """Of the epoch's augmentation."""
+    position: int
+    image: int
+
+
+def _places(batch_size: int, order: Sequence[int], seed: Sequence[int], share: tuple[int, int]) -> list[list[_Place]]:
+    """Return of each batch of an epoch the places of a share of its images; a batch without one is left out."""
+    first, every = share
+    places = [_Place(tuple(seed), position, int(index)) for position, index in enumerate(order)]
+    shares = [places[start : start + batch_size][first::every] for start in range(0, len(places), batch_size)]
+    return [share for share in shares if share]
 
 
 @dataclass(frozen=True)
 class _Picks(Dataset[tuple[Tensor, Tensor, int, int]]):
     data: AnnotatedImages
-    order: Sequence[int]
     augmentation: AnyAugmentation | None
-    seed: tuple[int, ...]
     beside: Sequence[Exemplar]
 
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int, int]:
-        index = int(self.order[position])
-        rng = np.random.default_rng([*self.seed, position])
+    def __getitem__(self, place: _Place) -> tuple[Tensor, Tensor, int, int]:
+        seed, position, index = place
+        rng = np.random.default_rng([*seed, position])
         if index >= len(self.data):
             exemplar = self.beside[index - len(self.data)]
             image, labels = exemplar.data.sample(exemplar.index, self.augmentation, rng, again=True)

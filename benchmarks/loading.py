@@ -10,16 +10,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, tee
 from multiprocessing.queues import Queue
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+T = TypeVar("T")
 Join = Callable[[Sequence[Any]], list[Tensor]]
 """Makes a batch of samples."""
 Finish = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -29,15 +31,17 @@ _START_METHOD = "fork" if sys.platform == "linux" else None
 
 
 def ordered_batches(
-    samples: Dataset[Any], places: Sequence[list[int]], join: Join, finish: Finish, workers: int, pinned: bool = False
+    samples: Dataset[Any], places: Iterable[list[Any]], join: Join, finish: Finish, workers: int, pinned: bool = False
 ) -> DataLoader[Any]:
     """Return a loader of one batch for each list of places among the samples: they are read and joined by a worker,
     and finished in this process, `pinned` in memory from which a GPU copies while this process goes on.
+
+    Places that are not kept, but come as they are asked for, are passed over once.
     """
     workers = min(workers, os.cpu_count() or 1)
     loader = _Loader(
         samples,
-        batch_sampler=places,
+        batch_sampler=cast(Any, places),
         num_workers=workers,
         multiprocessing_context=_START_METHOD if workers else None,
         worker_init_fn=_die_of_what_cannot_be_sent,
@@ -47,6 +51,34 @@ def ordered_batches(
     )
     loader.finish = finish
     return loader
+
+
+class Pass:
+    """The batches of one of several passes that go by one after another; they go by once."""
+
+    def __init__(self, batches: Iterator[list[Tensor]], count: int) -> None:
+        self._batches, self._count = batches, count
+        self._gone = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        if self._gone:
+            raise RuntimeError("the batches of a pass go by once")
+        self._gone = True
+        return islice(self._batches, self._count)
+
+
+def passes(load: Callable[[Iterable[T]], Iterable[list[Tensor]]], places: Iterable[Sequence[T]]) -> Iterator[Pass]:
+    """Yield a pass over each of several sequences of places, all loaded as one: workers go on from one to the next.
+
+    A pass must have gone by before the next is asked for.
+    """
+    ours, ahead = tee(places)
+    batches = iter(load(chain.from_iterable(ahead)))
+    for each in ours:
+        yield Pass(batches, len(each))
 
 
 class _Loader(DataLoader[Any]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -372,12 +373,11 @@ def test_a_rank_draws_by_its_number_and_the_first_one_leaves_the_end(
 def test_a_rank_takes_its_share_of_every_batch(tmp_path: Path) -> None:
     """Batches of 4, 4 and 2 images: of two ranks each takes every second image."""
     own = task(tmp_path, config(**QUICK))
-    order = own.order(0)
-    whole = list(own.batches(order, 0, Rank(CPU)))
-    assert [len(labels) for _, labels in whole] == [4, 4, 2]
+    whole = [list(batches) for batches in own.passes(Rank(CPU))]
+    assert [[len(labels) for _, labels in batches] for batches in whole] == [[4, 4, 2]] * 2
     for number in (0, 1):
-        shares = list(own.batches(order, 0, Alone(CPU, number, 2)))
-        for (images, labels), share in zip(whole, shares, strict=True):
+        shares = [list(batches) for batches in own.passes(Alone(CPU, number, 2))]
+        for (images, labels), share in zip(chain(*whole), chain(*shares), strict=True):
             assert torch.equal(images[number::2], share[0]) and torch.equal(labels[number::2], share[1])
 
 

@@ -6,8 +6,9 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from surroundings import in_surroundings
 from torch import Tensor
 
 from benchmarks import loading
-from benchmarks.loading import ordered_batches
+from benchmarks.loading import ordered_batches, passes
 
 PLACES = [[0, 1], [2], [3, 4, 5], [6], [7], [8, 9]]
 
@@ -38,6 +39,11 @@ def joined(places: Sequence[int]) -> list[Tensor]:
 
 def doubled(batch: Sequence[Tensor]) -> list[Tensor]:
     return [part * 2 for part in batch]
+
+
+def processes(places: Sequence[int]) -> list[Tensor]:
+    """The places, and which process joins them."""
+    return [torch.tensor(places), torch.tensor(os.getpid())]
 
 
 def large(places: Sequence[int]) -> list[Tensor]:
@@ -73,6 +79,32 @@ def test_batches_come_where_workers_cannot_be_started_after_all(monkeypatch: pyt
 
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter", full)
     assert len(list(ordered_batches(Numbers(), PLACES, joined, doubled, 2))) == len(PLACES)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_passes_go_on_from_one_to_the_next_with_the_same_workers(workers: int) -> None:
+    asked: list[int] = []
+
+    def orders() -> Iterator[list[list[int]]]:
+        for number, places in enumerate([PLACES, [[9], [1, 2]], PLACES[:1]]):
+            asked.append(number)
+            yield places
+
+    def load(places: Iterable[list[int]]) -> Any:
+        return ordered_batches(Numbers(), places, processes, list, workers)
+
+    seen, lengths, by, ahead = [], [], [], []
+    for each in passes(load, orders()):
+        lengths.append(len(each))
+        batches = list(each)
+        ahead.append(len(asked))
+        seen.append([places.tolist() for places, _ in batches])
+        by.append({process.item() for _, process in batches})
+        with pytest.raises(RuntimeError, match="go by once"):
+            iter(each)
+    assert seen == [PLACES, [[9], [1, 2]], PLACES[:1]] and lengths == [6, 2, 1]
+    assert len(set().union(*by)) == max(1, workers)
+    assert ahead == ([3, 3, 3] if workers else [1, 2, 3])  # four batches are read ahead, beyond a pass's end
 
 
 class Unsendable(Tensor):

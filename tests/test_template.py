@@ -151,7 +151,9 @@ def test_several_experiences_are_trained_on_and_evaluated_one_after_the_other_an
     assert template.network.outputs == 7
 
 
-def test_batches_are_read_by_as_many_workers_as_the_template_has_for_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_read_by_as_many_workers_as_the_template_has_for_its_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[Any] = []
     batches = AnnotatedImages.batches
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,6 +31,8 @@ from strategies.networks.modes import set_modes
 from strategies.networks.network import SegmentationNetwork
 from strategies.networks.settings import NO_WEIGHTS
 
+Batch = tuple[Tensor, Tensor]
+"""Images and labels."""
 CHECKPOINT_SECONDS = 30.0
 """An epoch's end writes a checkpoint if the last one is at least so old."""
 
@@ -152,10 +154,11 @@ class EpochTraining:
         """Do a rank's part of the training; the first of several leaves the end of it in the checkpoint."""
         training, epochs = self.gone_on(rank, report), self.epochs
         throttle, due = Throttle(), Throttle(CHECKPOINT_SECONDS)
-        for epoch in range(training.epochs, epochs):
+        for epoch, batches in enumerate(self.passes(rank, training.epochs), training.epochs):
             set_modes(training.network, self.config.base.batchnorm, self.config.base.dropout)
             started = time.perf_counter()
-            for done, loss in enumerate(self.updates(training, epoch, rank), epoch * self.updates_per_epoch + 1):
+            updates = self.updates(training, epoch, batches, rank)
+            for done, loss in enumerate(updates, epoch * self.updates_per_epoch + 1):
                 if throttle.due():
                     report(Event(self.job, f"epoch {epoch + 1}/{epochs}", done, self.total, loss=loss.item()))
             training.epochs = epoch + 1
@@ -182,7 +185,7 @@ class EpochTraining:
         if training.epochs == self.epochs:
             network.load_state_dict(training.best["network"])
 
-    def updates(self, training: TrainingState, epoch: int, rank: Rank) -> Iterator[Tensor]:
+    def updates(self, training: TrainingState, epoch: int, batches: Iterable[Batch], rank: Rank) -> Iterator[Tensor]:
         """Update the network with each batch of an epoch and yield the batch's loss."""
         if rank.size > 1:
             torch.manual_seed(derived_seed("base", self.seed, "dropout", epoch, rank.number))
@@ -190,7 +193,7 @@ class EpochTraining:
         network, guard = rank.parallel(training.network), LossGuard(training.network)
         optimizer, device = training.optimizer, rank.device
         order = self.order(epoch)
-        for number, (images, labels) in enumerate(self.batches(order, epoch, rank)):
+        for number, (images, labels) in enumerate(batches):
             iteration = epoch * self.updates_per_epoch + number
             set_learning_rate(optimizer, learning_rate(self.config.base, iteration, self.total))
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
@@ -226,13 +229,13 @@ class EpochTraining:
         order: list[int] = rng.permutation(len(self.data)).tolist()
         return order[: self.updates_per_epoch * self.config.base.batch_size]  # less what `drop_last` leaves out
 
-    def batches(self, order: list[int], epoch: int, rank: Rank) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return a rank's images and labels of each batch of an epoch."""
-        config = self.config
-        key = (derived_seed("base", self.seed, "augmentation"), epoch)
-        given = augmentation(config), key, config.data.workers, (rank.number, rank.size)
-        shares = self.data.batches(config.base.batch_size, order, *given, device=rank.device)
-        return rank.filled_up(shares, self.updates_per_epoch)
+    def passes(self, rank: Rank, first: int = 0) -> Iterator[Iterator[Batch]]:
+        """Yield the batches of each epoch from the `first` on, as far as they are a rank's."""
+        config, seed = self.config, derived_seed("base", self.seed, "augmentation")
+        orders = ((self.order(epoch), (seed, epoch)) for epoch in range(first, self.epochs))
+        given = augmentation(config), config.data.workers, (rank.number, rank.size)
+        for shares in self.data.epochs(config.base.batch_size, orders, *given, device=rank.device):
+            yield rank.filled_up(shares, self.updates_per_epoch)
 
     def images_told(self, order: list[int], number: int) -> str:
         """Return which images a whole batch has."""

@@ -68,18 +68,29 @@ class OfflineTemplate(SegmentationTemplate):
         return len(self.experience.data) + len(self._beside)
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
+        """Read nothing yet: the training reads epoch after epoch."""
+        self.dataloader = []
+
+    def _epochs(self, end: int) -> Iterator[Any]:
+        """Yield the batches of the epochs from the present one on, up to `end`."""
+        data, share = self.experience.data, (self.devices.number, self.devices.size)
+        orders = (self._order(epoch) for epoch in range(self.epochs_done, end))
+        given = self.augmentation, self.workers, share, self._beside, self.device
+        epochs: Iterator[Any] = data.epochs(self.train_mb_size, orders, *given)
+        return epochs
+
+    def _order(self, epoch: int) -> tuple[list[int], tuple[int, ...]]:
         """Order an epoch's images by (scenario, seed, step, epoch) alone: all methods meet the same batches.
 
-        Where a method has exemplars beside the step's images they are among these.
+        Where a method has exemplars beside the step's images they are among these. Beside it stands the seed of the
+        epoch's augmentation.
         """
-        data, epoch = self.experience.data, self.epochs_done
-        order = np.random.default_rng([self.seeds.order, data.step, epoch]).permutation(self.images).tolist()
+        step = self.experience.data.step
+        order = np.random.default_rng([self.seeds.order, step, epoch]).permutation(self.images).tolist()
         taken = order[: self.protocol.updates_an_epoch(self.images) * self.train_mb_size]
         short = self.devices.size - (len(taken) % self.train_mb_size or self.train_mb_size)
         taken += order[: max(0, short)]  # as torch's DistributedSampler, that every device has an image
-        seed, share = (self.seeds.augmentation, 0, data.step, epoch), (self.devices.number, self.devices.size)
-        given = self.augmentation, seed, self.workers, share, self._beside, self.device
-        self.dataloader = data.batches(self.train_mb_size, taken, *given)
+        return taken, (self.seeds.augmentation, 0, step, epoch)
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """Make the step's optimiser: its state does not outlive a step."""
@@ -96,8 +107,8 @@ class OfflineTemplate(SegmentationTemplate):
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         self.start_step()
         self._beside = self.method.beside(self)
-        while self.epochs_done < self.epochs:
-            self.make_train_dataloader(**kwargs)
+        for batches in self._epochs(self.epochs):
+            self.dataloader = batches
             self._before_training_epoch(**kwargs)
             self.training_epoch(**kwargs)
             self._after_training_epoch(**kwargs)
@@ -130,7 +141,7 @@ class OfflineTemplate(SegmentationTemplate):
         What is done with them is added to the step's cost.
         """
         with self.counted():
-            for images, labels, *_ in self.dataloader:
+            for images, labels, *_ in next(self._epochs(self.epochs_done + 1)):
                 parts = (each.to(self.device).chunk(self.protocol.accumulate) for each in (images, labels))
                 yield from zip(*parts, strict=True)
 
