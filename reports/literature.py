@@ -78,7 +78,7 @@ def published_rows(scenario: str) -> list[Published]:
 
     RecordError, one line with the scenarios that there are, where none has its name.
     """
-    _require_known(scenario)
+    require_published(scenario)
     rows = [row for row in all_rows() if _holds(row.scenario, scenario)]
     places = {method: place for place, method in reversed([*enumerate(row.method for row in rows)])}
     return sorted(rows, key=lambda row: (_of_base_step(row), places[row.method]))
@@ -86,7 +86,7 @@ def published_rows(scenario: str) -> list[Published]:
 
 def published_facts(scenario: str) -> list[Fact]:
     """Return what the sources tell of a scenario beside its numbers; RecordError as in `published_rows`."""
-    _require_known(scenario)
+    require_published(scenario)
     return [fact for fact in all_facts() if _holds(fact.scenario, scenario)]
 
 
@@ -111,7 +111,8 @@ def all_facts() -> tuple[Fact, ...]:
     return _literature()[1]
 
 
-def _require_known(scenario: str) -> None:
+def require_published(scenario: str) -> None:
+    """Raise RecordError, one line with the scenarios that there are, where nothing is published of one."""
     if scenario not in published_scenarios():
         raise RecordError(
             f"no published numbers of scenario '{scenario}'; there are some of {', '.join(published_scenarios())}"

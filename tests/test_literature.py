@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from finished_runs.make import RUNS
 
+import reports
 from bench.cli.entry import main
+from bench.settings.plain_yaml import AmbiguousYamlError, parse_yaml
 from reports.compared import compared_notes, write_compared
 from reports.files import RecordError
 from reports.literature import (
@@ -200,6 +202,23 @@ def test_the_command_prints_and_writes_or_names_what_there_is(tmp_path, capsys):
             main([*ask, wrong])
         said = capsys.readouterr().err
         assert told in said and said.count("\n") == 1
+
+
+def test_a_scenario_of_which_nothing_is_published_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["tables", "voc-12-4-disjoint", "--compare", "--runs", str(RUNS), "--out", str(tmp_path / "tables")])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("bench: no published numbers of scenario 'voc-12-4-disjoint'; there are")
+    assert not (tmp_path / "tables").exists()
+
+
+@pytest.mark.parametrize("file", sorted((Path(reports.__file__).parent / "literature").glob("*.yaml")), ids=str)
+def test_no_file_of_the_literature_has_a_key_twice(file: Path) -> None:
+    assert parse_yaml(file.read_text(encoding="utf-8"))
+    with pytest.raises(AmbiguousYamlError):
+        parse_yaml(file.read_text(encoding="utf-8") + "\nsources: {}\n")
 
 
 @pytest.mark.parametrize("asked", [["--methods", "mib"], ["costs", "--compare"], ["1", "--scenario", SCENARIO]])

@@ -24,11 +24,18 @@ def require_published_alone(options: argparse.Namespace) -> None:
         raise RequestError("--scenario is of what is published: bench tables published --scenario NAME")
 
 
-def require_comparable(compare: bool, tables: Sequence[str]) -> None:
-    """Raise RequestError where --compare stands with tables alone that nothing published stands beside."""
+def require_comparable(compare: bool, tables: Sequence[str], scenarios: Sequence[str]) -> None:
+    """Raise RequestError where --compare stands with tables alone that nothing published stands beside.
+
+    RecordError where one of the `scenarios` among them is one of which nothing is published.
+    """
+    from reports.literature import require_published
+
     beside = [name for name in tables if name not in ("costs", "statistics", "published")]
     if compare and ("costs" in tables or (tables and not beside)):
         raise RequestError("--compare is of the paper's tables 1 2 3 4 and of scenarios: name some, or nothing for all")
+    for scenario in scenarios if compare else ():
+        require_published(scenario)
 
 
 def print_published(options: argparse.Namespace) -> int:

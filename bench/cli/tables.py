@@ -58,7 +58,7 @@ def _tables_of_runs(options: argparse.Namespace) -> int:
     scenarios = [name for name in options.table if name not in special]
     for name in scenarios:
         parse_name(name)
-    require_comparable(options.compare, options.table)
+    require_comparable(options.compare, options.table, scenarios)
     require_formats(options.format, FORMATS)
     unfinished = find_unfinished(options.runs)
     per_scenario = {"measures": measures.write_measures, "costs": costs.write_costs}

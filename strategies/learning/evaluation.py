@@ -84,8 +84,15 @@ class PixelMeter(SupervisedPlugin):
         self.counts = {stream: counts.cpu().numpy() for stream, counts in self._sums.items()}
 
 
+class _Evaluator(EvaluationPlugin):
+    """Avalanche's manager of metrics; it copies the experience at each callback, here not where nobody listens."""
+
+    def _update_metrics_and_loggers(self, strategy: Any, callback: str) -> Any:
+        return super()._update_metrics_and_loggers(strategy, callback) if self.metrics or self.loggers else []
+
+
 def new_evaluator(*metrics: Any) -> EvaluationPlugin:
     """Return Avalanche's manager of metrics, without loggers; it warns of that at every construction."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return EvaluationPlugin(*metrics, collect_all=False)
+        return _Evaluator(*metrics, collect_all=False)
