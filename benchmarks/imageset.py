@@ -82,6 +82,10 @@ class ImageSet(ABC):
     def read(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (uint8 H x W x 3) and its full label map (uint8 H x W); raise `DataError`."""
 
+    def read_reduced(self, split: Split, index: int, least: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same; the image may be smaller where that is read faster, but by no side below `least` pixels."""
+        return self.read(split, index)
+
     @abstractmethod
     def presence(self, split: Split) -> Presence:
         """Return the labels of every image of a split, from the cache where nothing has changed."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
@@ -117,15 +117,16 @@ class DecodingReader(Reader):
     split: Split
     size: int | None
     room: int
+    jpeg_draft: bool = False
 
     kept: ClassVar[bool] = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DecodingReader, (self.imageset, self.split, self.size, self.room)
+        return DecodingReader, (self.imageset, self.split, self.size, self.room, self.jpeg_draft)
 
     def read(self, index: int) -> Decoded:
         """Return image (3, H, W) and label map (H, W) `index`."""
-        return _prepared(self.imageset, self.split, index, self.size)
+        return _prepared(self.imageset, self.split, index, self.size, self.jpeg_draft)
 
     def again(self, index: int) -> Decoded:
         """Return the same, from memory where it was read lately."""
@@ -137,26 +138,32 @@ class DecodingReader(Reader):
 
 
 def readers(
-    imageset: ImageSet, size: int | None = None, ram_budget: float = 4 * 2**30, progress: Progress | None = None
+    imageset: ImageSet,
+    size: int | None = None,
+    ram_budget: float = 4 * 2**30,
+    progress: Progress | None = None,
+    jpeg_draft: bool = False,
 ) -> dict[Split, Reader]:
     """Return how each split's pixels are read, every image having been decoded once.
 
     `size` squeezes all images to size x size pixels. Where the decoded images of both splits exceed `ram_budget`
-    bytes they are decoded whenever they are read, and `again` remembers as many as fit in it. Raises `DataError`
-    for a file that is missing, damaged, or of another size than its label map.
+    bytes they are decoded whenever they are read, and `again` remembers as many as fit in it. With `jpeg_draft` JPEGs
+    that are squeezed are decoded at 1/2, 1/4 or 1/8 where that is not below `size`: other pixels, sooner. Raises
+    `DataError` for a file that is missing, damaged, or of another size than its label map.
     """
     count = sum(len(imageset.ids(split)) for split in SPLITS)
     total = BYTES_PER_PIXEL * (size * size * count if size else _check_images(imageset, progress))
     if total <= ram_budget:
-        return dict(pack(imageset, size, progress).parts)
+        return dict(pack(imageset, size, progress, jpeg_draft).parts)
     if size:
         _check_images(imageset, progress)
     room = max(1, int(ram_budget * count / total))
-    return {split: DecodingReader(imageset, split, size, room) for split in SPLITS}
+    return {split: DecodingReader(imageset, split, size, room, jpeg_draft) for split in SPLITS}
 
 
-def _prepared(imageset: ImageSet, split: Split, index: int, size: int | None) -> Decoded:
-    image, label_map = imageset.read(split, index)
+def _prepared(imageset: ImageSet, split: Split, index: int, size: int | None, jpeg_draft: bool) -> Decoded:
+    read = imageset.read if size is None or not jpeg_draft else partial(imageset.read_reduced, least=size)
+    image, label_map = read(split, index)
     image = image.transpose(2, 0, 1)
     if size is not None:
         image, label_map = resized_by_pillow(image, label_map, (size, size))
@@ -175,13 +182,15 @@ def _check_images(imageset: ImageSet, progress: Progress | None) -> int:
     return int(kept_text("sound", f"{imageset.name}-{_key(imageset)}", check))
 
 
-def pack(imageset: ImageSet, size: int | None = None, progress: Progress | None = None) -> PackedImages:
+def pack(
+    imageset: ImageSet, size: int | None = None, progress: Progress | None = None, jpeg_draft: bool = False
+) -> PackedImages:
     """Return both splits decoded, as they are or squeezed to `size` x `size`: made on the first call, then kept.
 
-    Images and label maps are squeezed by `resized_by_pillow`. Raises `DataError` for a file that is missing, damaged,
-    or of another size than its label map.
+    Images and label maps are squeezed by `resized_by_pillow`; `jpeg_draft` is as for `readers`. Raises `DataError` for
+    a file that is missing, damaged, or of another size than its label map.
     """
-    folder = cache_folder("packed") / f"{imageset.name}-{_key(imageset, size)}"
+    folder = cache_folder("packed") / f"{imageset.name}-{_key(imageset, size, jpeg_draft)}"
     try:
         return _mapped(folder)
     except (OSError, ValueError):
@@ -189,12 +198,13 @@ def pack(imageset: ImageSet, size: int | None = None, progress: Progress | None 
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
     with full_disk_names(folder), appearing_folder(folder) as scratch:
         for split in SPLITS:
-            _write_split(imageset, split, size, scratch, progress)
+            _write_split(imageset, split, scratch, lambda s, i: _prepared(imageset, s, i, size, jpeg_draft), progress)
     return _mapped(folder)
 
 
-def _key(imageset: ImageSet, size: int | None = None) -> str:
-    return hashlib.sha256(json.dumps([imageset.stamp(), size]).encode()).hexdigest()[:20]
+def _key(imageset: ImageSet, size: int | None = None, jpeg_draft: bool = False) -> str:
+    made_by = [imageset.stamp(), size, *(["jpeg_draft"] if jpeg_draft else [])]
+    return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:20]
 
 
 def _mapped(folder: Path) -> PackedImages:
@@ -209,13 +219,15 @@ def _pixel_file(folder: Path, split: Split, kind: str) -> Path:
     return folder / f"{split}-{kind}.u8"
 
 
-def _write_split(imageset: ImageSet, split: Split, size: int | None, folder: Path, progress: Progress | None) -> None:
+def _write_split(
+    imageset: ImageSet, split: Split, folder: Path, work: Callable[[Split, int], Decoded], progress: Progress | None
+) -> None:
     sizes = []
     with (
         _pixel_file(folder, split, "images").open("wb") as images,
         _pixel_file(folder, split, "label-maps").open("wb") as label_maps,
     ):
-        for image, label_map in _in_order(imageset, split, lambda s, i: _prepared(imageset, s, i, size), progress):
+        for image, label_map in _in_order(imageset, split, work, progress):
             _append(images, image)
             _append(label_maps, label_map)
             sizes.append(label_map.shape)

@@ -43,16 +43,16 @@ class Saliency(Protocol):
 
 
 def saliency_of(
-    source: SaliencySource, imageset: ImageSet, pixels: Reader, size: int | None, progress: Progress | None = None
+    source: SaliencySource, imageset: ImageSet, pixels: Reader, kind: str, progress: Progress | None = None
 ) -> Saliency | None:
-    """Return what tells a set's salient pixels where its images are read by `pixels`, squeezed to `size` if it is set.
+    """Return what tells a set's salient pixels where its images are read by `pixels`, whose pixels are of a `kind`.
 
     It is None where all of the background is unknown. Raises `DataError`.
     """
     if source == "maps":
         return SaliencyMaps(imageset)
     if source == "spectral":
-        return SpectralResidual(_spectral_maps(imageset, pixels, size, progress))
+        return SpectralResidual(_spectral_maps(imageset, pixels, kind, progress))
     return None
 
 
@@ -161,9 +161,9 @@ class SpectralResidual:
         return labels_by_pillow(cells, size) > 0
 
 
-def _spectral_maps(imageset: ImageSet, pixels: Reader, size: int | None, progress: Progress | None) -> np.ndarray:
+def _spectral_maps(imageset: ImageSet, pixels: Reader, kind: str, progress: Progress | None) -> np.ndarray:
     """Return the training images' maps, packed, from the cache or to it."""
-    path = cache_folder("saliency") / f"{imageset.name}-{imageset.stamp()[:20]}-{size or 'native'}.npy"
+    path = cache_folder("saliency") / f"{imageset.name}-{imageset.stamp()[:20]}-{kind}.npy"
     try:
         return np.asarray(np.load(io.BytesIO(unsealed(path.read_bytes())), allow_pickle=False))
     except (OSError, ValueError):

@@ -82,6 +82,7 @@ def load_benchmark(
     valid_fraction: float = 0.0,
     valid_seed: int = 0,
     ram_budget: float = RAM_BUDGET,
+    jpeg_draft: bool = False,
     train_list: str | Path | None = None,
     shared_ids: SharedIds = "refuse",
     max_megapixels: float = MAX_MEGAPIXELS,
@@ -96,7 +97,8 @@ def load_benchmark(
     of training images are the background; else they stay void, and as a `negative` of every class count in the losses
     that are defined so. With `saliency` the background pixels of training images that it names have the label
     `UNKNOWN`. `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead.
-    Decoded images are kept in memory where they fit in `ram_budget` bytes. `train_list`, `shared_ids` and
+    Decoded images are kept in memory where they fit in `ram_budget` bytes; `jpeg_draft` is as for `packing.readers`.
+    `train_list`, `shared_ids` and
     `max_megapixels` are those of `load_scenario`. Raises `DataError`.
     """
     return build_benchmark(
@@ -111,6 +113,7 @@ def load_benchmark(
         valid_fraction=valid_fraction,
         valid_seed=valid_seed,
         ram_budget=ram_budget,
+        jpeg_draft=jpeg_draft,
     )
 
 
@@ -127,6 +130,7 @@ def build_benchmark(
     valid_fraction: float = 0.0,
     valid_seed: int = 0,
     ram_budget: float = RAM_BUDGET,
+    jpeg_draft: bool = False,
     progress: Progress | None = None,
 ) -> SegmentationScenario:
     """Return the Avalanche benchmark of a computed scenario; see `load_benchmark`."""
@@ -135,10 +139,11 @@ def build_benchmark(
     imageset, groups = scenario.imageset, scenario.groups
     position = {c: i for i, c in enumerate((c for group in groups for c in group), 1)}
     squeezed = size or imageset.uniform_side
-    pixels = readers(imageset, squeezed, ram_budget, progress)
+    pixels = readers(imageset, squeezed, ram_budget, progress, jpeg_draft)
     if saliency:
         require_saliency(saliency, imageset)
-    salient = saliency_of(saliency, imageset, pixels["train"], squeezed, progress) if saliency else None
+    kind = f"{squeezed or 'native'}{'-draft' if jpeg_draft else ''}"
+    salient = saliency_of(saliency, imageset, pixels["train"], kind, progress) if saliency else None
     presence = {s: imageset.class_presence(s) for s in SPLITS}
     steps = range(len(groups))
     known = [tuple(c for group in groups[: t + 1] for c in group) for t in steps]

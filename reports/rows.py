@@ -119,6 +119,7 @@ LATER: dict[str, Any] = {
     "data.fill": "void",
     "data.fill_colour": "mean",
     "data.void": "ignore",
+    "data.jpeg_draft": False,
 }
 """Settings that older runs do not have, as these were made."""
 

@@ -138,6 +138,7 @@ def photograph_of(root: Path, number: int) -> Path:
         (["--set", "data.augmentation=resized_crop,data.size=null,evaluation.batch_size=1"], ["data.crop"]),
         (["--set", "data.void=negative"], ["data.void=negative", "finetune", "those of dkd, dkd-m do"]),
         (["--set", "data.size=null"], ["null"]),
+        (["--set", "data.size=null,data.crop=32,data.jpeg_draft=true"], ["data.jpeg_draft", "data.size"]),
         (["--set", "evaluation.stream=valid"], ["valid_fraction"]),
         (["--set", "evaluation.valid_fraction=1"], ["valid_fraction", "1"]),
         (["--set", "strategies.our.eta=1"], ["our"]),

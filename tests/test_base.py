@@ -480,14 +480,14 @@ def test_images_that_are_augmented_otherwise_and_void_that_trains_make_another_b
     def inputs(**settings: Any) -> dict[str, Any]:
         return base_inputs(scenario, config(**settings), BaseRecipe(), 0, "cpu")
 
-    usual = {"augmentation": "scale_crop", "area": [0.5, 2.0], "padding": "below_right", "void": "ignore"}
+    usual = {"augmentation": "scale_crop", "area": [0.5, 2.0], "void": "ignore", "jpeg_draft": False}
     assert inputs() == inputs(**{f"data.{key}": value for key, value in usual.items()})
     assert list(inputs()["preparation"]) == ["size", "scale", "crop", "flip"]  # as before there were these settings
     boxes = [{"augmentation": "resized_crop", **of} for of in ({}, {"area": [0.5, 1.0]}, {"aspect": [0.5, 2.0]})]
     others = [*boxes, {"padding": "around"}, {"fill": "background"}, {"fill_colour": "black"}]
-    others += [{"void": "background"}, {"void": "negative"}]
+    others += [{"void": "background"}, {"void": "negative"}, {"jpeg_draft": True}]
     made = [inputs(**{f"data.{key}": value for key, value in other.items()}) for other in ({}, *others)]
-    assert len({digest(each) for each in made}) == 9
+    assert len({digest(each) for each in made}) == 10
 
 
 def test_networks_and_augmentation_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

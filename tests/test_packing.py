@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS
 from benchmarks.packing import BYTES_PER_PIXEL, DecodingReader, PackedSplit, readers
+from benchmarks.sets.folder import Folder
 from benchmarks.sets.voc import Voc
 from benchmarks.streams import load_benchmark
 
@@ -100,3 +102,28 @@ def test_a_damaged_photograph_is_found_before_anything_is_trained(
     photograph.write_bytes(photograph.read_bytes()[:200])
     with pytest.raises(DataError, match=photograph.name):
         load_benchmark(NAME, tiny_voc, size=size, ram_budget=budget)
+
+
+def test_jpegs_are_decoded_smaller_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A JPEG of 96 x 64 pixels is squeezed to 16 from a quarter of it; its label map and PNGs are read as ever."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "classes.txt").write_text("one\ntwo\n")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    labels = np.arange(64 * 96, dtype=np.uint8).reshape(64, 96) % 2
+    (tmp_path / "train.txt").write_text("a\nb\n")
+    (tmp_path / "val.txt").write_text("c\n")
+    for name in ("a.jpg", "b.png", "c.png"):
+        Image.fromarray(noise).save(tmp_path / "images" / name)
+        Image.fromarray(labels).save(tmp_path / "masks" / f"{name[0]}.png")
+    images = Folder.open(tmp_path)
+    whole, drafts = (readers(images, 16, jpeg_draft=draft)["train"] for draft in (False, True))
+    decoded = readers(images, 16, 0, jpeg_draft=True)["train"]
+    for i, image_id in enumerate(images.ids("train")):
+        assert all((one == other).all() for one, other in zip(drafts.read(i), decoded.read(i), strict=True))
+        assert (whole.read(i)[1] == drafts.read(i)[1]).all()
+        assert (whole.read(i)[0] == drafts.read(i)[0]).all() == (image_id == "b")
+    assert images.read_reduced("train", 0, 16)[0].shape == (16, 24, 3)
+    assert images.read_reduced("train", 0, 17)[0].shape == (32, 48, 3)
+    as_they_are = (readers(images, None, jpeg_draft=draft)["train"].read(0)[0] for draft in (False, True))
+    assert np.array_equal(*as_they_are)

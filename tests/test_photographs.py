@@ -154,3 +154,19 @@ def test_an_orientation_that_sizes_do_not_decide_is_refused(
 def test_no_orientation_turns_nothing(tmp_path: Path, orientation: int) -> None:
     plain = stored(tmp_path / "a.png", (4, 4), orientation)
     assert (read_photograph(tmp_path / "a.png").over(tmp_path, (4, 4)) == np.asarray(plain)).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_that_is_decoded_smaller_is_turned_as_the_whole_one_is(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    side = np.zeros((64, 96, 3), dtype=np.uint8)
+    side[:32, :48] = 200  # the upper left quarter as stored
+    Image.fromarray(side).save(tmp_path / "a.jpg", exif=exif)
+    seen = (96, 64) if orientation == 6 else (64, 96)
+    small = read_photograph(tmp_path / "a.jpg", least=16).over(tmp_path, seen)
+    assert small.shape == (seen[0] // 4, seen[1] // 4, 3)
+    bright = small[: len(small) // 2, small.shape[1] // 2 :] if orientation == 6 else small[:8, :12]
+    assert bright[2:-2, 2:-2].min() > 180 and small.mean() < 60
+    with pytest.raises(DataError, match="both must have one size"):
+        read_photograph(tmp_path / "a.jpg", least=16).over(tmp_path, small.shape[:2])

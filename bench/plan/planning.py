@@ -111,7 +111,7 @@ def _read_scenario(request: Request, config: Config, console: Console) -> Scenar
     require_training_images(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
     with reading(console) as progress:
         size = data.size or scenario.imageset.uniform_side
-        readers(scenario.imageset, size, data.ram_gb * 2**30, progress)
+        readers(scenario.imageset, size, data.ram_gb * 2**30, progress, data.jpeg_draft)
     notes = scenario.remarks()
     sizes = tuple(len(step.train) for step in scenario.steps)
     if scenario.published_sizes and sizes != scenario.published_sizes:

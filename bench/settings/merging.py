@@ -151,6 +151,8 @@ def by_protocol(layers: Sequence[Settings]) -> Settings:
 
 def _check_together(config: Config) -> None:
     _check_augmentation(config.data)
+    if config.data.jpeg_draft and config.data.size is None:
+        raise RequestError("data.jpeg_draft=true needs data.size: only images that are squeezed are decoded smaller")
     if config.data.size is not None and config.evaluation.short_side is not None:
         raise RequestError("evaluation.short_side is for images as they are; data.size squeezes them to one size")
     if config.data.size is None and config.evaluation.short_side is None and config.evaluation.batch_size > 1:

@@ -64,6 +64,8 @@ class DataConfig:
     """The colour of what is padded: the mean that the network takes off, or black."""
     void: Literal["ignore", "background", "negative"] = "ignore"
     """In training void pixels are in no loss, or background, or a negative of every class for methods that know it."""
+    jpeg_draft: bool = False
+    """JPEGs that `size` squeezes are decoded at 1/2, 1/4 or 1/8 where that is not below it (Pillow's draft mode)."""
 
 
 @validated(frozen=True, config=STRICT)

@@ -28,4 +28,5 @@ def benchmark_of(job: BaseJob | RunJob) -> SegmentationScenario:
         valid_fraction=evaluation.valid_fraction,
         valid_seed=evaluation.valid_seed,
         ram_budget=data.ram_gb * 2**30,
+        jpeg_draft=data.jpeg_draft,
     )

@@ -193,6 +193,7 @@ def _benchmark(evaluation: Evaluation, console: Console) -> SegmentationScenario
             valid_fraction=config.evaluation.valid_fraction,
             valid_seed=config.evaluation.valid_seed,
             ram_budget=config.data.ram_gb * 2**30,
+            jpeg_draft=config.data.jpeg_draft,
             progress=progress,
         )
 

@@ -198,10 +198,17 @@ class FiledImageSet(ImageSet):
 
     def read(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (uint8 H x W x 3) and its label map (uint8 H x W)."""
+        return self._read(split, index)
+
+    def read_reduced(self, split: Split, index: int, least: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same, a JPEG decoded at 1/2, 1/4 or 1/8 as long as no side is shorter than `least` pixels."""
+        return self._read(split, index, least)
+
+    def _read(self, split: Split, index: int, least: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         image_id = self.ids(split)[index]
         mask_path = self.mask_path(split, image_id)
         label_map = read_mask(mask_path, self.max_megapixels)
-        photograph = read_photograph(self.image_path(split, image_id), self.max_megapixels)
+        photograph = read_photograph(self.image_path(split, image_id), self.max_megapixels, least)
         return photograph.over(mask_path, label_map.shape), label_map
 
     @property

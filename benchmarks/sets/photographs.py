@@ -58,21 +58,19 @@ _IN_DOUBT = 4096
 
 @dataclass(frozen=True)
 class Photograph:
-    """A decoded photograph: uint8 H x W x 3 as stored, and what EXIF says of its orientation (1 to 8)."""
+    """A decoded photograph: uint8 h x w x 3, and what EXIF says of its orientation (1 to 8)."""
 
     path: Path
     pixels: np.ndarray
+    """As stored, or as a JPEG reduced in decoding."""
     orientation: int
     wide: bool
     """Whether the file holds more than 8 bit a value."""
-
-    @property
-    def size(self) -> Size:
-        """Height and width as stored."""
-        return self.pixels.shape[:2]
+    size: Size
+    """Height and width as stored."""
 
     def over(self, label_map: Path, size: Size) -> np.ndarray:
-        """Return uint8 H x W x 3 of its label map's size, turned where it then fits and as stored does not.
+        """Return the pixels, turned where they then fit its label map and as stored do not.
 
         Raises `DataError` where neither has that size, and `UnclearError` where both do.
         """
@@ -85,24 +83,27 @@ class Photograph:
         return np.ascontiguousarray(turned(self.pixels, fitting[0]))
 
 
-def read_photograph(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
-    """Return a photograph.
+def read_photograph(path: Path, max_megapixels: float = MAX_MEGAPIXELS, least: int | None = None) -> Photograph:
+    """Return a photograph; a JPEG may be decoded at 1/2, 1/4 or 1/8, its sides no shorter than `least` pixels.
 
     Raises `DataError` where it is damaged or of more than `max_megapixels`, `UnclearError` where its values may mean
     several.
     """
-    return decode_photograph(read_bytes(path), path, max_megapixels)
+    return decode_photograph(read_bytes(path), path, max_megapixels, least)
 
 
-def decode_photograph(content: bytes, path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+def decode_photograph(
+    content: bytes, path: Path, max_megapixels: float = MAX_MEGAPIXELS, least: int | None = None
+) -> Photograph:
     """Return the photograph that a file's content holds; see `read_photograph`."""
     with opened(content, path, max_megapixels) as image:
-        orientation = orientation_of(image)
+        orientation, size = orientation_of(image), (image.height, image.width)
+        reduced = least is not None and image.draft(None, (least, least)) is not None  # of no other format
         image.load()
         pixels, wide = _eight_bit(image, path)
         if orientation != AS_STORED and image.format == "TIFF" and orientation_of(image) == AS_STORED:
             pixels = turned_back(pixels, orientation)  # Pillow has turned it
-        return Photograph(path, pixels, orientation, wide)
+        return Photograph(path, pixels, orientation, wide, size if reduced else pixels.shape[:2])
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
