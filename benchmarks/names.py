@@ -9,6 +9,7 @@
         order=FILE                 ... as class ids or names (a name per line)
         split=FOLDER               each step's images, from index files (see `benchmarks.indices`)
         rule=voc|ade               how the disjoint setup divides the images (default: the data set's own)
+        first=N                    the first N steps alone, with the images that they have among all
 
 Setups: `disjoint` and `overlapped` (Cermelli et al., CVPR 2020) annotate a step's own classes; `sequential` has the
 images of `disjoint` with every class seen so far annotated (Michieli and Zanuttigh, ICCVW 2019).
@@ -34,7 +35,7 @@ from benchmarks.paths import user_path
 from benchmarks.sets.registry import IMAGE_SETS, image_set_class
 
 SETUPS = ("disjoint", "overlapped", "sequential")
-OPTIONS = ("order", "steps", "split", "rule")
+OPTIONS = ("order", "steps", "split", "rule", "first")
 STANDARD = {
     name: tuple(
         f"{split}-{setup}"
@@ -70,9 +71,16 @@ class ScenarioName:
     steps: str | None = None
     index_files: str | None = None
     rule: str | None = None
+    first: int | None = None
 
     def __str__(self) -> str:
-        options = {"order": self.order, "steps": self.steps, "split": self.index_files, "rule": self.rule}
+        options: dict[str, str | int | None] = {
+            "order": self.order,
+            "steps": self.steps,
+            "split": self.index_files,
+            "rule": self.rule,
+            "first": self.first,
+        }
         given = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
         name = "-".join(filter(None, (self.dataset, self.split, self.setup)))
         return f"{name}:{given}" if given else name
@@ -98,6 +106,7 @@ def parse_name(name: str) -> ScenarioName:
         options.get("steps"),
         options.get("split"),
         options.get("rule"),
+        int(options["first"]) if "first" in options else None,
     )
     fixed = image_set_class(parsed.dataset).fixed_class_names
     if fixed and parsed.split:
@@ -125,6 +134,8 @@ def _options(name: str, text: str) -> dict[str, str]:
         raise DataError(f"scenario '{name}': steps= tells the order already, order= cannot be given too")
     if options.get("rule", "voc") not in RULES:
         raise DataError(f"scenario '{name}': rule={options['rule']}; allowed are {', '.join(RULES)}")
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", options.get("first", "2"), re.ASCII) or options.get("first") == "1":
+        raise DataError(f"scenario '{name}': first={options['first']}; it is a number of steps, at least 2")
     return options
 
 
@@ -160,7 +171,7 @@ def class_groups(name: ScenarioName, class_names: Sequence[str]) -> Groups:
 def canonical_name(name: ScenarioName, groups: Groups, imageset: ImageSet, index_digest: str | None) -> str:
     """Return the one name of a scenario: files appear as a digest of what they say, `index_digest` that of the split's.
 
-    An order or a rule that is the data set's own is left out.
+    An order or a rule that is the data set's own is left out, and a number of first steps that is that of all.
     """
     sizes = [len(group) for group in groups]
     order = tuple(c for group in groups for c in group)
@@ -175,6 +186,7 @@ def canonical_name(name: ScenarioName, groups: Groups, imageset: ImageSet, index
             order=None if order == by_id else published or random or short_digest(order),
             index_files=index_digest,
             rule=name.rule if name.rule != imageset.disjoint_rule else None,
+            first=name.first if name.first != len(groups) else None,
         )
     )
 

@@ -197,6 +197,8 @@ def _require_separate_splits(imageset: ImageSet) -> None:
 def compute_scenario(name: ScenarioName, imageset: ImageSet, groups: Groups | None = None) -> Scenario:
     """Compute the steps of a parsed name on an image set; `groups` are by default those that the name tells."""
     groups = groups or class_groups(name, imageset.class_names)
+    if name.first is not None and name.first > len(groups):
+        raise DataError(f"scenario '{name}': it has {len(groups)} steps, not {name.first}")
     presence = {split: imageset.class_presence(split) for split in SPLITS}
     index_digest = None
     if name.index_files is None:
@@ -214,7 +216,8 @@ def compute_scenario(name: ScenarioName, imageset: ImageSet, groups: Groups | No
             classes = ", ".join(map(str, step.classes[:5])) + (", ..." if len(step.classes) > 5 else "")
             raise DataError(f"scenario '{name}': step {t} (classes {classes}) has no {kind} image{hint}")
     absent = {split: _absent_classes(shown) for split, shown in presence.items() if len(shown)}
-    return Scenario(canonical_name(name, groups, imageset, index_digest), name, imageset, steps, absent)
+    canonical = canonical_name(name, groups, imageset, index_digest)
+    return Scenario(canonical, name, imageset, steps[: name.first], absent)
 
 
 def _absent_classes(presence: np.ndarray) -> list[int]:

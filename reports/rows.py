@@ -92,7 +92,7 @@ BESIDE_TRAINING = frozenset(
     [
         *("data.workers", "data.ram_gb", "data.train_list", "data.shared_ids", "data.max_megapixels"),
         *("evaluation.batch_size", "evaluation.pictures", "evaluation.future_classes", "evaluation.images"),
-        *("runtime.threads", "runtime.device", "keep"),
+        *("runtime.threads", "runtime.device", "keep", "study"),
     ]
 )
 """Settings that change numbers by rounding at most, or of which the data's fingerprint or the conventions tell: no row

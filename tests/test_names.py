@@ -120,6 +120,9 @@ def test_order_of_a_part_of_the_classes_is_refused(tmp_path: Path) -> None:
         ("shapes-20+0-disjoint", "20 classes"),
         ("voc-19-1:order=random:1", "did you mean voc-19-1-disjoint:order=random:1"),
         ("shapes-15-1-disjoint:split=nowhere", "nowhere is not a folder"),
+        ("shapes-15-1-disjoint:first=1", "it is a number of steps, at least 2"),
+        ("shapes-15-1-disjoint:first=two", "first=two; it is a number of steps"),
+        ("shapes-15-1-disjoint:first=7", "it has 6 steps, not 7"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(name: str, said: str) -> None:
@@ -168,6 +171,25 @@ def test_a_published_order_is_asked_for_by_name_and_keeps_it(tmp_path: Path) -> 
 
 def test_a_random_order_keeps_its_seed_in_the_name() -> None:
     assert load_scenario("shapes-15-5-overlapped:order=random:7").name == "shapes-15-5-overlapped:order=random:7"
+
+
+@pytest.mark.parametrize("name", ["voc-15-1-disjoint", "voc-15-1-sequential:rule=ade", "voc-15-1-overlapped"])
+def test_the_first_steps_alone_have_the_images_and_labels_that_they_have_among_all(data_root: Path, name: str) -> None:
+    whole, first = (load_benchmark(full, data_root) for full in (name, f"{name}{',' if ':' in name else ':'}first=3"))
+    assert first.scenario.name == f"{name}{',' if ':' in name else ':'}first=3"
+    assert first.class_names == whole.class_names[: 1 + 15 + 1 + 1]
+    assert first.scenario.split_hash != whole.scenario.split_hash
+    for stream in ("train", "test", "joint"):
+        assert len(first.streams[stream]) == 3
+        for own, other in zip(first.streams[stream], whole.streams[stream][:3], strict=True):
+            assert own.data.ids == other.data.ids
+            assert own.classes_seen_so_far == other.classes_seen_so_far
+            for i in range(len(own.data)):
+                assert all(np.array_equal(*pair) for pair in zip(own.data[i], other.data[i], strict=True))
+
+
+def test_all_steps_have_no_name_of_their_own() -> None:
+    assert load_scenario("shapes-15-5-disjoint:first=2").name == "shapes-15-5-disjoint"
 
 
 # ------------------------------------------------------------------------------------------------- index files

@@ -18,6 +18,7 @@ from bench.cli.measuring import add_speed
 from bench.cli.queue import add_cancel, add_status
 from bench.cli.reports import add_curves, add_pictures, add_report, add_reproduce
 from bench.cli.tables import add_tables
+from bench.cli.tuning import add_tune
 from bench.cli.using import add_evaluate, add_export, add_predict
 from bench.homes import give_homes
 from bench.interrupted import say_interrupted
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_run(commands.add_parser("run", help="make runs: strategies on a scenario", epilog=f"example: {EXAMPLE}"))
     add_run_one(commands.add_parser("run-one", help="make the one run that a directory describes, or go on with it"))
+    add_tune(commands.add_parser("tune", help="choose strategies' settings on held-out training images"))
     add_status(commands.add_parser("status", help="tell what is done, running, waiting and failed"))
     add_cancel(commands.add_parser("cancel", help="take submitted runs out of the queue"))
     add_strategies(commands.add_parser("strategies", help="list the strategies that are installed"))

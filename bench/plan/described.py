@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.plan.devices import resolved_device
 from bench.plan.folders import out_of
 from bench.plan.plan import Plan
-from bench.plan.planning import Asked, plan_of
+from bench.plan.planning import Asked, Wanted, plan_of
 from bench.plan.request import Request
 from bench.plan.spec import made_by
 from bench.plan.stale import label_of, staleness
@@ -69,7 +69,7 @@ def _plan(spec: Spec, folder: Path, out: Path, console: Console, **asked: Any) -
         reason = f"{type(error).__name__}: {error}"
         raise RequestError(f"{folder / 'spec.yaml'}: it does not describe a run ({reason})") from None
     request = replace(request, out=out, device=resolved_device(request.device), **asked)
-    return plan_of(Asked(request, [strategy], config), console)
+    return plan_of(Asked(request, [Wanted(strategy, config)], config), console)
 
 
 def _described(spec: dict[str, Any]) -> tuple[Request, StrategyRequest, Config]:

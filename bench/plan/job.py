@@ -12,6 +12,9 @@ from bench.screen.log import LOG_FILE
 from bench.settings.schema import Config
 from strategies.learning.protocol import BaseRecipe
 
+Bars = tuple[float | None, ...]
+"""By step, an mIoU in per cent."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -59,11 +62,19 @@ class RunJob(Job):
     finished_before: int | None
     """When the run was finished, in ns, as it was planned; None if it was not."""
     loggers: tuple[str, ...] = ()
+    bars: Bars = ()
+    """It ends after the first step whose mIoU is below its bar, unfinished: the rest of it is not wanted."""
 
     @property
     def out(self) -> Path:
         """The folder of all runs that it belongs to."""
         return out_of(self.folder)
+
+
+def below_bar(miou: float, step: int, bars: Bars) -> bool:
+    """Whether a run is not to go on after a step."""
+    bar = bars[step] if step < len(bars) else None
+    return bar is not None and round(miou, 4) < bar
 
 
 def run_job(key: str, extent: Extent, *, folder: Path, **settings: Any) -> RunJob:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.plan.devices import gpus_of, require_devices, resolved_device, submitted_device
 from bench.plan.folders import data_root_of, finished_at, require_writable
-from bench.plan.job import base_job, run_job
+from bench.plan.job import Bars, base_job, run_job
 from bench.plan.plan import Plan
 from bench.plan.protocols import PROTOCOLS, protocol_of
 from bench.plan.request import Request
@@ -23,7 +23,14 @@ from bench.plan.stale import made_otherwise
 from bench.screen.view import reading
 from bench.settings.checking import checked
 from bench.settings.errors import RequestError
-from bench.settings.merging import launcher_section, network_name, resolve, settings_said
+from bench.settings.merging import (
+    METHODS_SECTION,
+    by_protocol,
+    launcher_section,
+    network_name,
+    resolve,
+    settings_said,
+)
 from bench.settings.schema import Config
 from bench.settings.slurm import SlurmSettings
 from bench.settings.strategies import (
@@ -32,6 +39,7 @@ from bench.settings.strategies import (
     method_parameters,
     parse_strategies,
     require_void_known,
+    setting_sections,
 )
 from bench.settings.usual import told_of_preset, usual_preset
 from benchmarks.names import parse_name
@@ -46,12 +54,25 @@ from strategies.plugins.registry import BrokenPluginError
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A strategy whose runs are asked for, one for each seed, and their settings."""
+
+    strategy: StrategyRequest
+    config: Config
+    prefix: str = ""
+    """What the names of its jobs begin with."""
+    bars: Mapping[int, Bars] = field(default_factory=dict)
+    """By seed; see `bench.plan.job.RunJob`."""
+
+
+@dataclass(frozen=True)
 class Asked:
     """A request that is checked, as far as that needs no image: with its device and the folder of its data."""
 
     request: Request
-    strategies: list[StrategyRequest]
+    wanted: list[Wanted]
     config: Config
+    """What all have in common: of images, evaluation and runtime."""
     slurm: SlurmSettings | None = None
     """How its runs are submitted, if they are."""
     notes: tuple[str, ...] = ()
@@ -76,13 +97,18 @@ def asked(request: Request) -> Asked:
     device = submitted_device(request.device, slurm) if slurm else resolved_device(request.device)
     preset = usual_preset(scenario.dataset, device) if request.preset is None else request.preset
     config = resolve(str(scenario), preset, said, request.evaluate_on)
+    wanted = [Wanted(each, config) for each in strategies]
+    if METHODS_SECTION in by_protocol(said):
+        names = [setting_sections(each.name) for each in strategies]
+        own = [resolve(str(scenario), preset, said, request.evaluate_on, each) for each in names]
+        wanted = [Wanted(*pair) for pair in zip(strategies, own, strict=True)]
     note = told_of_preset(scenario.dataset, device) if request.preset is None else None
     if "wandb" in request.loggers:
         require_account()
     require_writable(request.out)
     root = data_root_of(scenario.dataset, request.data_root)
     request = replace(request, preset=preset, device=device, data_root=root)
-    return Asked(request, strategies, config, slurm, (note,) if note else ())
+    return Asked(request, wanted, config, slurm, (note,) if note else ())
 
 
 def plan_of(asked: Asked, console: Console) -> Plan:
@@ -94,9 +120,9 @@ def plan_of(asked: Asked, console: Console) -> Plan:
     # by default one run a GPU, or as many as their threads fill the cores
     workers = request.jobs or len(gpus) or max(1, (os.cpu_count() or 1) // config.runtime.threads)
     plan = Plan(workers, asked.slurm, gpus)
-    for strategy in asked.strategies:
+    for wanted in asked.wanted:
         for seed in request.seeds:
-            _add_run(plan, request, strategy, seed, config, scenario)
+            _add_run(plan, request, wanted, seed, scenario)
     if asked.slurm is None:
         require_devices(max((job.devices for job in plan.jobs), default=1), request.device)
     return plan
@@ -125,12 +151,11 @@ def _say(notes: Iterable[str], console: Console) -> None:
         console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _add_run(
-    plan: Plan, request: Request, asked: StrategyRequest, seed: int, config: Config, scenario: Scenario
-) -> None:
+def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: Scenario) -> None:
     """Add a run to a plan, if it is to be made with its job and that of its base model; imports the method."""
     from strategies.networks.weights import weights_file
 
+    asked, config = wanted.strategy, wanted.config
     try:
         parameters = method_parameters(asked, config)
         require_void_known(asked, config)
@@ -174,7 +199,7 @@ def _add_run(
         "code": spec["code"],
     }
     run = run_job(
-        f"{request.prefix}{asked.label} seed {seed}",
+        f"{request.prefix}{wanted.prefix}{asked.label} seed {seed}",
         protocol.extent(parameters, config, parts),
         method=asked.name,
         parameters=parameters,
@@ -183,6 +208,7 @@ def _add_run(
         anew=request.overwrite in ("failed", "always") or finished is not None,
         finished_before=finished,
         loggers=tuple(request.loggers),
+        bars=wanted.bars.get(seed, ()),
         **common,
     )
     plan.runs.append(run)

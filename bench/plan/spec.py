@@ -32,6 +32,8 @@ INDIFFERENT = (*_BLANK, "max_megapixels")
 In a run's hash the first stand without their value, the others not at all: older runs have none of these.
 """
 _OLD_RECIPE = ("head", "loss", "tau")
+_TOLD = ("keep", "study")
+"""Settings that change no number, and stand in no hash."""
 _FIRST = ("protocol", "online")
 """The one that there was before there were several."""
 _PRINTED = {"future_classes": "background", "images": "known"}
@@ -92,12 +94,14 @@ def run_spec(
     """
     settings = dataclasses.asdict(config)
     del settings["strategies"]
+    if config.study is None:
+        del settings["study"]
     settings = json.loads(json.dumps(settings))
     settings["runtime"]["device"] = device
     method = {"name": request.title, "parameters": json.loads(json.dumps(dataclasses.asdict(parameters)))}
     base = base_inputs(scenario, config, recipe, seed, device)
     described = scenario.as_dict()
-    decided = {key: value for key, value in settings.items() if key != "keep" and (key, value) != _FIRST}
+    decided = {key: value for key, value in settings.items() if key not in _TOLD and (key, value) != _FIRST}
     determining = {
         "schema": _HASHED,
         "split_hash": described["split_hash"],

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import fnmatch
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +24,8 @@ from strategies.plugins.registry import UnknownPluginError
 
 LAUNCHER_SECTION = "slurm"
 """Settings that stand beside those of a run, and change none of its numbers."""
+METHODS_SECTION = "methods"
+"""Below it stand names of methods, and below each a section `incremental` for its runs alone."""
 _OF_RESIZED_CROPS, _OF_SCALED_CROPS = ("area", "aspect"), ("padding", "fill", "fill_colour")
 _WITHOUT_EFFECT: dict[str, dict[str, Any]] = {
     "scale_crop": {key: getattr(DataConfig, key) for key in _OF_RESIZED_CROPS},
@@ -58,26 +60,50 @@ def settings_said(scenario: str, file: Path | None, assignments: Sequence[str]) 
     return [*of_file, assigned(assignments)]
 
 
-def resolve(scenario: str, preset: str, said: Sequence[Settings], evaluate_on: str | None = None) -> Config:
+def resolve(
+    scenario: str, preset: str, said: Sequence[Settings], evaluate_on: str | None = None, method: Sequence[str] = ()
+) -> Config:
     """Return the settings of presets with what was said over them, checked.
 
-    `evaluate_on` chooses the stream over all of them; `valid` holds out `VALID_FRACTION` where no fraction is set.
+    `evaluate_on` chooses the stream over all of them; `valid` holds out `VALID_FRACTION` where no fraction is set. What
+    is said for one of the names of a `method` alone is over the rest, the first name's over the others'.
     """
     settings = by_protocol([*_of_presets(preset.split(","), scenario), *said])
     settings.pop(LAUNCHER_SECTION, None)
+    of_methods = _of_methods(settings.pop(METHODS_SECTION, {}))
+    settings = merged(settings, *(of_methods.get(name, {}) for name in reversed(method)))
     if evaluate_on is not None:
         settings = merged(settings, {"evaluation": {"stream": evaluate_on}})
     if evaluate_on == "valid" and not settings["evaluation"].get("valid_fraction"):
         settings = merged(settings, {"evaluation": {"valid_fraction": VALID_FRACTION}})
     config = _with_absolute_list(config_of(settings))
-    for name in config.strategies:
+    _require_known("strategies", config.strategies)
+    _require_known(METHODS_SECTION, of_methods)
+    _check_together(config)
+    return config
+
+
+def _require_known(section: str, names: Iterable[str]) -> None:
+    """Raise `RequestError` for a name below a section that is no strategy's."""
+    for name in names:
         try:
             if not STRATEGIES.packages_declaring(name):
                 STRATEGIES.entry_point(name)
         except UnknownPluginError as error:
-            raise RequestError(f"strategies.{name}: {error}") from None
-    _check_together(config)
-    return config
+            raise RequestError(f"{section}.{name}: {error}") from None
+
+
+def _of_methods(section: Any) -> Settings:
+    """Return what is said for the runs of single methods; raise `RequestError` for more than their increments."""
+    told = f"{METHODS_SECTION}: below it stand names of strategies, and below each a section incremental alone"
+    if not isinstance(section, dict):
+        raise RequestError(told)
+    for of_one in section.values():
+        if not isinstance(of_one, dict) or of_one.keys() - {"incremental"}:
+            raise RequestError(told)
+        if not isinstance(of_one.get("incremental", {}), dict):
+            raise RequestError(told)
+    return section
 
 
 def launcher_section(said: Sequence[Settings]) -> Settings:

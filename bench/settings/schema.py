@@ -121,3 +121,5 @@ class Config:
     """It changes no number, and specs from before it do not have it."""
     protocol: ProtocolName = "online"
     """How the increments are trained; specs from before it do not have it."""
+    study: str | None = None
+    """The digest of the study that settings were tuned in (`bench tune`); it changes no number."""

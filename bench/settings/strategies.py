@@ -105,7 +105,7 @@ def method_parameters(request: StrategyRequest, config: Config | None = None) ->
     Raises `RequestError` for what was given, `BrokenPluginError` for what the method makes of it.
     """
     settings = dict(request.parameters)
-    for section in _sections(request.name):
+    for section in setting_sections(request.name):
         settings = {**(config.strategies.get(section, {}) if config else {}), **settings}
     kind = method_class(request.name).Parameters
     try:
@@ -145,8 +145,8 @@ def base_recipe(request: StrategyRequest, parameters: Any) -> BaseRecipe:
     return recipe
 
 
-def _sections(name: str) -> list[str]:
-    """Return the sections below `strategies` that hold for a method, the one that counts most first.
+def setting_sections(name: str) -> list[str]:
+    """Return the sections below `strategies` and `methods` that hold for a method, the one that counts most first.
 
     `strategies.er` is the built-in method's, or that of the one package which declares the name.
     """

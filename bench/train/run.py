@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from bench.plan.job import RunJob
+from bench.plan.job import RunJob, below_bar
 from bench.plan.protocols import protocol_of
 from bench.screen.events import Event, Report
 from bench.screen.stopping import stop_if_asked
@@ -85,6 +85,8 @@ def _make_steps(
         miou = mean_iou(own_confusion(job.spec, counts))
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
         if t + 1 < len(stream):
+            if below_bar(miou, t, job.bars):
+                return
             stop_if_asked()
     writer.finish()
     run_checkpoints(job).clear()

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from bench.plan.code import code_digest
 from bench.plan.folders import finished_at
-from bench.plan.job import BaseJob, RunJob
+from bench.plan.job import Bars, BaseJob, RunJob, below_bar
 from bench.plan.plugins import plugins_of
 from bench.screen.events import Event, Report
 from bench.screen.log import log_start, logged
 from bench.train.kept import base_model
 from reports.atomic import clear_scraps, write_atomic
+from reports.files import RecordError, read_rows
 from strategies.learning.registry import STRATEGIES
 from strategies.networks.registry import NETWORKS
 
@@ -28,7 +30,16 @@ def made(job: BaseJob | RunJob) -> bool:
     """Return whether the base model is kept, and sound, or the run has been finished since it was planned."""
     if isinstance(job, BaseJob):
         return base_model(job.base["hash"]).fault() is None
-    return finished_at(job.folder) not in (None, job.finished_before)
+    return finished_at(job.folder) not in (None, job.finished_before) or ended_early(job.folder, job.bars)
+
+
+def ended_early(run: Path, bars: Bars) -> bool:
+    """Return whether a run was left after a step whose mIoU is below its bar."""
+    try:
+        rows = read_rows(run / "steps.csv") if bars else []
+    except RecordError:
+        return False
+    return any(below_bar(row["miou"], int(row["step"]), bars) for row in rows)
 
 
 def execute(job: BaseJob | RunJob, report: Report) -> None:
