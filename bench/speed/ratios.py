@@ -4,6 +4,7 @@
 `offline`: the same of the offline protocol, against finetune.
 `laptop`: the same of the preset `laptop` on photographs, its loader, evaluation against training, and its counting.
 `losses`: the losses of ours and mib against er's on large logits, and the memory beside these; only when named.
+`large`: updates of ResNet-101 on the CPU, online against er and offline against finetune; only when named.
 `evaluation`: an evaluation of images as large as ADE20K's against one by scores of all pixels; only when named.
 `scan`: the class-presence scan of a data root's label maps against one pass of `numpy.unique`.
 `remap`: a label map's remapping by table against a lambda for every pixel.
@@ -22,6 +23,7 @@ from pathlib import Path
 from bench.speed import data as speed_data
 from bench.speed import evaluation as speed_evaluation
 from bench.speed import laptop as speed_laptop
+from bench.speed import large as speed_large
 from bench.speed import losses as speed_losses
 from bench.speed import pool as speed_pool
 from bench.speed import updates as speed_updates
@@ -46,6 +48,7 @@ MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "offline": speed_updates.offline,
     "laptop": speed_laptop.laptop,
     "losses": speed_losses.losses,
+    "large": speed_large.large,
     "evaluation": speed_evaluation.evaluation,
     "scan": speed_data.scan,
     "remap": speed_data.remap,
@@ -54,5 +57,5 @@ MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "pool": speed_pool.pool,
 }
 """By name; each is given the data root."""
-WHEN_NAMED = ("laptop", "losses", "evaluation", "pool")
+WHEN_NAMED = ("laptop", "losses", "large", "evaluation", "pool")
 """They take minutes, or gigabytes."""
