@@ -49,9 +49,7 @@ def paired_differences(steps: pd.DataFrame, reference: str = "ours") -> pd.DataF
     records = []
     for key, own in values.items():
         if key.strategy != reference:
-            records.append(
-                {**key._asdict(), "reference": reference, **_paired(own, _reference(values, key, reference))}
-            )
+            records.append({**key._asdict(), "reference": reference, **paired(own, _reference(values, key, reference))})
     return pd.DataFrame(records, columns=_DIFFERENCES)
 
 
@@ -109,7 +107,8 @@ def _reference(values: Values, key: _Key, reference: str) -> Seeds:
     return next(iter(alike.values())) if len(alike) == 1 else alike.get(key.variant, {})
 
 
-def _paired(own: Seeds, other: Seeds) -> dict[str, Any]:
+def paired(own: Seeds, other: Seeds) -> dict[str, Any]:
+    """Return the difference of two rows' values by seed as `paired_differences` has it, from `n` on."""
     common = sorted(set(own) & set(other))
     differences = np.array([own[seed] - other[seed] for seed in common], dtype=float)
     mean = float(differences.mean()) if common else math.nan

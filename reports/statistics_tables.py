@@ -71,7 +71,7 @@ def _difference_table(scenario: str, rows: pd.DataFrame, memory: Any, runs: Sequ
         by_column = {row["column"]: row for row in own.to_dict("records")}
         seeds = by_column["miou"]["seeds"].replace(" ", ", ") or "--"
         star = "" if by_column["miou"]["all_seeds"] else "*"
-        cells = [_interval(by_column[column]) for column in MEASURES]
+        cells = [interval_cell(by_column[column]) for column in MEASURES]
         lines.append([Cell(row_name(str(strategy), str(variant))), Cell(f"{seeds}{star}"), *cells])
     return Table(
         label=f"tab:{file_stem(scenario)}-differences-{memory}",
@@ -93,7 +93,8 @@ def _difference_table(scenario: str, rows: pd.DataFrame, memory: Any, runs: Sequ
     )
 
 
-def _interval(row: dict[Any, Any]) -> Cell:
+def interval_cell(row: dict[Any, Any]) -> Cell:
+    """Return a paired difference and its confidence interval, in points, as a cell."""
     if math.isnan(row["difference"]):
         return Cell("--")
     interval = "" if math.isnan(row["low"]) else f" [{_signed(row['low'])}, {_signed(row['high'])}]"

@@ -25,6 +25,7 @@ from reports.files import RecordError, csv_lines, csv_text, one_line, read_text
 State = Literal["done", "pruned", "failed"]
 _TRIALS = ["strategy", "trial", "state", "miou", "mious", "seconds", "settings", "runs"]
 _IMPORTANCE = ["strategy", "setting", "importance"]
+_ASKED: dict[str, type] = {"scenario": str, "strategies": dict, "trials": int, "seeds": list, "config": dict}
 SCHEMA = 1
 
 
@@ -63,6 +64,12 @@ class Study:
         rows = [[cell for cell in _cells(trial) if cell[0] != "seconds"] for trial in self.trials]
         return hashlib.sha256(json.dumps([self.asked, rows], sort_keys=True).encode()).hexdigest()
 
+    @property
+    def steps_told(self) -> str:
+        """The scenario and how many of its steps were made."""
+        first = self.asked["first_steps"]
+        return f"{self.asked['scenario']}, {f'the first {first}' if first else 'all'} steps"
+
     def of(self, strategy: str) -> list[Trial]:
         """Return a strategy's trials by number."""
         return sorted((t for t in self.trials if t.strategy == strategy), key=lambda t: t.number)
@@ -82,8 +89,11 @@ def read_asked(folder: Path) -> dict[str, Any] | None:
         asked = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise RecordError(f"{path}: not YAML ({one_line(error)})") from None
-    if not isinstance(asked, dict) or asked.get("schema") != SCHEMA or not isinstance(asked.get("strategies"), dict):
+    if not isinstance(asked, dict) or asked.get("schema") != SCHEMA:
         raise RecordError(f"{path}: not what a study was asked for, in schema {SCHEMA}")
+    for key, kind in _ASKED.items():
+        if not isinstance(asked.get(key), kind):
+            raise RecordError(f"{path}: '{key}' must be of type {kind.__name__}, it is {asked.get(key)!r:.80}")
     return asked
 
 

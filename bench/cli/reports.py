@@ -176,6 +176,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     add_runs_folder(parser, "--runs", bundles=True)
     add_convention(parser)
     add("--title", help="the page's title (default: made of the scenarios)")
+    add("--study", type=a_path, metavar="DIR", help="a folder of `bench tune`, whose trials the page is to show too")
     text = f"folder to write {_PAGE} to, or the file itself, which then ends in .html (default {_PAGE})"
     add("--out", type=a_path, default=Path(_PAGE), metavar="PATH", help=text)
     parser.set_defaults(command=from_bundles(_report))
@@ -187,13 +188,15 @@ def _report(options: argparse.Namespace) -> int:
     from reports.notes import notes
     from reports.page.page import write_page
     from reports.records import find_runs, find_unfinished
+    from reports.study import read_study
 
     is_file = options.out.suffix.lower() in (".html", ".htm") and not options.out.is_dir()
     page = options.out if is_file else options.out / _PAGE
     require_writable(page.parent)
+    study = read_study(options.study) if options.study is not None else None
     runs, unfinished = counted(find_runs(options.runs), options.convention), find_unfinished(options.runs)
     say_missing(options.runs, runs, unfinished)
-    if runs:
-        print(write_page(runs, page, options.title, unfinished))
+    if runs or study:
+        print(write_page(runs, page, options.title, unfinished, study))
         say([*notes(runs), *fonts_notes(runs, pictures=True)])
     return 0

@@ -92,7 +92,7 @@ def _table(study: Study) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, pad_edge=False, title=f"{study.asked['scenario']}, mIoU in per cent, valid stream")
+    table = Table(box=SIMPLE, pad_edge=False, title=f"{study.steps_told}: mIoU in per cent, valid stream")
     for name in ("strategy", "trials", "pruned", "failed", "minutes", "default", "best", "settings"):
         table.add_column(name, justify="left" if name in ("strategy", "settings") else "right")
     for label in study.asked["strategies"]:

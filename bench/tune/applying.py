@@ -14,7 +14,7 @@ from reports.atomic import write_atomic
 from reports.study import Study, read_study
 
 _HEAD = """\
-# The best of each strategy's trials on held-out training images of {scenario}, by `bench tune`;
+# The best of each strategy's trials by `bench tune`, on held-out training images of {steps};
 # for `bench run --config {name}`. Strategies that are not below have their best settings as they are.
 """
 
@@ -42,7 +42,7 @@ def apply_study(folder: Path, file: Path | None = None) -> Path:
         increments.update({request.title: {"incremental": rates}} if rates else {})
     settings = {"study": study.digest, "strategies": parameters, "methods": increments}
     path = folder / "best.yaml" if file is None else file
-    told = _HEAD.format(scenario=study.asked["scenario"], name=path.name)
+    told = _HEAD.format(steps=study.steps_told, name=path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, told + yaml.safe_dump({k: v for k, v in settings.items() if v}, sort_keys=False))
     return path

@@ -98,7 +98,8 @@ class Study:
         tuning, asked = self.tuning, self.asked
         config = dataclasses.asdict(asked.config)
         told = {
-            "scenario": asked.request.scenario,
+            "scenario": str(parse_name(tuning.request.scenario)),
+            "first_steps": tuning.first_steps,
             "strategies": {label: space.described() for label, space in self.spaces.items()},
             "trials": tuning.trials,
             "wall_time_minutes": tuning.wall_time,

@@ -8,6 +8,8 @@ import importlib.resources
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from reports.atomic import write_atomic
 from reports.page.conventions import conventions_html
 from reports.page.figures import figure3_html
@@ -16,28 +18,36 @@ from reports.page.runs import runs_html
 from reports.page.scenario import scenario_html
 from reports.page.summary import summary_html
 from reports.page.tables import paper_tables_html, statistics_html
+from reports.page.tuning import tuning_html
 from reports.records import Run, Unfinished, run_order, runs_on, scenarios_of
+from reports.study import Study
 from reports.templating import rendered
 
 
-def write_page(runs: Sequence[Run], out: Path, title: str | None = None, unfinished: Sequence[Unfinished] = ()) -> Path:
+def write_page(
+    runs: Sequence[Run],
+    out: Path,
+    title: str | None = None,
+    unfinished: Sequence[Unfinished] = (),
+    study: Study | None = None,
+) -> Path:
     """Write the file `out`, one HTML page that shows finished runs without any other file, and return it.
 
     It has the runs' headline numbers, those of the paper's tables that have runs (beside the published numbers on the
     real data sets), each scenario's figures, its pictures where runs kept predictions, its costs; differences to ours,
     ranks, conventions; and for every run the command that repeats it. What cannot be shown is a note that says why, and
-    so is which runs are `unfinished`.
+    so is which runs are `unfinished`. Of a `study` it has what was tried, and the best settings beside the default.
     It asks nothing of the network, and reads without JavaScript, which only sorts tables and copies commands. The same
     runs in any order give the same bytes. `title` is by default made of the scenarios.
     """
     ordered = sorted(runs, key=run_order)
-    sections = [each for each in _sections(ordered, unfinished) if each.body]
+    sections = [each for each in _sections(ordered, unfinished, study) if each.body]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(out, _document(title or _title(ordered), _subtitle(ordered), sections))
+    write_atomic(out, _document(title or _title(ordered, study), _subtitle(ordered), sections))
     return out
 
 
-def _sections(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> Iterable[Section]:
+def _sections(runs: Sequence[Run], unfinished: Sequence[Unfinished], study: Study | None) -> Iterable[Section]:
     yield Section("summary", "Summary", summary_html(runs, unfinished))
     yield Section("paper-tables", "The paper's tables", paper_tables_html(runs))
     yield Section("figure-3", "The paper's Figure 3", figure3_html(runs))
@@ -45,12 +55,13 @@ def _sections(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> Iterable
         name = f"scenario-{place}"
         yield Section(name, scenario, scenario_html(name, scenario, runs_on(scenario, runs)))
     yield Section("statistics", "Differences and ranks", statistics_html(runs))
+    yield Section("tuning", "Tuning", tuning_html(study, runs) if study else Markup())
     yield Section("conventions", "Conventions and measures", conventions_html(runs))
     yield Section("runs", "Runs, and how to repeat them", runs_html(runs))
 
 
-def _title(runs: Sequence[Run]) -> str:
-    names = scenarios_of(runs)
+def _title(runs: Sequence[Run], study: Study | None) -> str:
+    names = scenarios_of(runs) or ([study.asked["scenario"]] if study else [])
     return f"Continual segmentation on {names[0] if len(names) == 1 else f'{len(names)} scenarios'}"
 
 
