@@ -36,16 +36,13 @@ from benchmarks.sets.registry import IMAGE_SETS, image_set_class
 
 SETUPS = ("disjoint", "overlapped", "sequential")
 OPTIONS = ("order", "steps", "split", "rule", "first")
+_PUBLISHED_SPLITS = {20: ("19-1", "15-5", "15-1"), 150: ("100-50", "100-10", "50-50")}
 STANDARD = {
-    name: tuple(
-        f"{split}-{setup}"
-        for split in (("100-50", "100-10", "50-50") if name in ("ade", "scenes") else ("19-1", "15-5", "15-1"))
-        for setup in ("disjoint", "overlapped")
-    )
-    for name in IMAGE_SETS
-    if name != "folder"
+    name: tuple(f"{split}-{setup}" for split in splits for setup in ("disjoint", "overlapped"))
+    for name, kind in IMAGE_SETS.items()
+    if (splits := _PUBLISHED_SPLITS.get(len(kind.fixed_class_names or ()) - 1))
 }
-"""The scenarios of the paper's tables (of ADE20K it has the disjoint ones), by data set."""
+"""The scenarios of the paper's tables (of ADE20K it has the disjoint ones), by data set of 20 or 150 classes."""
 
 _NUMBER = "0|[1-9][0-9]*"
 _SPLIT = rf"(?:{_NUMBER})-(?:{_NUMBER})|(?:{_NUMBER})(?:\+(?:{_NUMBER}))+"

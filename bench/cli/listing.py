@@ -108,7 +108,7 @@ def _scenarios(options: argparse.Namespace) -> int:
         parsed = parse_name(name)
         class_names = image_set_class(parsed.dataset).fixed_class_names or ()
         print(f"{name:<24} {' + '.join(map(str, step_sizes(parsed, len(class_names) - 1)))} classes")
-    print("any BASE-INCREMENT that comes out even, 10+6+4, sequential, and your own images: see README, Scenarios")
+    print("any BASE-INCREMENT that comes out even, 10+6+4, sequential, and your own images: see docs/data.md")
     return 0
 
 
