@@ -6,13 +6,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.labels import BACKGROUND, UNKNOWN, VOID
 from strategies.learning.memory import Exemplar, Memory
-from strategies.learning.method import Method
+from strategies.learning.method import Remembering
 from strategies.learning.strategy import Strategy
 from strategies.networks.network import evaluation_mode
 
@@ -60,7 +59,7 @@ def shown_classes(
     return found
 
 
-class ExemplarMethod(Method):
+class ExemplarMethod(Remembering):
     """A method that keeps `parameters.exemplars` images, chosen anew after each step (`ChosenExemplars`).
 
     What an image shows is what is annotated in it, and after an increment what the network is sure of too.
@@ -68,10 +67,11 @@ class ExemplarMethod(Method):
 
     on_one_device: ClassVar[bool] = True
 
-    def __init__(self, parameters: Any, memory_size: int, rng: np.random.Generator) -> None:
-        super().__init__(parameters, memory_size, rng)
-        self.rng = rng
-        self.memory = ChosenExemplars(parameters.exemplars, rng)
+    memory: ChosenExemplars
+
+    def make_memory(self, size: int) -> ChosenExemplars:
+        """Return an empty memory of as many images as the method's parameter says, whatever `memory.size` is."""
+        return ChosenExemplars(self.parameters.exemplars, self.rng)
 
     @abstractmethod
     def sure_classes(self, logits: Tensor) -> Tensor:
@@ -93,20 +93,3 @@ class ExemplarMethod(Method):
         others = [exemplar for exemplar in self.memory.exemplars if exemplar.image_id not in ids]
         shown = shown_classes(strategy, [*step, *self.told(strategy, others)], self.sure_classes)
         self.memory.choose(dict(zip([*step, *others], shown, strict=True)))
-
-    def kept(self) -> int:
-        """Return the number of images in memory."""
-        return len(self.memory)
-
-    def memory_bytes(self) -> int:
-        """Return what the memory holds, in bytes."""
-        return self.memory.bytes()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the memory and the generator of the random choices."""
-        return {"memory": self.memory.state_dict(), "rng": self.rng.bit_generator.state}
-
-    def load_state_dict(self, strategy: Strategy, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        self.memory.load_state_dict(state["memory"])
-        self.rng.bit_generator.state = state["rng"]

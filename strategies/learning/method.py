@@ -138,11 +138,8 @@ class CrossEntropy(Method):
         return cross_entropy(strategy.mb_output, self.targets(strategy, strategy.mb_y, strategy.mb_step))
 
 
-class Replay(Method):
-    """A method that joins as many memory images to the incoming ones as there are of these.
-
-    Incoming images are offered to the memory after the update.
-    """
+class Remembering(Method):
+    """A method with a memory of images, and a generator for its random choices."""
 
     def __init__(self, parameters: Any, memory_size: int, rng: np.random.Generator) -> None:
         super().__init__(parameters, memory_size, rng)
@@ -152,16 +149,6 @@ class Replay(Method):
     @abstractmethod
     def make_memory(self, size: int) -> Memory:
         """Return an empty memory of `size` images under the method's policy."""
-
-    def draw(self, count: int) -> list[Exemplar]:
-        """Return the exemplars to join to `count` incoming images."""
-        return self.memory.draw(count)
-
-    def before_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """Join memory images to the incoming ones."""
-        drawn = self.draw(len(strategy.mb_x))
-        if drawn:
-            strategy.join(strategy.load(drawn))
 
     def kept(self) -> int:
         """Return the number of images in memory."""
@@ -179,6 +166,23 @@ class Replay(Method):
         """Take over what `state_dict` returned."""
         self.memory.load_state_dict(state["memory"])
         self.rng.bit_generator.state = state["rng"]
+
+
+class Replay(Remembering):
+    """A method that joins as many memory images to the incoming ones as there are of these.
+
+    Incoming images are offered to the memory after the update.
+    """
+
+    def draw(self, count: int) -> list[Exemplar]:
+        """Return the exemplars to join to `count` incoming images."""
+        return self.memory.draw(count)
+
+    def before_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
+        """Join memory images to the incoming ones."""
+        drawn = self.draw(len(strategy.mb_x))
+        if drawn:
+            strategy.join(strategy.load(drawn))
 
 
 class StreamReplay(Replay):
