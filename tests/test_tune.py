@@ -22,10 +22,12 @@ from bench.plan.plan import Plan
 from bench.plan.planning import Wanted, asked, plan_of
 from bench.plan.request import Request
 from bench.settings.errors import RequestError
+from bench.settings.strategies import method_parameters
 from bench.train.work import ended_early
 from bench.tune import rounds
 from bench.tune.applying import apply_study
 from bench.tune.asked import Tuning, require_same, study_of
+from bench.tune.record import record
 from bench.tune.sampling import Sampler, proposals
 from bench.tune.space import Space, space_of
 from benchmarks.errors import DataError
@@ -33,7 +35,7 @@ from reports.run_writer import RunWriter
 from reports.study import Study, Trial, read_study, write_trials
 
 SCENARIO = "voc-15-1-overlapped"
-QUICK = ("data.size=16", "base.epochs=1", "base.batch_size=8", "memory.size=8", "evaluation.pictures=0", "keep=none")
+QUICK = ("data.size=16", "base.epochs=1", "base.batch_size=8", "memory.size=8", "evaluation.pictures=0")
 QUIET = Console(quiet=True)
 
 
@@ -51,6 +53,36 @@ def tuned(root: Path, out: Path, trials: int = 2, options: dict[str, Any] | None
 @pytest.fixture(scope="module")
 def undisturbed(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return tuned(data_root, tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Runs that are painted, not trained: step t's mIoU is 80 - 10 t less 10 for each factor e of the rate from 0.01.
+
+    It gives the keys of each round's runs.
+    """
+    made: list[list[str]] = []
+
+    def paint(plan: Plan, console: Console) -> Result:
+        made.append([job.key for job in plan.runs])
+        for job in plan.runs:
+            off = abs(np.log(job.config.incremental.lr / 0.01))
+            job.folder.mkdir(parents=True)
+            for step in range(len(job.spec["steps"])):
+                miou = 80.0 - 10 * step - 10 * off * (step > 0)
+                told = {"steps.csv": ("step,miou", f"{step},{miou:.4f}"), "costs.csv": ("step,seconds", f"{step},9")}
+                for name, (header, row) in told.items():
+                    with (job.folder / name).open("a") as file:
+                        file.write(f"{row}\n" if step else f"{header}\n{row}\n")
+                if ended_early(job.folder, job.bars):
+                    break
+            else:
+                (job.folder / "done").touch()
+        return Result([])
+
+    monkeypatch.setattr(rounds, "execute", paint)
+    monkeypatch.setattr(rounds, "leave_kept_bases", lambda plan: None)
+    return made
 
 
 def rows(study: Study) -> list[list[str]]:
@@ -79,6 +111,7 @@ def test_every_strategy_has_its_trials_on_the_valid_stream_of_the_first_steps_th
         with (undisturbed.folder / name / "steps.csv").open() as file:
             assert trial.miou == float([*csv.DictReader(file)][-1]["miou"])
     assert undisturbed.of("er")[1].settings != undisturbed.of("er")[0].settings
+    assert not [*undisturbed.folder.rglob("*.safetensors")]
 
 
 def test_all_trials_start_from_one_base_model_which_is_that_of_all_steps_too(
@@ -140,11 +173,31 @@ def test_a_study_that_is_killed_again_and_again_ends_as_undisturbed(
     assert len([*(study.folder / "runs").rglob("done")]) == 4
 
 
+def journal_of(folder: Path, strategy: str) -> list[optuna.trial.FrozenTrial]:
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.log"))
+    return optuna.load_study(study_name=strategy, storage=optuna.storages.JournalStorage(backend)).trials
+
+
 def test_optunas_journal_has_the_trials(undisturbed: Study) -> None:
-    backend = optuna.storages.journal.JournalFileBackend(str(undisturbed.folder / "study.log"))
-    kept = optuna.load_study(study_name="mib", storage=optuna.storages.JournalStorage(backend))
-    assert [trial.params for trial in kept.trials] == [trial.settings for trial in undisturbed.of("mib")]
-    assert [trial.value for trial in kept.trials] == [trial.miou for trial in undisturbed.of("mib")]
+    kept = journal_of(undisturbed.folder, "mib")
+    assert [trial.params for trial in kept] == [trial.settings for trial in undisturbed.of("mib")]
+    assert [trial.value for trial in kept] == [trial.miou for trial in undisturbed.of("mib")]
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=lambda left: f"{left} lines and a half")
+def test_a_journal_that_was_cut_off_is_made_from_the_runs(
+    data_root: Path, tmp_path: Path, painted: list[list[str]], left: int
+) -> None:
+    study = tuned(data_root, tmp_path, 1, strategies="er")
+    file, lock = tmp_path / "study.log", tmp_path / "study.log.lock"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:left]) + lines[left][:40])
+    lock.symlink_to(file)
+    record(
+        study_of(Tuning(request_of(data_root, tmp_path, strategies="er"), trials=1)), {"er": study.trials}, last=True
+    )
+    assert [trial.value for trial in journal_of(tmp_path, "er")] == [study.trials[0].miou]
+    assert not lock.is_symlink()
 
 
 # ------------------------------------------------------------------------------------------------ what is tried
@@ -179,6 +232,15 @@ def test_what_is_tried_lies_within_its_ranges_and_is_the_same_in_every_process(o
     assert len({tuple(settings.values()) for settings in (*first, *both[0])}) == 9
 
 
+def test_whole_numbers_are_tried_of_a_parameter_that_takes_no_others() -> None:
+    (wanted,) = asked(Request("mir", "shapes-15-1-disjoint")).wanted
+    space = space_of(wanted)
+    for settings in proposals(space, [], 4, "sobol", seed=0):
+        chosen = space.with_chosen(settings)
+        assert type(method_parameters(chosen.strategy, chosen.config).candidates) is int
+        assert chosen.config.incremental.lr == settings["incremental.lr"]
+
+
 def test_of_sobol_a_trials_settings_follow_from_its_number_alone_and_of_tpe_from_what_was_found(ours: Space) -> None:
     def after(sampler: Sampler, sign: int) -> list[dict[str, float]]:
         first = proposals(ours, [], 12, sampler, seed=0)
@@ -190,36 +252,6 @@ def test_of_sobol_a_trials_settings_follow_from_its_number_alone_and_of_tpe_from
 
 
 # ------------------------------------------------------------------------------------------------ rounds
-
-
-@pytest.fixture
-def painted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Runs that are painted, not trained: step t's mIoU is 80 - 10 t less 10 for each factor e of the rate from 0.01.
-
-    It gives the keys of each round's runs.
-    """
-    made: list[list[str]] = []
-
-    def paint(plan: Plan, console: Console) -> Result:
-        made.append([job.key for job in plan.runs])
-        for job in plan.runs:
-            off = abs(np.log(job.config.incremental.lr / 0.01))
-            job.folder.mkdir(parents=True)
-            for step in range(len(job.spec["steps"])):
-                miou = 80.0 - 10 * step - 10 * off * (step > 0)
-                told = {"steps.csv": ("step,miou", f"{step},{miou:.4f}"), "costs.csv": ("step,seconds", f"{step},9")}
-                for name, (header, row) in told.items():
-                    with (job.folder / name).open("a") as file:
-                        file.write(f"{row}\n" if step else f"{header}\n{row}\n")
-                if ended_early(job.folder, job.bars):
-                    break
-            else:
-                (job.folder / "done").touch()
-        return Result([])
-
-    monkeypatch.setattr(rounds, "execute", paint)
-    monkeypatch.setattr(rounds, "leave_kept_bases", lambda plan: None)
-    return made
 
 
 def test_from_three_steps_on_trials_below_the_median_of_earlier_rounds_end_early(
@@ -275,6 +307,7 @@ def test_a_run_ends_after_the_step_that_is_below_its_bar_and_does_not_go_on(data
             return len([*csv.DictReader(file)])
 
     assert steps_made(101.0, None, None) == 1
+    assert not (tmp_path / "checkpoint").exists() and not [*tmp_path.rglob("*.ckpt")]
     assert steps_made(101.0, None, None) == 1
     assert steps_made(None, 101.0, None) == 2
     assert len(run(found.request, QUIET).runs) == 1
@@ -315,6 +348,22 @@ def test_a_strategy_whose_default_is_best_keeps_it(undisturbed: Study, tmp_path:
     written(tmp_path, undisturbed, 60, 60, 50, 60)
     settings = yaml.safe_load(apply_study(tmp_path, tmp_path / "other.yaml").read_text())
     assert settings["methods"].keys() == settings["strategies"].keys() == {"mib"}
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (3, "below it stand names of strategies, and below each a section incremental alone"),
+        ({"ours": {"base": {"lr": 1}}}, "a section incremental alone"),
+        ({"ours": {"incremental": 3}}, "a section incremental alone"),
+        ({"our": {"incremental": {"lr": 1}}}, "methods.our: unknown strategy 'our'; did you mean ours"),
+        ({"er": {"incremental": {"lrr": 1}}}, "unknown setting incremental.lrr; did you mean lr"),
+    ],
+)
+def test_settings_of_methods_that_are_none_are_refused(tmp_path: Path, section: object, said: str) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"methods": section}))
+    with pytest.raises(RequestError, match=said):
+        asked(Request("er,ours", "shapes-15-1-disjoint", config=tmp_path / "mine.yaml"))
 
 
 def test_an_incomplete_study_is_not_applied(undisturbed: Study, tmp_path: Path) -> None:

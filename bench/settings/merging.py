@@ -47,8 +47,8 @@ def resolve_config(
     chosen too. Without one it is the usual one of the
     scenario's data set on a CPU. `evaluate_on` is as for `resolve`. In a preset or file, settings below
     `scenarios: PATTERN:` hold for the scenarios that match, those below `protocols: NAME:` where that protocol is
-    chosen, over the others. Raises `RequestError` for an unknown preset, key or strategy and for a value outside its
-    range.
+    chosen, over the others; those below `methods: NAME:` are checked, and left out. Raises `RequestError` for an
+    unknown preset, key or strategy and for a value outside its range.
     """
     chosen = usual_preset(scenario.partition("-")[0], "cpu") if preset is None else preset
     return resolve(scenario, chosen, settings_said(scenario, file, assignments), evaluate_on)

@@ -86,6 +86,7 @@ def _make_steps(
         report(Event(job.key, "evaluated", done, job.units, t, miou=miou, finished_step=True))
         if t + 1 < len(stream):
             if below_bar(miou, t, job.bars):
+                run_checkpoints(job).clear()
                 return
             stop_if_asked()
     writer.finish()

@@ -122,8 +122,14 @@ def study_of(tuning: Tuning) -> Study:
     if name.first is not None:
         raise RequestError(f"--scenario {name}: --first-steps {name.first} says how many steps are made")
     scenario = str(dataclasses.replace(name, first=tuning.first_steps))
-    request = dataclasses.replace(tuning.request, scenario=scenario, evaluate_on="valid")
-    found = asked(dataclasses.replace(request, out=request.out / "runs"))
+    request = dataclasses.replace(
+        tuning.request,
+        scenario=scenario,
+        assignments=("keep=none", *tuning.request.assignments),  # trials' networks are no use, and large
+        out=tuning.request.out / "runs",
+        evaluate_on="valid",
+    )
+    found = asked(request)
     return Study(tuning, found, {each.strategy.label: space_of(each) for each in found.wanted})
 
 

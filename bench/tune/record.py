@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from bench.launch.claims import Claims
 from bench.tune.asked import Study
@@ -31,16 +32,21 @@ def record(study: Study, found: Mapping[str, Sequence[Trial]], last: bool) -> No
         there.update({(trial.strategy, trial.number): trial for trial in trials})
         trials = [t for label in found for _, t in sorted(there.items()) if t.strategy == label]
         write_trials(study.folder, trials)
-        _write_journal(study, trials)
+        _write_journal(study.folder / "study.log", study, trials)
         if last:
             write_importance(study.folder, {label: _importance(space, trials) for label, space in study.spaces.items()})
 
 
-def _write_journal(study: Study, trials: Sequence[Trial]) -> None:
-    """Append to Optuna's journal what it does not have: a study for each strategy; failed trials may yet succeed."""
+def _write_journal(file: Path, study: Study, trials: Sequence[Trial]) -> None:
+    """Append to Optuna's journal what it does not have: a study for each strategy; failed trials may yet succeed.
+
+    What a process that was killed left of it goes: its lock, as the claim is ours, a journal whose last line is cut.
+    """
     optuna = optuna_module()
-    journal = optuna.storages.journal
-    storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(study.folder / "study.log")))
+    file.with_name(f"{file.name}.lock").unlink(missing_ok=True)
+    if file.exists() and not file.read_bytes().endswith(b"\n"):
+        file.unlink()
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
     for label, space in study.spaces.items():
         kept = optuna.create_study(study_name=label, storage=storage, direction="maximize", load_if_exists=True)
         known = {trial.user_attrs.get("trial") for trial in kept.get_trials(deepcopy=False)}
