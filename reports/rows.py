@@ -92,7 +92,7 @@ BESIDE_TRAINING = frozenset(
     [
         *("data.workers", "data.ram_gb", "data.train_list", "data.shared_ids", "data.max_megapixels"),
         *("evaluation.batch_size", "evaluation.pictures", "evaluation.future_classes", "evaluation.images"),
-        *("runtime.threads", "runtime.device", "keep", "study"),
+        *("runtime.threads", "runtime.device", "runtime.compile", "runtime.fused", "keep", "study"),
     ]
 )
 """Settings that change numbers by rounding at most, or of which the data's fingerprint or the conventions tell: no row
@@ -120,6 +120,8 @@ LATER: dict[str, Any] = {
     "data.fill_colour": "mean",
     "data.void": "ignore",
     "data.jpeg_draft": False,
+    "runtime.compile": False,
+    "runtime.fused": False,
 }
 """Settings that older runs do not have, as these were made."""
 

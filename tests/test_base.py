@@ -537,8 +537,8 @@ def test_a_base_training_that_measures_importance_trains_the_same_and_measures_e
 ) -> None:
     made, gradients = bench.train.epochs.make_optimizer, []
 
-    def watched(network: SegmentationNetwork, protocol: Any) -> torch.optim.Optimizer:
-        optimizer = made(network, protocol)
+    def watched(network: SegmentationNetwork, *rest: Any) -> torch.optim.Optimizer:
+        optimizer = made(network, *rest)
         weight = network.head.weight
         optimizer.register_step_pre_hook(lambda *_: gradients.append(weight.grad.double().clone()))
         return optimizer

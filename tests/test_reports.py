@@ -450,10 +450,13 @@ def test_runs_from_before_a_setting_are_in_the_same_rows(tmp_path):
     assert row_settings([runs["a"], runs["c"]])["er", "a"].endswith("data.void=ignore")
 
 
+SECTIONS = ("base", "data", "memory", "runtime")
+
+
 def test_what_runs_from_before_a_setting_were_made_by_is_its_default():
-    sections = {name: kind for name, kind in get_type_hints(Config).items() if name in ("base", "data", "memory")}
+    sections = {name: kind for name, kind in get_type_hints(Config).items() if name in SECTIONS}
     fields = [(f"{section}.", field) for section, kind in sections.items() for field in dataclasses.fields(kind)]
-    fields += [("", field) for field in dataclasses.fields(Config) if field.name != "keep"]
+    fields += [("", field) for field in dataclasses.fields(Config) if field.name not in ("keep", "study")]
     optional = {}
     for prefix, field in fields:
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

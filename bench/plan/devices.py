@@ -44,6 +44,21 @@ def resolved_device(device: str) -> str:
     return device
 
 
+def require_compiler(device: str) -> None:
+    """Raise `RequestError` where this machine has nothing that torch.compile makes code for a device with."""
+    import torch
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch.utils._triton import has_triton
+
+    on_gpu = torch.device(device).type == "cuda"
+    try:
+        get_cpp_compiler()
+    except Exception:
+        raise RequestError("runtime.compile=true: no C++ compiler (g++, or what CXX names) is found here") from None
+    if on_gpu and not has_triton():
+        raise RequestError("runtime.compile=true: Triton, which compiles for GPUs, is not found here")
+
+
 def require_devices(count: int, device: str) -> None:
     """Raise `RequestError` where a job cannot be computed on so many devices of this machine."""
     import torch

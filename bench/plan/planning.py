@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.plan.devices import gpus_of, require_devices, resolved_device, submitted_device
+from bench.plan.devices import gpus_of, require_compiler, require_devices, resolved_device, submitted_device
 from bench.plan.folders import data_root_of, finished_at, require_writable
 from bench.plan.job import Bars, base_job, run_job
 from bench.plan.plan import Plan
@@ -102,6 +102,8 @@ def asked(request: Request) -> Asked:
         names = [setting_sections(each.name) for each in strategies]
         own = [resolve(str(scenario), preset, said, request.evaluate_on, each) for each in names]
         wanted = [Wanted(*pair) for pair in zip(strategies, own, strict=True)]
+    if not slurm and any(each.config.runtime.compile for each in wanted):
+        require_compiler(device)
     note = told_of_preset(scenario.dataset, device) if request.preset is None else None
     if "wandb" in request.loggers:
         require_account()

@@ -69,7 +69,7 @@ def base_inputs(scenario: Scenario, config: Config, recipe: BaseRecipe, seed: in
         "recipe": _recipe(recipe),
         **_saliency(scenario, recipe),
         "protocol": dataclasses.asdict(config.base),
-        "runtime": dataclasses.asdict(config.runtime),
+        "runtime": told_in_hashes(config.runtime),
         "device": device,
         "versions": {p: _version(p) for p in (*COMPUTING, *_packages(config.network))},
         "code": deciding_digest(BASE_TRAINING),
@@ -114,6 +114,7 @@ def run_spec(
             "evaluation": {**settings["evaluation"], **({} if older_hash else _PRINTED)},
             "network": _network(config.network),
             "base": told_in_hashes(config.base),
+            "runtime": {**told_in_hashes(config.runtime), "device": device},
             "data": {**dict.fromkeys(_BLANK), **_deciding(config.data)},
         },
     }

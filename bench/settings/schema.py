@@ -97,6 +97,11 @@ class RuntimeConfig:
     """Of the backbone: fp32, or bf16 autocast."""
     tf32: bool
     """Whether GPUs may compute fp32 convolutions and matrix products in TF32: 10 bits of mantissa instead of 23."""
+    # What follows has the values of runs older than the setting.
+    compile: bool = False
+    """Whether torch.compile compiles the backbone for the passes of training; evaluation is computed as without."""
+    fused: bool = False
+    """Whether optimisers make their step in one kernel."""
 
 
 Keep = Literal["last", "all", "none"]

@@ -129,7 +129,9 @@ class EpochTraining:
         torch.manual_seed(derived_seed("base", self.seed, "initialisation"))
         network = new_network(self.config, self.recipe, self.classes, pretrained).to(rank.device).train()
         rank.synchronise(network)
-        training = TrainingState(network, make_optimizer(network, self.config.base), rank.device)
+        training = TrainingState(
+            network, make_optimizer(network, self.config.base, self.config.runtime.fused), rank.device
+        )
         training.measures = BaseMeasures(network) if self.recipe.importance else None
         return training
 

@@ -36,4 +36,6 @@ def new_network(config: Config, recipe: BaseRecipe, classes: int, pretrained: bo
     """
     network = build_network(config.network, classes, recipe.head, recipe.tau, pretrained)
     network.precision = config.runtime.precision
+    if config.runtime.compile:
+        network.compile_training()
     return network.to(memory_format=torch.channels_last)

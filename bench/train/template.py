@@ -49,6 +49,7 @@ def make_template(
         "eval_batch_size": config.evaluation.batch_size,
         "workers": config.data.workers,
         "void_is_negative": config.data.void == "negative",
+        "fused": config.runtime.fused,
         "device": device,
         "plugins": plugins,
         "evaluator": evaluator,

@@ -94,7 +94,7 @@ class OfflineTemplate(SegmentationTemplate):
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """Make the step's optimiser: its state does not outlive a step."""
-        self.optimizer = make_optimizer(self.network, self.protocol)
+        self.optimizer = make_optimizer(self.network, self.protocol, self.fused)
         self.optimizer.register_step_post_hook(self._count_update)
 
     def _count_update(self, *args: Any) -> None:

@@ -32,8 +32,8 @@ def _warm_up(protocol: EpochProtocol, iteration: int, total: int) -> tuple[int, 
     return 0, 1.0
 
 
-def make_optimizer(network: SegmentationNetwork, protocol: EpochProtocol) -> torch.optim.Optimizer:
-    """Return the optimiser of a step: a group for each part where parts have rates or decays, else one.
+def make_optimizer(network: SegmentationNetwork, protocol: EpochProtocol, fused: bool = False) -> torch.optim.Optimizer:
+    """Return the optimiser of a step, `fused` into one kernel: a group for each part with a rate or decay, else one.
 
     A group's `lr_factor` is what its learning rate is multiplied by (`set_learning_rate`). What is not trained, a part
     with factor 0 or a frozen BatchNorm, gets no gradient.
@@ -43,9 +43,10 @@ def make_optimizer(network: SegmentationNetwork, protocol: EpochProtocol) -> tor
     groups = _groups(network, p)
     if p.batchnorm == "frozen":
         freeze_affine(network)
+    kernel = fused or None  # False would leave torch no choice of another one either
     if p.optimizer == "adamw":
-        return torch.optim.AdamW(groups, p.lr, weight_decay=p.weight_decay)
-    return torch.optim.SGD(groups, p.lr, p.momentum, weight_decay=p.weight_decay, nesterov=p.nesterov)
+        return torch.optim.AdamW(groups, p.lr, weight_decay=p.weight_decay, fused=kernel)
+    return torch.optim.SGD(groups, p.lr, p.momentum, weight_decay=p.weight_decay, nesterov=p.nesterov, fused=kernel)
 
 
 def _groups(network: SegmentationNetwork, protocol: EpochProtocol) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ class SegmentationTemplate(MiniBatches):
         eval_batch_size: int = 1,
         workers: int = 0,
         void_is_negative: bool = False,
+        fused: bool = False,
         device: str | torch.device = "cpu",
         plugins: Sequence[SupervisedPlugin] = (),
         evaluator: EvaluationPlugin | None = None,
@@ -48,6 +49,7 @@ class SegmentationTemplate(MiniBatches):
         self.method = method
         self.protocol = method.protocol_of(protocol)
         self.void_is_negative = void_is_negative
+        self.fused = fused
         self.cost = StepCost()
         self._guard = LossGuard(network)
         self._output: Any = None

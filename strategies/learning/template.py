@@ -54,7 +54,9 @@ class OnlineTemplate(SegmentationTemplate):
     def make_optimizer(self, **kwargs: Any) -> None:
         """Make the step's optimiser: its state does not outlive a step."""
         p = self.protocol
-        self.optimizer = torch.optim.SGD(self.network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), p.lr, p.momentum, weight_decay=p.weight_decay, fused=self.fused or None
+        )
         self.optimizer.register_step_post_hook(self._count_update)
 
     def train(self, experiences: Any, **kwargs: Any) -> Any:

@@ -6,8 +6,8 @@ Logits are upsampled bilinearly to the image. Output 0 is the background, output
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import get_args
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class SegmentationNetwork(nn.Module):
         self.backbone = backbone
         self.head = head
         self.precision: Precision = "fp32"
+        self._compiled = False
         self.tally = PassTally()
 
     @property
@@ -57,12 +58,27 @@ class SegmentationNetwork(nn.Module):
         """Return the feature map (B, D, h, w) of images (B, 3, H, W), Eq. 1."""
         self.tally.passes += 1
         self.tally.images += images.shape[0]
-        with self._autocast(images):
+        with self._autocast(images), self._as_compiled():
             features: Tensor = self.backbone(images)
         return features.float() if self.precision == "bf16" else features
 
     def _autocast(self, images: Tensor) -> torch.autocast:
         return torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def compile_training(self) -> None:
+        """Have torch.compile compile the backbone for passes in train mode; copies of the network are not compiled.
+
+        In eval mode it computes as without, so that a network predicts the same when it is kept and loaded again.
+        """
+        torch._dynamo.config.skip_nnmodule_hook_guards = False  # methods come and go with hooks
+        self.backbone.compile()
+        self._compiled = True
+
+    def _as_compiled(self) -> AbstractContextManager[Any]:
+        if self.training or not self._compiled:
+            return nullcontext()
+        eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+        return eager
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, C, H, W) of images (B, 3, H, W), Eq. 2."""
