@@ -10,12 +10,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from strategies.learning.losses import classes_vs_rest
 from strategies.learning.method import Distilling
 from strategies.learning.offline_losses import sigmoid_distillation
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
+from strategies.learning.tiled_offline import labels_and_distillation
 from strategies.networks.features import LastFeatures
 from strategies.networks.heads import AuxiliaryHead, StepwiseAuxiliaryHead
 from strategies.networks.network import SegmentationNetwork
@@ -76,28 +76,22 @@ class Dkd(Distilling):
 
     def loss(self, strategy: Strategy) -> Tensor:
         """Return the loss of the mini-batch: each term a mean over all its pixels, of the parts over the features'."""
-        images, logits, known = strategy.mb_x, strategy.mb_output, self.old.outputs
+        images, known, p = strategy.mb_x, self.old.outputs, self.parameters
         with torch.no_grad():
             old_features = self.old.features(images)
             old_logits = self.old.logits(old_features, images.shape[-2:])
-        loss = self.labels_loss(strategy, known)
-        loss = loss + self.parameters.distillation_weight * sigmoid_distillation(logits[:, 1:], old_logits[:, 1:])
+        given = p.distillation_weight, p.positive_weight, strategy.void_is_negative, self.replayed(strategy)
+        loss = labels_and_distillation(strategy.mb_output, old_logits, strategy.mb_y, *given)
         new_parts = parts(self.features(), head_of(strategy.network).weight[1:known])
         old_parts = parts(old_features, head_of(self.old).weight[1:])
-        weights = self.parameters.positive_part_weight, self.parameters.negative_part_weight
+        weights = p.positive_part_weight, p.negative_part_weight
         for weight, new, old in zip(weights, new_parts, old_parts, strict=True):
             loss = loss + weight * sigmoid_distillation(new, old)
         return loss
 
-    def labels_loss(self, strategy: Strategy, known: int) -> Tensor:
-        """Return the binary cross-entropies of the new classes with the annotation, and of the auxiliary output with 0.
-
-        Sum over outputs, mean over all pixels; void ones are negatives, or 0 unless they are to be.
-        """
-        logits, labels = strategy.mb_output, strategy.mb_y
-        given = self.parameters.positive_weight, strategy.void_is_negative
-        new = classes_vs_rest(logits[:, known:], labels, known, *given)
-        return (new + classes_vs_rest(logits[:, :1], labels, 0, *given)) / labels.numel()
+    def replayed(self, strategy: Strategy) -> Tensor | None:
+        """Return of which images of the mini-batch, bool (B,), old classes learn from labels too; None if of none."""
+        return None
 
 
 def parts(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from torch import Tensor
 from benchmarks.labels import BACKGROUND
 from strategies.dkd import Dkd, DkdParameters
 from strategies.learning.exemplars import ExemplarMethod
-from strategies.learning.losses import classes_vs_rest
 from strategies.learning.memory import Exemplar
 from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
@@ -59,11 +58,6 @@ class DkdM(ExemplarMethod, Dkd):
         best, place = logits[:, 1:].max(1)
         return (place + 1).where(best.sigmoid() >= self.parameters.threshold, BACKGROUND)
 
-    def labels_loss(self, strategy: Strategy, known: int) -> Tensor:
-        """Return `Dkd`'s, to which labels of old classes are negatives, and of these on images from memory."""
-        loss, labels = super().labels_loss(strategy, known), strategy.mb_y
-        if self.parameters.replayed == "erased":
-            return loss
-        given = self.parameters.positive_weight, strategy.void_is_negative
-        old = classes_vs_rest(strategy.mb_output[:, 1:known], labels, 1, *given, images=strategy.is_memory)
-        return loss + old / labels.numel()
+    def replayed(self, strategy: Strategy) -> Tensor | None:
+        """Return which images are from memory, unless their labels of old classes are erased."""
+        return strategy.is_memory if self.parameters.replayed == "corrected" else None

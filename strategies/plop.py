@@ -10,13 +10,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from strategies.learning import offline_losses
 from strategies.learning.local_pod import local_pod, with_new_as_background
 from strategies.learning.method import Distilling
 from strategies.learning.offline import OfflineTemplate
 from strategies.learning.pseudo_labels import ThresholdRule, Uncertainty, UncertaintyCounts, pseudo_labels
 from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
+from strategies.learning.tiled_offline import weighed_cross_entropy
 from strategies.mib import share_background
 from strategies.networks.features import LastFeatures
 from strategies.networks.heads import LinearHead, StepwiseHead
@@ -93,7 +93,7 @@ class Plop(Distilling):
         """Return nu x cross-entropy with pseudo labels + local POD."""
         old_logits = self.old_logits(strategy.mb_x)  # leaves the old maps, too
         labels, shares = self.targets(strategy, old_logits)
-        return offline_losses.weighed_cross_entropy(strategy.mb_output, labels, shares) + self.pod()
+        return weighed_cross_entropy(strategy.mb_output, labels, shares) + self.pod()
 
     def targets(self, strategy: Strategy, old_logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the labels (B, H, W) of the cross-entropy and the adaptive factors nu (B,).

@@ -13,11 +13,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from benchmarks.labels import BACKGROUND, UNKNOWN, SaliencySource
-from strategies.learning.losses import one_vs_rest_with_unknown
 from strategies.learning.method import Distilling
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
+from strategies.learning.tiled_offline import one_vs_rest
 from strategies.networks.grouped_head import GroupedHead
 from strategies.networks.settings import STRICT, Part
 
@@ -71,7 +71,8 @@ class Ssul(Distilling):
 
     def loss(self, strategy: Strategy) -> Tensor:
         """Return the binary cross-entropies: the sum over outputs, the unknown's too, the mean over non-void pixels."""
-        return one_vs_rest_with_unknown(strategy.mb_output, self.labels(strategy))
+        logits, labels = strategy.mb_output, self.labels(strategy)
+        return one_vs_rest(logits, labels.masked_fill(labels == UNKNOWN, logits.shape[1] - 1))
 
     def labels(self, strategy: Strategy) -> Tensor:
         """Return the annotation with the previous model's sure classes where it tells none, int64 (B, H, W)."""

@@ -19,7 +19,7 @@ SIDE = 256
 
 
 def losses(data_root: Path | None) -> None:
-    """Print what the losses of ours and mib take against er's, and how much memory beside the logits."""
+    """Print what methods' losses take against er's, and how much memory beside the logits."""
     import torch
 
     threads = torch.get_num_threads()
@@ -54,7 +54,9 @@ def _kinds(outputs: int, images: int, form: str) -> tuple[Tensor, dict[str, Call
 
     from benchmarks.labels import VOID
     from strategies.learning import losses as whole
+    from strategies.learning import offline_losses as offline
     from strategies.learning.tiled import em_loss, unbiased_loss
+    from strategies.learning.tiled_offline import labels_and_distillation, one_vs_rest, weighed_cross_entropy
 
     generator = torch.Generator().manual_seed(0)
     layout = torch.channels_last if form == "NHWC" else torch.contiguous_format
@@ -80,12 +82,23 @@ def _kinds(outputs: int, images: int, form: str) -> tuple[Tensor, dict[str, Call
         distillation = whole.unbiased_distillation(log_p, old, labels)
         return whole.unbiased_cross_entropy(log_p, labels, own) + 10 * distillation
 
+    def dkd_in_tensors(z: Tensor) -> Tensor:
+        total = whole.classes_vs_rest(z[:, known:], labels, known) + whole.classes_vs_rest(z[:, :1], labels, 0)
+        return total / labels.numel() + 5 * offline.sigmoid_distillation(z[:, 1:], old[:, 1:])
+
+    shares = torch.full((images,), 0.5)
     return logits, {
         "er": lambda z: whole.cross_entropy(z, labels),
         "ours": lambda z: em_loss(z, labels, own, 0.8, 0.5).loss,
         "mib": lambda z: unbiased_loss(z, old, labels, own, 10.0),
+        "plop": lambda z: weighed_cross_entropy(z, labels, shares),
+        "ssul": lambda z: one_vs_rest(z, labels),
+        "dkd": lambda z: labels_and_distillation(z, old, labels, 5.0),
         "ours, not in tiles": ours_in_tensors,
         "mib, not in tiles": mib_in_tensors,
+        "plop, not in tiles": lambda z: offline.weighed_cross_entropy(z, labels, shares),
+        "ssul, not in tiles": lambda z: whole.one_vs_rest(z, labels),
+        "dkd, not in tiles": dkd_in_tensors,
     }
 
 

@@ -3,7 +3,7 @@
 `update`: one update of each method against one of er, and the template against a bare PyTorch loop.
 `offline`: the same of the offline protocol, against finetune.
 `laptop`: the same of the preset `laptop` on photographs, its loader, evaluation against training, and its counting.
-`losses`: the losses of ours and mib against er's on large logits, and the memory beside these; only when named.
+`losses`: methods' losses against er's on large logits, and the memory beside these; only when named.
 `large`: updates of ResNet-101 on the CPU, online against er and offline against finetune; only when named.
 `evaluation`: an evaluation of images as large as ADE20K's against one by scores of all pixels; only when named.
 `scan`: the class-presence scan of a data root's label maps against one pass of `numpy.unique`.

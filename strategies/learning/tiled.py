@@ -34,7 +34,7 @@ class _Tiled(torch.autograd.Function):
         gradient = torch.empty_like(logits, memory_format=dense)
         z, slopes = logits.flatten(2), gradient.view(*logits.shape[:2], -1)
         total = torch.zeros((), dtype=torch.float64, device=logits.device)
-        for image, tile in _tiles(logits):
+        for image, tile in tiles(logits):
             if slopes.is_contiguous():
                 total += compute(z[image, :, tile], slopes[image, :, tile], image, tile)
             else:  # outputs side by side: turned within the tile
@@ -54,8 +54,8 @@ class _Tiled(torch.autograd.Function):
         return gradient.mul_(upstream), None
 
 
-def _tiles(logits: Tensor) -> Iterator[tuple[int, slice]]:
-    """Yield the tiles of each image; on a GPU an image is one."""
+def tiles(logits: Tensor) -> Iterator[tuple[int, slice]]:
+    """Yield images (their numbers) and tiles of their H * W pixels; on a GPU an image is one."""
     images, outputs, height, width = logits.shape
     count = height * width
     step = max(1, _ELEMENTS // outputs) if logits.device.type == "cpu" else count
@@ -64,7 +64,8 @@ def _tiles(logits: Tensor) -> Iterator[tuple[int, slice]]:
             yield image, slice(start, min(start + step, count))
 
 
-def _over_tiles(logits: Tensor, compute: Compute) -> Tensor:
+def over_tiles(logits: Tensor, compute: Compute) -> Tensor:
+    """Return a loss of logits (B, C, H, W), float of no dimension: the sum of what `compute` returns for each tile."""
     loss: Tensor = _Tiled.apply(logits, compute)
     return loss
 
@@ -102,7 +103,7 @@ def em_loss(logits: Tensor, labels: Tensor, own: Tensor, delta: float, gamma: fl
         slope.scatter_add_(0, target[None], -(one * known)[None])
         return one * loss
 
-    loss = _over_tiles(logits, compute)
+    loss = over_tiles(logits, compute)
     sums[BACKGROUND] = 0
     return EmLoss(loss, sums / pixels.clamp(min=1), pixels)
 
@@ -142,7 +143,7 @@ def unbiased_loss(
         slope.scatter_add_(0, target[None], -(one * known)[None])
         return one * loss
 
-    return _over_tiles(logits, compute)
+    return over_tiles(logits, compute)
 
 
 class _Parts:
