@@ -17,6 +17,9 @@ import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+Code = griffe.ModulesCollection
+SOURCES = ("strategies", "benchmarks")
+"""Where classes, their parameters and the types of these are."""
 TOP = Path(__file__).resolve().parent.parent
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 TYPES = {"float": "number", "int": "whole number", "bool": "`true`, `false`"}
@@ -46,80 +49,84 @@ def _named(nav: Any) -> Iterator[str]:
 
 def method_pages() -> dict[str, str]:
     """Return the Markdown of each built-in method's page, by its name."""
-    package = griffe.load("strategies", search_paths=[TOP])
+    loader = griffe.GriffeLoader(search_paths=[TOP])
+    for name in SOURCES:
+        loader.load(name)
     told = (TOP / "docs" / "methods.md").read_text(encoding="utf-8")
     points = distribution("continual-seg-bench").entry_points.select(group="bench.strategies")
-    return {point.name: _page(point.name, point.value, package, told) for point in sorted(points)}
+    return {
+        point.name: _page(point.name, point.value.replace(":", "."), loader.modules_collection, told)
+        for point in sorted(points)
+    }
 
 
-def _page(name: str, value: str, package: griffe.Object, told: str) -> str:
-    path = value.replace(":", ".").removeprefix("strategies.")
-    members = package[path].all_members
-    citation = ast.literal_eval(_source(members["citation"].value, package))
-    protocols = ", ".join(ast.literal_eval(_source(members["protocols"].value, package)))
-    resumable = str(package[path].members["resumable"].value) == "True"
-    parameters = package[members["Parameters"].value.canonical_path.removeprefix("strategies.")]
+def _page(name: str, path: str, code: Code, told: str) -> str:
+    members = code[path].all_members
+    citation = ast.literal_eval(_source(members["citation"].value, code))
+    protocols = ", ".join(ast.literal_eval(_source(members["protocols"].value, code)))
+    resumable = str(code[path].members["resumable"].value) == "True"
+    parameters = code[members["Parameters"].value.canonical_path]
     return f"""# {name}
 
-::: strategies.{path}
+::: {path}
     options: {{show_root_heading: false, show_root_toc_entry: false, show_bases: false, members: false}}
 
-| | |
-|---|---|
-| citation | {citation} |
-| protocols | {protocols} |
-| checkpoint after each step | {"yes" if resumable else "no: a run that died starts again"} |
-| source | `strategies/{path.split(".")[0]}.py` |
+- **From**: {citation}
+- **Protocols**: {protocols}
+- **A run that died** {"goes on after its last step" if resumable else "starts again from step 0"}
+- **Source**: `{"/".join(path.split(".")[:-1])}.py`
 
 ## Parameters
 
-{_parameters(parameters, package) or "None beside the size of the memory (`--memory`)."}
-
+{_parameters(parameters, code) or "None beside the size of the memory (`--memory`)."}
 {_told_of(name, told)}
 """
 
 
-def _source(value: Any, package: griffe.Object) -> str:
+def _source(value: Any, code: Code) -> str:
     """Return the code of a value, or of what it is another name for."""
-    while (known := _meant(value, package)) is not None:
+    while (known := _meant(value, code)) is not None:
         value = known
     return str(value)
 
 
-def _meant(value: Any, package: griffe.Object) -> Any:
+def _meant(value: Any, code: Code) -> Any:
     path = getattr(value, "canonical_path", "")
-    if isinstance(value, griffe.ExprName | griffe.ExprAttribute) and path.startswith("strategies."):
-        return getattr(package[path.removeprefix("strategies.")], "value", None)
+    if isinstance(value, griffe.ExprName | griffe.ExprAttribute) and path.split(".")[0] in SOURCES:
+        return getattr(code[path], "value", None)
     return None
 
 
-def _parameters(kind: griffe.Object, package: griffe.Object) -> str:
+def _parameters(kind: griffe.Object, code: Code) -> str:
     fields = [m for m in kind.all_members.values() if m.is_attribute and "property" not in m.labels]
-    rows = [
-        f"| `{field.name}` | `{_source(field.value, package)}` | {_allowed(field.annotation, package)} "
-        f"| {' '.join(field.docstring.value.split()) if field.docstring else ''} |"
-        for field in fields
-    ]
-    return "\n".join(["| parameter | default | allowed | |", "|---|---|---|---|", *rows]) if rows else ""
+    return "\n".join(_parameter(field, code) for field in fields)
 
 
-def _allowed(annotation: Any, package: griffe.Object) -> str:
+def _parameter(field: griffe.Object, code: Code) -> str:
+    default, told = _source(field.value, code).strip("'"), field.docstring.value if field.docstring else ""
+    default = {"None": "null", "True": "true", "False": "false"}.get(default, default)
+    return f"- `{field.name}={default}` ({_allowed(field.annotation, code)}) {' '.join(told.split())}".rstrip()
+
+
+def _allowed(annotation: Any, code: Code) -> str:
     """Return in words what a type and its ranges allow: `number, ≥ 0, ≤ 1`, or the choices that there are."""
-    code = str(annotation)
+    text = str(annotation)
     for name in annotation.iterate(flat=True) if isinstance(annotation, griffe.Expr) else ():
-        if (known := _meant(name, package)) is not None:
-            code = re.sub(rf"\b{name}\b", str(known), code)
+        if (known := _meant(name, code)) is not None:
+            text = re.sub(rf"\b{name}\b", str(known), text)
     said = []
-    for node in ast.walk(ast.parse(code, mode="eval")):
+    for node in ast.walk(ast.parse(text, mode="eval")):
         if isinstance(node, ast.Name) and node.id in TYPES:
             said.append(TYPES[node.id])
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
             said += [f"`{choice}`" for choice in ast.literal_eval(ast.unparse(node.slice))]
         elif isinstance(node, ast.keyword) and node.arg in BOUNDS:
             said.append(f"{BOUNDS[node.arg]} {ast.unparse(node.value)}")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Search":
+            said.append(f"tuned from {ast.unparse(node.args[0])} to {ast.unparse(node.args[1])}")
         elif isinstance(node, ast.Constant) and node.value is None:
             said.append("`null`")
-    return ", ".join(dict.fromkeys(said))
+    return ", ".join(sorted(dict.fromkeys(said), key=lambda part: part.startswith("tuned")))
 
 
 def _told_of(name: str, told: str) -> str:
@@ -127,18 +134,21 @@ def _told_of(name: str, told: str) -> str:
     parts: list[str] = []
     heading, header, mine = "", [], False
     for line in told.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("|") else []
+        cells = [cell.strip() for cell in line[1:-1].split("|")] if line.startswith("|") else []
+        begins = re.match(r"\*\*([\w, -]+)\.\*\*", line)
         if line.startswith("#"):
             heading, mine = line.lstrip("# "), False
-        elif start := re.match(r"\*\*([\w, -]+)\.\*\*", line):
-            mine = name in re.split(r", ", start[1])
-        if not cells:
-            header = []
-        elif not header:
+        elif begins:
+            mine = name in begins[1].split(", ")
+        if not (cells and header):
             header = cells
         elif re.search(rf"`{re.escape(name)}[`(]", cells[0]):
-            pairs = zip(header[1:], cells[1:], strict=False)
-            parts += ["", f"## {heading}", "", *(f"- **{head}**: {cell}" for head, cell in pairs if cell.strip("| "))]
+            parts += ["", f"{cells[0]}:" if f"## {heading}" in parts else f"## {heading}", ""]
+            parts += [
+                f"- {head and f'**{head}**: '}{cell}"
+                for head, cell in zip(header[1:], cells[1:], strict=True)
+                if cell not in ("", "see below")
+            ]
         if mine:
-            parts.append(line)
+            parts += ["", line] if begins else [line]
     return "\n".join(parts).replace("](#", "](methods.md#")

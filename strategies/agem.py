@@ -25,8 +25,10 @@ class AgemParameters(CrossEntropyParameters):
 class Agem(CrossEntropy, StreamReplay):
     """If g . g_ref < 0: g <- g - (g . g_ref / g_ref . g_ref) g_ref [7]; reservoir memory.
 
+        g = ∇L(incoming),  g_ref = ∇L(memory),  L = -(1/N) Σ_i log p_i(y_i)
+
     The incoming pass moves BatchNorm's statistics; the memory pass normalises by its own batch and stores
-    nothing (METHODS, agem).
+    nothing.
     """
 
     citation: ClassVar[str] = "Chaudhry et al., Efficient Lifelong Learning with A-GEM, ICLR 2019"

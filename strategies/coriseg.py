@@ -29,8 +29,13 @@ class CorisegParameters(CrossEntropyParameters):
 class Coriseg(CrossEntropy, Distilling, Replay):
     """Cross-entropy on incoming and memory images, distillation from the previous step's model on memory
     images [24]; the memory keeps, balanced over classes, the images that are predicted most confidently
-    when they arrive (METHODS, coriseg). The distillation is on unlabelled pixels too, whatever the cross-entropy
-    makes of these: there it is what keeps the known classes (choice).
+    when they arrive.
+
+        L = -(1/N) Σ_i log p_i(y_i) - (λ/M) Σ_{i in memory images} Σ_k q_i(k) log p'_i(k)
+
+    q are the probabilities of the previous model's outputs k, p' the softmax over these outputs alone, λ
+    `distillation_weight`. The distillation is on unlabelled pixels too, whatever the cross-entropy makes of these:
+    there it is what keeps the known classes (choice).
     """
 
     citation: ClassVar[str] = "Ozdemir et al., Learn the New, Keep the Old, MICCAI 2018 (CoRiSeg [24])"

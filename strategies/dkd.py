@@ -42,9 +42,15 @@ class DkdParameters:
 
 class Dkd(Distilling):
     """Binary cross-entropies of the step's classes, and distillations of the old ones' logits z = z+ + z- + b and of
-    their parts z+ and z-, which come from the classifier's weights above and below 0 (OFFLINE, 3.11).
+    their parts z+ and z-, which come from the classifier's weights above and below 0.
 
-    An auxiliary classifier on detached features learns to be 0 everywhere; new classifiers begin as copies of it.
+        L = m[ Σ_{c new} l(z_c, [y = c]) + l(a, 0) + λ Σ_{c old} l(z_c, σ(ẑ_c)) ]
+            + M[ Σ_{c old} λ+ l(z+_c, σ(ẑ+_c)) + λ- l(z-_c, σ(ẑ-_c)) ]
+        z+_c = Σ_k max(w_ck, 0) f_k,  z-_c = Σ_k min(w_ck, 0) f_k,  l(z, t) = -t log σ(z) - (1-t) log(1-σ(z))
+
+    m is a mean over the batch's pixels, M over the cells of the features f. An auxiliary classifier a on detached
+    features learns to be 0 everywhere; new classifiers begin as copies of it. A pixel is background where no sigmoid is
+    above 1/2.
     """
 
     citation: ClassVar[str] = (

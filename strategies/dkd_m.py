@@ -39,7 +39,9 @@ class DkdMParameters(DkdParameters):
 class DkdM(ExemplarMethod, Dkd):
     """DKD whose epochs pass over the images in memory as over the step's own.
 
-    They are chosen after each step, balanced over the classes that they show or are predicted to (OFFLINE, 1.4). The
+        L = L_DKD + m[ Σ_{c old} l(z_c, [y = c]) ], the mean's sum over images from memory alone
+
+    The images are chosen after each step, balanced over the classes that they show or are predicted to. The
     old classes learn from their labels beside the distillation, unless these are erased.
     """
 

@@ -17,7 +17,13 @@ class ErParameters(CrossEntropyParameters):
 
 
 class Er(CrossEntropy, StreamReplay):
-    """Reservoir memory, uniform draws without replacement, cross-entropy on all images [8]."""
+    """Reservoir memory, uniform draws without replacement, cross-entropy on all images [8].
+
+        L = -(1/N) Σ_i log p_i(y_i)
+
+    over the N labelled pixels i of incoming and memory images, p the softmax of the logits, y the annotation that the
+    image came with. After n images each is in the memory with probability size / n.
+    """
 
     citation: ClassVar[str] = "Chaudhry et al., On Tiny Episodic Memories in Continual Learning, 2019"
     Parameters = ErParameters

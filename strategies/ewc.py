@@ -23,7 +23,10 @@ class EwcParameters:
 class Ewc(Regularised):
     """The importance is a running mean of the squared gradients over the updates of all steps.
 
-    It is measured in the base training too (METHODS, ewc).
+        L = -(1/N) Σ_i log p_i(y_i) + λ Σ_j Ω_j (θ_j - θ̂_j)²
+        F ← 0.9 g² + 0.1 F at every update, 1 at first;  Ω = (F - min F) / (max F - min F + 1e-8), of each tensor
+
+    θ̂ are the parameters before the step, λ `penalty_weight`. It is measured in the base training too.
     """
 
     citation: ClassVar[str] = "Kirkpatrick et al., Overcoming Catastrophic Forgetting in Neural Networks, PNAS 2017"

@@ -48,6 +48,8 @@ class EwfParameters(PlopParameters, MibParameters):
 class Ewf(Distilling):
     """The steps of MiB or PLOP, and after each one (1 - a) theta_{t-1} + a theta_t for what was there before it.
 
+        θ_t ← (1-a) θ_{t-1} + a θ_t,  a = sqrt(n / (n + O)) for n new outputs beside O old ones
+
     That is all weights, biases and BatchNorm statistics; the fused network is the next step's previous model. The
     background's bias, lowered by log(n + 1) in MiB's start and then frozen, comes to b - a log(n + 1).
     """

@@ -24,7 +24,9 @@ class FinetuneParameters(CrossEntropyParameters):
 class Finetune(CrossEntropy):
     """Cross-entropy on the incoming images alone: online its mean over the pixels that are not void, offline over all.
 
-    Offline it is what the field's tables call FT.
+        L = -(1/N) Σ_i log p_i(y_i)
+
+    over the N pixels i of the batch, p the softmax of the logits. Offline it is what the field's tables call FT.
     """
 
     citation: ClassVar[str] = "reference"

@@ -30,8 +30,11 @@ class IcarlParameters:
 class Icarl(Distilling, Replay):
     """LwF.MC's loss; herding on the image's mean class features; the nearest class mean by cosine [28].
 
-    Features are L2-normalised per pixel. Class means come from the exemplars' annotated pixels, the
-    background's from their label-0 pixels; they are computed anew after each step (METHODS, icarl).
+        prediction  argmax_c cos(f_i, μ_c),  μ_c the mean of f_i / |f_i| over the memory's pixels annotated c
+        herding     next of class c: argmin_x | m_c - (f̄_c(x) + Σ f̄_c(taken)) / (taken + 1) |
+
+    Features are L2-normalised per pixel, f̄_c(x) is an image's mean, m_c the stream's. Class means come from the
+    exemplars' annotated pixels, the background's from their label-0 pixels; they are computed anew after each step.
     """
 
     citation: ClassVar[str] = "Rebuffi et al., iCaRL: Incremental Classifier and Representation Learning, CVPR 2017"

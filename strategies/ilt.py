@@ -27,7 +27,12 @@ class IltParameters(LwfParameters):
 
 
 class Ilt(Lwf):
-    """LwF's loss + weight x the mean squared difference of the last map before the pyramid, after its activation."""
+    """LwF's loss + weight x the mean squared difference of the last map before the pyramid, after its activation.
+
+        L = L_LwF + (μ/E) Σ_e (F_e - F̂_e)²
+
+    over the map's E elements e; F̂ is the previous model's map, μ `feature_weight`.
+    """
 
     citation: ClassVar[str] = (
         "Michieli and Zanuttigh, Incremental Learning Techniques for Semantic Segmentation, ICCVW 2019"

@@ -19,7 +19,12 @@ class JointParameters:
 
 
 class Joint(Method):
-    """Trained by the base protocol on the `joint` stream instead of the increments: see `bench.train.joint`."""
+    """Trained by the base protocol on the `joint` stream instead of the increments: see `bench.train.joint`.
+
+        L = -(1/N) Σ_i log p_i(y_i)
+
+    over the images of all steps with all of their labels.
+    """
 
     citation: ClassVar[str] = "reference"
     Parameters = JointParameters

@@ -26,7 +26,13 @@ class LwfParameters:
 
 
 class Lwf(Distilling):
-    """Cross-entropy with the step's labels + weight x distillation by the softmax over the previous outputs alone."""
+    """Cross-entropy with the step's labels + weight x distillation by the softmax over the previous outputs alone.
+
+        L = -(1/N) Σ_i log p_i(y_i) - (λ / ON) Σ_i Σ_k q_i(k) log p'_i(k)
+
+    over all N pixels i of the batch; q are the probabilities of the previous model's O outputs k, p' the softmax over
+    the first O logits, λ `distillation_weight`.
+    """
 
     citation: ClassVar[str] = "Li and Hoiem, Learning without Forgetting, ECCV 2016"
     Parameters = LwfParameters

@@ -28,8 +28,13 @@ class LwfMcParameters:
 class LwfMc(Distilling, StreamReplay):
     """Per-class binary cross-entropy on incoming and memory images alike [28, 19]; reservoir memory.
 
-    Online the previous model's sigmoids replace the label map for the classes it knows, as in iCaRL's paper. Offline
-    both act on these outputs: it is the loss of the LwF-MC in the tables of MiB and of what followed it.
+        l(z, t) = -t log σ(z) - (1-t) log(1-σ(z))
+        online   L = (1/N) Σ_i [ Σ_{c known} l(z_ic, σ(ẑ_ic)) + Σ_{c new} l(z_ic, [y_i = c]) ]
+        offline  L = (1/N) Σ_i [ Σ_c l(z_ic, [y_i = c]) + 10 Σ_{c known} l(z_ic, σ(ẑ_ic)) ]
+
+    Online the previous model's sigmoids σ(ẑ) replace the label map for the classes it knows, as in iCaRL's paper; the
+    background's, one of them, is 0 on annotated pixels. Offline both act on these outputs: it is the loss of the LwF-MC
+    in the tables of MiB and of what followed it.
     """
 
     citation: ClassVar[str] = (

@@ -32,8 +32,14 @@ class MibParameters:
 class Mib(Distilling, StreamReplay):
     """Unbiased cross-entropy and unbiased distillation from the previous step's frozen model [5].
 
-    The per-image step tau, which '*' needs, takes the place of MiB's current step (METHODS, mib). Online its terms are
-    means over the pixels that are not void, offline over all, as in the published code.
+        L = -(1/N) [ Σ_{y_i ≠ 0} log p_i(y_i) + Σ_{y_i = 0} log Σ_{c ∉ C_τ} p_i(c) ]
+            - (λ / ON) Σ_i Σ_k q_i(k) log p'_i(k)
+        p'(0) = p(0) + Σ_{c new} p(c),  p'(k) = p(k)
+        start: w_c = w_0,  b_c = b_0 - log(n + 1) for the n new outputs c and for 0 itself
+
+    q are the probabilities of the previous model's O outputs k, 0 is the background, λ `distillation_weight`. The
+    per-image step tau, which '*' needs, takes the place of MiB's current step: C_τ are its classes.
+    Online the terms are means over the pixels that are not void, offline over all, as in the published code.
     """
 
     citation: ClassVar[str] = "Cermelli et al., Modeling the Background for Incremental Learning, CVPR 2020"

@@ -38,8 +38,12 @@ class Mir(CrossEntropy, StreamReplay):
     """Cross-entropy on the incoming images and the candidates whose mean pixel loss rises most under a
     virtual plain SGD step on the incoming ones [2]; reservoir memory.
 
+        θ' = θ - lr ∇L(θ; incoming)
+        rise(x) = l(x; θ') - l(x; θ),  l(x; θ) the mean of -log p_i(y_i) over an image's labelled pixels
+
+    Of `candidates` memory images, drawn at random, as many as there are incoming ones join, those of the largest rise.
     The virtual step and the candidates' passes, in eval mode, move neither BatchNorm's statistics nor
-    parameters nor the optimiser (METHODS, mir).
+    parameters nor the optimiser.
     """
 
     citation: ClassVar[str] = (

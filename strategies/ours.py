@@ -52,15 +52,29 @@ class OursParameters(CrossEntropyParameters):
     tau: Annotated[float, Field(gt=0)] = 12.0
     """Temperature of the cosine head (Eq. 8)."""
     memory: Literal["cbes", "reservoir"] = "cbes"
+    """Class-balanced exemplar selection (Algorithm 2), or a reservoir."""
     loss: Literal["composite", "cross-entropy"] = "composite"
+    """Eq. 7 on relabelled pixels, or the cross-entropy with the annotations alone."""
     head: Literal["cosine", "linear"] = "cosine"
+    """Eq. 8, or a linear classifier."""
     sampling: Literal["dynamic", "uniform"] = "dynamic"
+    """Memory images by Eq. 5 with replacement, or uniformly without."""
     e_step: Literal["shared", "separate"] = "shared"
     """Whether the M-step's forward pass serves the E-step too, or one of its own in eval mode does."""
 
 
 class Ours(CrossEntropy, StreamReplay):
-    """Dynamic sampling, E-step, M-step, class-balanced memory: one update per incoming batch."""
+    """Dynamic sampling, E-step, M-step, class-balanced memory: one update per incoming batch.
+
+        E(c) ← μ E(c) + (1-μ) mean of p_i(c) over the batch's pixels i annotated c                  (3, 4)
+        P_s(c) ∝ exp(-η E(c)), c a class in memory: draw a class, then one of its images            (5)
+        ỹ_i = argmax p_i(c) over c ∉ C_τ where i is unlabelled and that is above δ, else none       (6)
+        L = -(1/N) [ Σ_i log p_i(ỹ_i) + γ Σ_{i unlabelled} log Σ_{c ∉ C_τ} p_i(c) ]                 (7)
+        z_ic = τ cos(f_i, w_c)                                                                      (8)
+
+    C_τ are the classes of the step at which the image was annotated, ỹ = y where it is; N counts the pixels that are
+    not void, f are features and w the head's weights. In (8) τ is the temperature `tau`.
+    """
 
     citation: ClassVar[str] = "An EM Framework for Online Incremental Learning of Semantic Segmentation, ACM MM 2021"
     Parameters = OursParameters

@@ -23,7 +23,11 @@ class PiParameters:
 class Pi(Regularised):
     """The importance is what each parameter's way has lowered the loss by, over the square of the way's length.
 
-    It is measured in the base training too (METHODS, pi).
+        L = -(1/N) Σ_i log p_i(y_i) + λ Σ_j Ω_j (θ_j - θ̂_j)²
+        w ← w + g (θ_before - θ_after) at every update, 0 at a step's start
+        S ← S + relu(w / ((θ - θ_start)² + 1e-20)) at its end;  Ω = (S - min S) / (max S - min S + 1e-8), of each tensor
+
+    θ̂ are the parameters before the step, λ `penalty_weight`. It is measured in the base training too.
     """
 
     citation: ClassVar[str] = "Zenke et al., Continual Learning Through Synaptic Intelligence, ICML 2017"

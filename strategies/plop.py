@@ -43,8 +43,13 @@ class PlopParameters:
 class Plop(Distilling):
     """Cross-entropy with pseudo labels, weighed by how much of an image's background they fill, + local POD.
 
-    New outputs start as MiB's do. Before a step's first update the previous model passes once over its images, from
-    which each class's threshold comes.
+        L = -(1/N) Σ_i ν log p_i(ỹ_i) + sqrt(K/n) mean_l λ_l | Φ(h_l²) - Φ(ĥ_l²) |
+        ỹ_i = y_i where that is a class; else argmax_k q_i(k) where u_i < τ of that output; else none
+        ν = share of an image's background pixels with u_i < τ,  u_i the entropy of q_i, scaled
+
+    q are the previous model's probabilities, n of the K outputs are new; h_l are the maps, Φ the means of the rows and
+    columns of their windows, λ `pod_factor` and for logits `logits_factor`. New outputs start as MiB's do. Before a
+    step's first update the previous model passes once over its images, from which each class's threshold τ comes.
     """
 
     citation: ClassVar[str] = (

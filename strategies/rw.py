@@ -23,7 +23,11 @@ class RwParameters:
 class Rw(Regularised):
     """The importance is EWC's, and what each parameter's way has lowered the loss by over its length in that metric.
 
-    It is measured in the base training too (METHODS, rw).
+        L = -(1/N) Σ_i log p_i(y_i) + λ Σ_j Ω_j (θ_j - θ̂_j)²
+        s ← s + g (θ_then - θ_now) / (F (θ_now - θ_then)² / 2 + 1e-8) every 10 updates;  F as in `ewc`
+        S ← (S + relu(s)) / 2 at a step's end;  Ω = scaled F + scaled S, each tensor by itself to [0, 1]
+
+    θ̂ are the parameters before the step, λ `penalty_weight`. It is measured in the base training too.
     """
 
     citation: ClassVar[str] = "Chaudhry et al., Riemannian Walk for Incremental Learning, ECCV 2018"

@@ -30,8 +30,8 @@ class SsulMParameters(SsulParameters):
 class SsulM(ExemplarMethod, Ssul):
     """SSUL whose batches have images from memory at half of their places, drawn at random.
 
-    They are chosen after each step, balanced over the classes that they show or are predicted to (OFFLINE, 1.4), and
-    carry the truth of all classes seen so far.
+    The loss is SSUL's. The images are chosen after each step, balanced over the classes that they show or are
+    predicted to, and carry the truth of all classes seen so far.
     """
 
     citation: ClassVar[str] = Ssul.citation

@@ -116,7 +116,7 @@ class CrossEntropyParameters:
 
     unlabelled: Literal["ignore", "background"] = "ignore"
     """Label 0 of an image annotated at an increment is void in the cross-entropy, or the background (as in MiB's
-    FT); the paper calls these pixels unlabelled and does not say (choice; METHODS, unlabelled pixels)."""
+    FT); the paper calls these pixels unlabelled and does not say (choice)."""
 
 
 class CrossEntropy(Method):
