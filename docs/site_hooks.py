@@ -16,6 +16,7 @@ from typing import Any
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 Code = griffe.ModulesCollection
 SOURCES = ("strategies", "benchmarks")
@@ -38,6 +39,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     if rest:
         config.nav.append({"More": sorted(rest)})
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str | None:
+    """Have the names that begin the rows of methods.md lead to their methods' pages."""
+    if page.file.src_uri != "methods.md":
+        return None
+
+    def linked(name: re.Match[str]) -> str:
+        target = f"method-{name[1]}.md"
+        return f"[{name[0]}]({target})" if files.get_file_from_path(target) else name[0]
+
+    return re.sub(r"^\| `[^|]+", lambda cell: re.sub(r"`([\w-]+)`", linked, cell[0]), markdown, flags=re.M)
 
 
 def _named(nav: Any) -> Iterator[str]:

@@ -147,6 +147,24 @@ def test_the_guide_s_image_set_gives_a_scenario(tmp_path: Path, monkeypatch: pyt
     assert [(step["train_images"], step["test_images"]) for step in steps] == [(2, 2), (1, 3)]
 
 
+def test_the_readme_begins_with_the_commands_that_install_and_test() -> None:
+    first = [block.text.strip() for block in blocks(ROOT / "README.md") if block.kind == "bash"]
+    made = "bench run --strategies ours,er,mib --scenario"
+    assert first == [
+        f"pip install -e . && {made} shapes-15-1-disjoint",
+        f'pip install -e ".[laptop]" && {made} voc-15-5-overlapped --data-root DIR',
+        'pip install -e ".[dev]" && python -m pytest',
+    ]
+
+
+def test_every_method_has_a_row_at_a_glance() -> None:
+    """Its page on the site is made of the rows that it has in methods.md."""
+    declared = (ROOT / "pyproject.toml").read_text().split('"bench.strategies"]')[1].split("[")[0]
+    table = (ROOT / "docs" / "methods.md").read_text().split("## At a glance")[1].split("## ")[0]
+    first_cells = " ".join(re.findall(r"^\| (`[^|]+)", table, re.M))
+    assert set(re.findall(r"^([\w-]+) = ", declared, re.M)) == set(re.findall(r"`([\w-]+)`", first_cells))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_a_page_points_to_is_there(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
