@@ -1,4 +1,7 @@
-"""The live table in a notebook: one output of the cell, which is replaced as jobs move on."""
+"""What a notebook shows while jobs run: outputs of a cell that are replaced, no line after line.
+
+rich's own live displays would need ipywidgets there, and add an output for each line that is printed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from IPython.display import DisplayHandle, display
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from bench.screen.events import Event, Throttle
@@ -16,20 +19,43 @@ from bench.screen.table import TableView
 _HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
 
 
-class NotebookView(TableView):
-    """The table, and below it what was noted, as one output whatever the number of jobs and events.
+class Output:
+    """One output of a cell; what is shown takes the place of what was."""
 
-    rich's own live display would need ipywidgets, and adds an output for each line that is printed.
-    """
+    def __init__(self, console: Console) -> None:
+        self._width = console.width
+        self._handle: DisplayHandle | None = None
+
+    def show(self, content: RenderableType) -> None:
+        """Show this from now on."""
+        paper = Console(
+            file=io.StringIO(),
+            width=self._width,
+            record=True,
+            force_terminal=True,
+            force_jupyter=False,
+            color_system="truecolor",
+        )
+        paper.print(content)
+        html = paper.export_html(clear=False, inline_styles=True, code_format=_HTML)
+        data = {"text/html": html, "text/plain": paper.export_text()}
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
+
+
+class NotebookView(TableView):
+    """The table of jobs, and below it what was noted, as one output whatever the number of jobs and events."""
 
     def __init__(self, console: Console, weights: Mapping[str, float]) -> None:
         super().__init__(console, weights)
         self._notes: list[str] = []
         self._throttle = Throttle(interval=0.5)
-        self._output: DisplayHandle | None = None
+        self._output = Output(console)
 
     def __enter__(self) -> NotebookView:
-        self._output = display(self._content(), raw=True, display_id=True)
+        self._show()
         return self
 
     def __exit__(
@@ -49,19 +75,4 @@ class NotebookView(TableView):
         self._show()
 
     def _show(self) -> None:
-        if self._output is not None:
-            self._output.update(self._content(), raw=True)
-
-    def _content(self) -> dict[str, str]:
-        """What is shown now, by MIME type."""
-        paper = Console(
-            file=io.StringIO(),
-            width=self.console.width,
-            record=True,
-            force_terminal=True,
-            force_jupyter=False,
-            color_system="truecolor",
-        )
-        paper.print(Group(self.table(), *map(Text, self._notes)))
-        html = paper.export_html(clear=False, inline_styles=True, code_format=_HTML)
-        return {"text/html": html, "text/plain": paper.export_text()}
+        self._output.show(Group(self.table(), *map(Text, self._notes)))

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress, TaskID
 
-from bench.screen.events import Event, Listener, last_line
+from bench.screen.events import Event, Listener, Throttle, last_line
 from bench.screen.table import Row, TableView, duration
 
 
@@ -99,20 +99,44 @@ class LineView:
 
 @contextmanager
 def reading(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Give what shows progress: a bar per text on a terminal, elsewhere a line at first and every ten seconds."""
+    """Give what shows progress: a bar per text on a terminal and in a notebook, elsewhere a line every ten seconds."""
     bars: dict[str, TaskID] = {}
-    said: dict[str, float] = {}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        show = _shown_in_notebook(progress) if console.is_jupyter else _lines(console)
 
         def advance(text: str, done: int, total: int) -> None:
             if text not in bars:
                 bars[text] = progress.add_task(text)
             progress.update(bars[text], completed=done, total=total or None)
-            if not console.is_terminal and time.monotonic() - said.get(text, -math.inf) > 10:
-                said[text] = time.monotonic()
-                console.print(f"{text}: {done:,} of {total:,}", markup=False, highlight=False, soft_wrap=True)
+            if not console.is_terminal:
+                show(text, done, total)
 
         yield advance
+
+
+def _lines(console: Console) -> Callable[[str, int, int], None]:
+    """Print a line at first and every ten seconds."""
+    said: dict[str, float] = {}
+
+    def show(text: str, done: int, total: int) -> None:
+        if time.monotonic() - said.get(text, -math.inf) > 10:
+            said[text] = time.monotonic()
+            console.print(f"{text}: {done:,} of {total:,}", markup=False, highlight=False, soft_wrap=True)
+
+    return show
+
+
+def _shown_in_notebook(progress: Progress) -> Callable[[str, int, int], None]:
+    """Show all bars in one output of the cell, twice a second and where one is full."""
+    from bench.screen.notebook import Output
+
+    output, throttle = Output(progress.console), Throttle(interval=0.5)
+
+    def show(text: str, done: int, total: int) -> None:
+        if throttle.due() or done == total:
+            output.show(progress.get_renderable())
+
+    return show
 
 
 def make_view(console: Console, weights: Mapping[str, float]) -> View:
