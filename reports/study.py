@@ -26,6 +26,7 @@ State = Literal["done", "pruned", "failed"]
 _TRIALS = ["strategy", "trial", "state", "miou", "mious", "seconds", "settings", "runs"]
 _IMPORTANCE = ["strategy", "setting", "importance"]
 _ASKED: dict[str, type] = {"scenario": str, "strategies": dict, "trials": int, "seeds": list, "config": dict}
+_TOLD = ("first_steps", "wall_time_minutes", "sampler", "seed")
 SCHEMA = 1
 
 
@@ -91,6 +92,8 @@ def read_asked(folder: Path) -> dict[str, Any] | None:
         raise RecordError(f"{path}: not YAML ({one_line(error)})") from None
     if not isinstance(asked, dict) or asked.get("schema") != SCHEMA:
         raise RecordError(f"{path}: not what a study was asked for, in schema {SCHEMA}")
+    if missing := [key for key in _TOLD if key not in asked]:
+        raise RecordError(f"{path}: it lacks '{missing[0]}'")
     for key, kind in _ASKED.items():
         if not isinstance(asked.get(key), kind):
             raise RecordError(f"{path}: '{key}' must be of type {kind.__name__}, it is {asked.get(key)!r:.80}")

@@ -146,6 +146,7 @@ def test_what_comes_out_is_in_the_digest_and_times_are_not(study: Study) -> None
         ("trials.csv", "strategy,", "method,", "its columns are not strategy, trial"),
         ("study.yaml", "schema: 1", "schema: 2", "not what a study was asked for"),
         ("study.yaml", "trials: 2", "trials: two", "'trials' must be of type int"),
+        ("study.yaml", "first_steps", "steps", "it lacks 'first_steps'"),
         ("importance.csv", "0.7500", "much", "not a number"),
     ],
 )

@@ -19,8 +19,8 @@ from reports.study import read_asked, write_asked
 
 ROUND = 4
 """Trials of each strategy that are tried at once where what comes next follows from what was found."""
-_MAY_DIFFER = ("trials", "source")
-"""What two commands of one study may say otherwise: more trials, and why a range is what it is."""
+_MAY_DIFFER = ("trials", "source", "keep", "workers", "ram_gb")
+"""What two commands of one study may say otherwise: more trials, why a range is what it is, what changes no number."""
 
 
 @dataclass(frozen=True)
