@@ -32,19 +32,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made["changelog.md"] = (TOP / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
-    named = set(_named(config.nav))
+    named = dict(_titled(config.nav))
     section = next(part["Methods"] for part in config.nav if "Methods" in part)
     section += [{path[len("method-") : -len(".md")]: path} for path in made if path.startswith("method-")]
-    rest = [file.src_uri for file in files.documentation_pages() if file.src_uri not in named | set(made)]
+    rest = [file.src_uri for file in files.documentation_pages() if file.src_uri not in {*named, *made}]
     if rest:
         config.nav.append({"More": sorted(rest)})
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str | None:
-    """Have the names that begin the rows of methods.md lead to their methods' pages."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Have links to files read as their pages do here, and the rows of methods.md lead to the methods' pages."""
+    titles = dict(_titled(config.nav))
+    markdown = re.sub(
+        r"\[([\w-]+\.md)\]\(\1", lambda link: f"[{titles.get(link[1], link[1])}]({link[1]}", markdown, flags=re.A
+    )
     if page.file.src_uri != "methods.md":
-        return None
+        return markdown
 
     def linked(name: re.Match[str]) -> str:
         target = f"method-{name[1]}.md"
@@ -53,11 +57,11 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str |
     return re.sub(r"^\| `[^|]+", lambda cell: re.sub(r"`([\w-]+)`", linked, cell[0]), markdown, flags=re.M)
 
 
-def _named(nav: Any) -> Iterator[str]:
-    if isinstance(nav, str):
-        yield nav
-    for part in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
-        yield from _named(part)
+def _titled(nav: Any) -> Iterator[tuple[str, str]]:
+    """Yield the pages that a navigation names, each with its title."""
+    for part in nav:
+        for title, inner in part.items() if isinstance(part, dict) else [(part, part)]:
+            yield from [(inner, title)] if isinstance(inner, str) else _titled(inner)
 
 
 def method_pages() -> dict[str, str]:
