@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,13 @@ from PIL import Image
 from bench.imports import output_of_bench
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmarks.annotated import AnnotatedImages
 
 CLASSES = 6
+BATCH, EPOCHS, WORKERS = 8, 4, 2
+"""Of what workers feed a training with."""
 
 
 def scan(data_root: Path | None) -> None:
@@ -78,6 +82,54 @@ def loader(data_root: Path | None) -> None:
                 f"{100 * waiting / whole:.1f} % of it waiting, {100 * replaying / whole:.1f} % reading the memory's"
             )
             print(f"  {kind:<22} {1000 * whole:6.1f} ms an update, {shares}")
+        print(f"feed: {EPOCHS} epochs of {len(base)} images of 500 x 375, {BATCH} crops of 512, {WORKERS} workers")
+        for kind, speed in _feed(base).items():
+            print(f"  {kind:<36} {speed:6.1f} images/s")
+
+
+def _feed(data: AnnotatedImages) -> dict[str, float]:
+    """Return images a second that workers decode alone, and that they make batches of."""
+    from benchmarks.augmentation import Augmentation
+    from benchmarks.loading import ordered_batches
+
+    augmentation, order = Augmentation((0.5, 2.0), 512, True), list(range(len(data)))
+    decoding: Any = _Decoded(data)
+    places = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
+
+    def decoded() -> None:
+        for _ in ordered_batches(decoding, EPOCHS * places, _nothing, list, WORKERS):
+            pass
+
+    def anew() -> None:
+        for epoch in range(EPOCHS):
+            for _ in data.batches(BATCH, order, augmentation, (epoch,), WORKERS):
+                pass
+
+    def going_on() -> None:
+        for epoch in data.epochs(BATCH, [(order, (n,)) for n in range(EPOCHS)], augmentation, WORKERS):
+            for _ in epoch:
+                pass
+
+    kinds = {
+        "decoded alone": decoded,
+        "batches, workers started each epoch": anew,
+        "batches, workers that go on": going_on,
+    }
+    return {kind: EPOCHS * len(data) / _best(work, 2) for kind, work in kinds.items()}
+
+
+class _Decoded:
+    """Images that are decoded, of which nothing is given."""
+
+    def __init__(self, data: AnnotatedImages) -> None:
+        self.data = data
+
+    def __getitem__(self, index: int) -> None:
+        self.data.sample(index, None, None)
+
+
+def _nothing(samples: Sequence[None]) -> list[Tensor]:
+    return []
 
 
 def _updates(base: AnnotatedImages, step: AnnotatedImages, updates: int = 40) -> tuple[float, float, float]:

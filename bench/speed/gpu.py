@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ PRECISIONS = {
     "tf32": ("runtime.precision=fp32", "runtime.tf32=true"),
     "bf16": ("runtime.precision=bf16", "runtime.tf32=true"),
 }
+COMPILED = ("runtime.compile=true", "runtime.fused=true")
 FIRST, TOLERANCE = 5, 1e-3
 """So many losses are to be the CPU's, in relation."""
 
@@ -107,15 +108,15 @@ class _Case:
         self.device = device
         self.scale = TINY if device.type == "cpu" else LARGE
 
-    def config(self, scale: Scale, protocol: str, precision: str) -> Config:
-        """Return the settings of a case."""
+    def config(self, scale: Scale, protocol: str, precision: str, *more: str) -> Config:
+        """Return the settings of a case, and what is set beside."""
         batch = scale.online if protocol == "online" else scale.offline
         chosen = [f"protocol={protocol}", f"incremental.batch_size={batch}", "network.weights=none", *scale.settings]
         preset = scale.preset
         if protocol == "offline":
             chosen += ["memory.size=0", "incremental.epochs=1", "incremental.optimizer=sgd"]
             preset = "small" if preset == "small" else "mib"
-        return resolve_config(SCENARIO, preset, None, [*chosen, *PRECISIONS[precision]])
+        return resolve_config(SCENARIO, preset, None, [*chosen, *PRECISIONS[precision], *more])
 
     def benchmark(self, config: Config) -> SegmentationScenario:
         """Return its streams."""
@@ -137,6 +138,10 @@ class _Case:
                 benchmark = self.benchmark(config)
                 for name in names:
                     yield self.printed(self.method(name, precision, config, benchmark, images))
+                if precision == "bf16" and self.device.type == "cuda":
+                    compiled = self.config(self.scale, protocol, precision, *COMPILED)
+                    row = self.method(names[0], precision, compiled, benchmark, images)
+                    yield self.printed(replace(row, what=f"{names[0]}, compiled"))
 
     def printed(self, row: Row) -> Row:
         """Print a row; a bare loop is what those after it are compared with."""
