@@ -188,9 +188,11 @@ def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
 
 
 def texts_of(file: Path) -> Iterator[str]:
-    """The texts in a file's code, what is put into one left out."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    """The texts in a file's code without its docstrings, `...` for what is put into one."""
+    tree = ast.parse(file.read_text())
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.value
