@@ -287,12 +287,31 @@ def test_a_trial_is_the_mean_over_its_seeds(data_root: Path, tmp_path: Path, pai
     assert [trial.seconds for trial in study.trials] == [36.0] * 2
 
 
-def test_more_trials_go_on_where_fewer_ended(data_root: Path, tmp_path: Path, painted: list[list[str]]) -> None:
-    few = rows(tuned(data_root, tmp_path / "a", 3, strategies="er"))
-    more = tuned(data_root, tmp_path / "a", 5, strategies="er")
-    at_once = tuned(data_root, tmp_path / "b", 5, strategies="er")
+@pytest.mark.parametrize("sampler", ["sobol", "tpe"])
+def test_more_trials_go_on_where_fewer_ended(
+    data_root: Path, tmp_path: Path, painted: list[list[str]], sampler: Sampler
+) -> None:
+    few = rows(tuned(data_root, tmp_path / "a", 3, {"sampler": sampler}, strategies="er"))
+    more = tuned(data_root, tmp_path / "a", 6, {"sampler": sampler}, strategies="er")
+    at_once = tuned(data_root, tmp_path / "b", 6, {"sampler": sampler}, strategies="er")
     assert rows(more)[:3] == few and rows(more) == rows(at_once)
     assert set(more.importance) == {"er"} and more.importance["er"] == {"incremental.lr": 1.0}
+
+
+def test_the_command_says_what_came_out_and_where_the_best_settings_are(
+    data_root: Path, tmp_path: Path, painted: list[list[str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--data-root", str(data_root), "--out", str(tmp_path)]
+    quick = ["--preset", "small", "--set", ",".join(QUICK), "--jobs", "1"]
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", "--strategies", "er", "--scenario", SCENARIO, "--trials", "2", *places, *quick])
+    study, said = read_study(tmp_path), capfd.readouterr().out
+    assert ended.value.code == 0
+    assert "2 of 2" in said and f"study {study.digest[:12]} in {tmp_path}" in said
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", "--apply", str(tmp_path)])
+    assert ended.value.code == 0 and capfd.readouterr().out.splitlines()[0] == str(tmp_path / "best.yaml")
+    assert yaml.safe_load((tmp_path / "best.yaml").read_text())["study"] == study.digest
 
 
 def test_a_run_ends_after_the_step_that_is_below_its_bar_and_does_not_go_on(data_root: Path, tmp_path: Path) -> None:
