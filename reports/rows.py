@@ -122,6 +122,7 @@ LATER: dict[str, Any] = {
     "data.jpeg_draft": False,
     "runtime.compile": False,
     "runtime.fused": False,
+    "incremental.devices": 1,
 }
 """Settings that older runs do not have, as these were made."""
 

@@ -28,6 +28,7 @@ class Er(CrossEntropy, StreamReplay):
     citation: ClassVar[str] = "Chaudhry et al., On Tiny Episodic Memories in Continual Learning, 2019"
     Parameters = ErParameters
     resumable: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
 
     def make_memory(self, size: int) -> StreamMemory:
         """Return a reservoir."""

@@ -33,6 +33,7 @@ class Finetune(CrossEntropy):
     Parameters = FinetuneParameters
     protocols: ClassVar[tuple[str, ...]] = ("online", "offline")
     resumable: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
 
     def loss(self, strategy: Strategy) -> Tensor:
         """Return the cross-entropy of the mini-batch."""

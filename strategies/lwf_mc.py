@@ -43,6 +43,7 @@ class LwfMc(Distilling, StreamReplay):
     Parameters: ClassVar[type[Any]] = LwfMcParameters
     protocols: ClassVar[tuple[str, ...]] = ("online", "offline")
     resumable: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
 
     @classmethod
     def recipe(cls, parameters: Any) -> BaseRecipe:

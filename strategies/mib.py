@@ -46,6 +46,7 @@ class Mib(Distilling, StreamReplay):
     Parameters = MibParameters
     protocols: ClassVar[tuple[str, ...]] = ("online", "offline")
     resumable: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
     parameters: MibParameters
 
     def make_memory(self, size: int) -> StreamMemory:

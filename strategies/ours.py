@@ -13,7 +13,7 @@ from torch import Tensor
 from strategies.learning.copies import ArrivingCopy
 from strategies.learning.losses import class_confidences, composite_loss, relabel
 from strategies.learning.memory import POLICIES, Exemplar, StreamMemory
-from strategies.learning.method import CrossEntropy, CrossEntropyParameters, StreamReplay
+from strategies.learning.method import CrossEntropy, CrossEntropyParameters, Method, StreamReplay
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
@@ -79,6 +79,7 @@ class Ours(CrossEntropy, StreamReplay):
     citation: ClassVar[str] = "An EM Framework for Online Incremental Learning of Semantic Segmentation, ACM MM 2021"
     Parameters = OursParameters
     resumable: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
     parameters: OursParameters
 
     def __init__(self, parameters: OursParameters, memory_size: int, rng: np.random.Generator) -> None:
@@ -141,14 +142,20 @@ class Ours(CrossEntropy, StreamReplay):
         p, logits, labels, own = self.parameters, strategy.mb_output, strategy.mb_y, strategy.own
         if p.e_step == "shared" and p.loss == "composite":
             loss, *confidences = em_loss(logits, labels, own, p.delta, p.gamma)
-            self._update_confidence(*confidences)
+            self._update_confidence(*strategy.devices.pooled(*confidences))
             return loss
         posterior = logits.detach().log_softmax(1) if p.e_step == "shared" else self._separate
-        self._update_confidence(*class_confidences(posterior, labels))
+        self._update_confidence(*strategy.devices.pooled(*class_confidences(posterior, labels)))
         if p.loss == "cross-entropy":
             return super().loss(strategy)
         relabelled = relabel(posterior, labels, own, p.delta)
         return composite_loss(logits.log_softmax(1), labels, relabelled, own, p.gamma)
+
+    def counted_pixels(self, strategy: Strategy) -> Tensor:
+        """Return the number of pixels that the loss is a mean over: of the composite loss all but void ones."""
+        if self.parameters.loss == "cross-entropy":
+            return super().counted_pixels(strategy)
+        return Method.counted_pixels(self, strategy)
 
     def _update_confidence(self, of_batch: Tensor, counted: Tensor) -> None:
         """Take a batch's confidences (Eq. 4) and numbers of pixels in; classes absent from it keep E(c)."""

@@ -589,7 +589,8 @@ def test_the_option_is_short_for_the_setting(command: list[str]) -> None:
     def assignments(*more: str) -> list[str]:
         return list(request_of(_parser().parse_args([*command, *more]), "er", "voc-15-1-disjoint").assignments)
 
-    assert assignments("--set", "base.lr=1", "--devices", "3") == ["base.lr=1", "base.devices=3"]
+    increments = "protocols.online.incremental.devices=3"
+    assert assignments("--set", "base.lr=1", "--devices", "3") == ["base.lr=1", "base.devices=3", increments]
     assert assignments() == []
 
 
@@ -603,8 +604,9 @@ def test_the_option_is_short_for_the_setting(command: list[str]) -> None:
             2,
             "base.devices=2: --device cuda:1 is one GPU; allowed are auto, cpu, cuda",
         ),
-        (["--devices", "0"], 2, "base.devices=0: input should be greater than or equal to 1"),
-        (["--devices", "65"], 2, "base.devices=65: input should be less than or equal to 64"),
+        (["--set", "incremental.devices=4"], 2, "incremental.devices=4: 2 GPUs are visible"),
+        (["--devices", "0"], 2, "incremental.devices=0: input should be greater than or equal to 1"),
+        (["--devices", "65"], 2, "incremental.devices=65: input should be less than or equal to 64"),
         (["--set", "base.devices=true"], 2, "base.devices=True: no truth value is allowed here"),
     ],
 )

@@ -96,7 +96,7 @@ def add_run_settings(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. incremental.lr=0.002")
     add("--evaluate-on", choices=["test", "valid"], help="stream (default test); valid is held out from training")
     add("--device", default="auto", help="auto, cpu or cuda")
-    add("--devices", type=int, metavar="N", help="train each base model on N devices, the same as --set base.devices=N")
+    add("--devices", type=int, metavar="N", help="train base models and increments on N devices (docs/devices.md)")
     add_runs_folder(parser, "--out")
     add_loggers(parser)
     add("--jobs", type=int, metavar="N", help="runs side by side (default: cores / threads per run)")
@@ -149,6 +149,7 @@ def request_of(options: argparse.Namespace, strategies: str | Sequence[str], sce
     file = None if options.train_list is None else json.dumps(options.train_list)
     short = (
         ("base.devices", options.devices, "--devices"),
+        ("protocols.online.incremental.devices", options.devices, "--devices"),
         ("data.train_list", file, "--train-list"),
         ("data.shared_ids", options.shared_ids, "--shared-ids"),
         ("data.max_megapixels", options.max_megapixels, "--max-megapixels"),

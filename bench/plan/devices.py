@@ -59,15 +59,15 @@ def require_compiler(device: str) -> None:
         raise RequestError("runtime.compile=true: Triton, which compiles for GPUs, is not found here")
 
 
-def require_devices(count: int, device: str) -> None:
-    """Raise `RequestError` where a job cannot be computed on so many devices of this machine."""
+def require_devices(count: int, device: str, section: str) -> None:
+    """Raise `RequestError` where a job cannot be computed on so many devices of this machine, as a section asks."""
     import torch
 
     asked = torch.device(device)
     if count == 1 or asked.type == "cpu":
         return
     if asked.index is not None:
-        raise RequestError(f"base.devices={count}: --device {device} is one GPU; allowed are auto, cpu, cuda")
+        raise RequestError(f"{section}.devices={count}: --device {device} is one GPU; allowed are auto, cpu, cuda")
     visible = torch.cuda.device_count()
     if visible < count:
-        raise RequestError(f"base.devices={count}: {visible} GPU{' is' if visible == 1 else 's are'} visible")
+        raise RequestError(f"{section}.devices={count}: {visible} GPU{' is' if visible == 1 else 's are'} visible")

@@ -126,7 +126,8 @@ def plan_of(asked: Asked, console: Console) -> Plan:
         for seed in request.seeds:
             _add_run(plan, request, wanted, seed, scenario)
     if asked.slurm is None:
-        require_devices(max((job.devices for job in plan.jobs), default=1), request.device)
+        most = max((job.devices for job in plan.jobs), default=1)
+        require_devices(most, request.device, "base" if config.base.devices == most else "incremental")
     return plan
 
 
@@ -168,11 +169,7 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
     if isinstance(config.incremental, OfflineProtocol) and recipe.head == "cosine" and config.incremental.tells_new:
         raise RequestError(f"strategy {asked.label}: a cosine head has no part `new` with a rate or decay of its own")
     determining = (scenario, asked, parameters, recipe, config, seed, request.device, protocol.from_base)
-    if config.base.devices > 1 and method_class(asked.name).on_one_device:
-        raise RequestError(
-            f"strategy {asked.label}: its increments replay images, which is done on one device, not on "
-            f"base.devices={config.base.devices}"
-        )
+    _require_shared_increments(asked, config)
     with _weights_told():
         spec, older = run_spec(*determining), run_spec(*determining, older_hash=True)
     if older["hash"] != spec["hash"] and finished_at(run_folder(request.out, older)):
@@ -216,6 +213,23 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
     plan.runs.append(run)
     if base := spec["base"]:
         plan.add_base(run.key, base["hash"], lambda: base_job(base, len(parts[0]), **common))
+
+
+def _require_shared_increments(asked: StrategyRequest, config: Config) -> None:
+    """Raise `RequestError` where a strategy's increments are to be trained on several devices and cannot be."""
+    method, incremental = method_class(asked.name), config.incremental
+    if config.base.devices > 1 and method.on_one_device:
+        raise RequestError(
+            f"strategy {asked.label}: its increments replay images, which is done on one device, not on "
+            f"base.devices={config.base.devices}"
+        )
+    if isinstance(incremental, OfflineProtocol) or incremental.devices == 1 or "online" not in method.protocols:
+        return
+    if not (method.shares_batches and method.resumable):
+        raise RequestError(
+            f"strategy {asked.label}: its online increments are trained on one device, not on "
+            f"incremental.devices={incremental.devices}; base.devices alone shares the base training"
+        )
 
 
 def _protocol(asked: StrategyRequest, config: Config) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from bench.settings.schema import Config
-from strategies.learning.protocol import OfflineProtocol
+from strategies.learning.protocol import OfflineProtocol, OnlineProtocol
 
 
 class Extent(NamedTuple):
@@ -56,9 +56,10 @@ class Online(Protocol):
 
     def extent(self, parameters: Any, config: Config, parts: Sequence[np.ndarray]) -> Extent:
         """Return the updates of all increments; memory and passes without gradient make three images of one."""
+        assert isinstance(config.incremental, OnlineProtocol)
         batch = config.incremental.batch_size
         updates = sum(math.ceil(len(part) / batch) for part in parts[1:])
-        return Extent(1, updates, 3.0 * updates * batch)
+        return Extent(config.incremental.devices, updates, 3.0 * updates * batch)
 
 
 class Joint(Protocol):

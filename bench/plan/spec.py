@@ -114,6 +114,7 @@ def run_spec(
             "evaluation": {**settings["evaluation"], **({} if older_hash else _PRINTED)},
             "network": _network(config.network),
             "base": told_in_hashes(config.base),
+            "incremental": _without_later(config.incremental),
             "runtime": {**told_in_hashes(config.runtime), "device": device},
             "data": {**dict.fromkeys(_BLANK), **_deciding(config.data)},
         },
@@ -170,7 +171,7 @@ def told_in_hashes(section: Any) -> dict[str, Any]:
 
 
 def _without_later(parameters: Any) -> dict[str, Any]:
-    """Return a method's parameters as plain data, less those that are `Later` and at their defaults."""
+    """Return a method's parameters, or settings, as plain data, less those that are `Later` and at their defaults."""
     hints = get_type_hints(type(parameters), include_extras=True)
     unset = {
         field.name: _default(field)

@@ -18,7 +18,7 @@ from bench.settings.plain_yaml import read_yaml
 from bench.settings.schema import VALID_FRACTION, Config, DataConfig
 from bench.settings.usual import PRESETS, usual_preset
 from benchmarks.paths import user_path
-from strategies.learning.protocol import ProtocolName
+from strategies.learning.protocol import OfflineProtocol, OnlineProtocol, ProtocolName
 from strategies.learning.registry import STRATEGIES
 from strategies.plugins.registry import UnknownPluginError
 
@@ -191,11 +191,21 @@ def _check_together(config: Config) -> None:
         raise RequestError("base.accumulate and base.devices both divide a batch: one of them must be 1")
     if config.protocol == "offline" and config.base.devices > 1 and config.memory.size:
         raise RequestError(f"memory.size={config.memory.size}: increments on several devices (base.devices) have none")
+    _check_shares(config.incremental)
     for where, section in (("base", config.base), ("incremental", config.incremental)):
         if getattr(section, "weights", "last") == "best" and config.evaluation.valid_fraction == 0:
             raise RequestError(f"{where}.weights=best needs evaluation.valid_fraction above 0, never test images")
     if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
         raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
+
+
+def _check_shares(incremental: OnlineProtocol | OfflineProtocol) -> None:
+    """Raise `RequestError` where an update has fewer images than there are devices to share them."""
+    if isinstance(incremental, OnlineProtocol) and incremental.devices > 2 * incremental.batch_size:
+        raise RequestError(
+            f"incremental.devices={incremental.devices}: an update has {incremental.batch_size} incoming images and as "
+            f"many from memory to share; base.devices alone shares the base training"
+        )
 
 
 def _check_augmentation(data: DataConfig) -> None:

@@ -14,6 +14,7 @@ from bench.train.protocol import Trained, Training
 from bench.train.ranked import train_on_ranks
 from bench.train.resume import Start
 from strategies.learning.offline import OfflineTemplate
+from strategies.learning.protocol import OnlineProtocol
 from strategies.learning.template import OnlineTemplate
 
 
@@ -46,8 +47,13 @@ class OnlineTraining(Increments):
     """One update per incoming batch; the template enforces the rest."""
 
     def train(self, template: OnlineTemplate, step: int) -> None:
-        """Pass over the increment once."""
-        template.train(self.benchmark.train_stream[step], eval_streams=[])
+        """Pass over the increment once, on one device or on several that share each batch."""
+        assert isinstance(self.job.config.incremental, OnlineProtocol)
+        devices = self.job.config.incremental.devices
+        if devices == 1:
+            template.train(self.benchmark.train_stream[step], eval_streams=[])
+        else:
+            train_on_ranks(self.job, self.benchmark, template, step, devices, self.report)
 
 
 class OfflineTraining(Increments):

@@ -10,7 +10,7 @@ from bench.plan.job import RunJob
 from bench.screen.events import Event, Report
 from bench.train.checkpoint import CheckpointError, StepCheckpoints
 from bench.train.kept import run_checkpoints
-from bench.train.state import exemplars_of, packed, unpacked
+from bench.train.state import load_packed, packed
 from benchmarks.streams import SegmentationScenario
 from reports.files import RecordError
 from reports.run_writer import RunWriter
@@ -79,8 +79,7 @@ def _restored(
     def load(state: Any) -> None:
         start.done, start.records = state["done"], state["records"]
         if start.template is not None:
-            find, watched = exemplars_of(benchmark), start.template.watched
-            start.template.load_state_dict(unpacked(state["template"], lambda *place: watched(find(*place))))
+            load_packed(start.template, state["template"], benchmark)
             start.template.clock.train_iterations = start.done
 
     checkpoints.after(step).restore(load)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.annotated import Exemplar
 from benchmarks.streams import SegmentationScenario
+from strategies.learning.segmentation import SegmentationTemplate
 
 
 def packed(value: Any) -> Any:
@@ -41,6 +42,12 @@ def unpacked(value: Any, exemplar_of: Callable[[int, int, str], Exemplar]) -> An
     if isinstance(value, list):
         return [unpacked(part, exemplar_of) for part in value]
     return value
+
+
+def load_packed(template: SegmentationTemplate, state: Any, benchmark: SegmentationScenario) -> None:
+    """Load a template's packed state, made on the same benchmark, into one built alike."""
+    find = exemplars_of(benchmark)
+    template.load_state_dict(unpacked(state, lambda *place: template.watched(find(*place))))
 
 
 def exemplars_of(benchmark: SegmentationScenario) -> Callable[[int, int, str], Exemplar]:

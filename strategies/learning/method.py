@@ -13,6 +13,7 @@ from avalanche.core import SupervisedPlugin
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from benchmarks.labels import VOID
 from strategies.learning.losses import cross_entropy, without_unlabelled
 from strategies.learning.memory import Exemplar, Memory, StreamMemory
 from strategies.learning.protocol import BaseRecipe, OfflineProtocol
@@ -37,6 +38,9 @@ class Method(SupervisedPlugin):
     count them, as the setting `data.void=negative` asks."""
     on_one_device: ClassVar[bool] = False
     """Whether its offline increments cannot be shared by several devices: each would have a memory of its own."""
+    shares_batches: ClassVar[bool]
+    """Whether several devices may share each batch of its online increments: its loss is a mean over
+    `counted_pixels`, and nothing but its loss looks at the network's outputs. Never inherited, as `resumable`."""
     resumable: ClassVar[bool]
     """Whether `state_dict` gives all that outlives a step. Never inherited: a subclass may keep more, so it says
     so again. A run of a method that does not say so keeps no checkpoint and starts again from step 0."""
@@ -44,6 +48,7 @@ class Method(SupervisedPlugin):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.resumable = vars(cls).get("resumable", False)
+        cls.shares_batches = vars(cls).get("shares_batches", False)
 
     def __init__(self, parameters: Any, memory_size: int, rng: np.random.Generator) -> None:
         super().__init__()
@@ -75,6 +80,10 @@ class Method(SupervisedPlugin):
     def loss(self, strategy: Strategy) -> Tensor:
         """Return the loss of the mini-batch: by default cross-entropy with the labels as they are stored."""
         return cross_entropy(strategy.mb_output, strategy.mb_y)
+
+    def counted_pixels(self, strategy: Strategy) -> Tensor:
+        """Return the number of pixels that the online loss of the mini-batch is a mean over; there may be none."""
+        return (strategy.mb_y != VOID).sum()
 
     def predict(self, strategy: Strategy) -> Tensor:
         """Return scores (B, C, H, W) of the images under evaluation; the largest is the prediction."""
@@ -136,6 +145,10 @@ class CrossEntropy(Method):
     def loss(self, strategy: Strategy) -> Tensor:
         """Return the cross-entropy of the mini-batch."""
         return cross_entropy(strategy.mb_output, self.targets(strategy, strategy.mb_y, strategy.mb_step))
+
+    def counted_pixels(self, strategy: Strategy) -> Tensor:
+        """Return the number of pixels that the cross-entropy's labels tell."""
+        return (self.targets(strategy, strategy.mb_y, strategy.mb_step) != VOID).sum()
 
 
 class Remembering(Method):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from strategies.learning.cost import StepCost
 from strategies.learning.memory import Exemplar
@@ -20,20 +20,6 @@ from strategies.learning.schedule import learning_rate, make_optimizer, set_lear
 from strategies.learning.segmentation import SegmentationTemplate
 from strategies.networks.heads import LinearHead
 from strategies.networks.modes import set_modes
-
-
-class Devices:
-    """Those that share each batch of an offline step: here one. Subclasses average gradients over several."""
-
-    number = 0
-    size = 1
-
-    def average(self, network: nn.Module, images: int) -> None:
-        """Make each gradient of this device's `images` that of the whole batch's, an image counting once."""
-
-    def total(self, counts: Tensor) -> Tensor:
-        """Return the sum of counts, int64 on this device, over the devices."""
-        return counts
 
 
 class OfflineTemplate(SegmentationTemplate):
@@ -49,7 +35,6 @@ class OfflineTemplate(SegmentationTemplate):
 
     def __init__(self, **shared: Any) -> None:
         self._beside: Sequence[Exemplar] = ()
-        self.devices = Devices()
         self.start_step: Callable[[], None] = lambda: None
         self.end_epoch: Callable[[], None] = lambda: None
         self._best: dict[str, Any] | None = None
@@ -164,7 +149,7 @@ class OfflineTemplate(SegmentationTemplate):
         set_learning_rate(self.optimizer, learning_rate(self.protocol, self.cost.updates, total))
         self.optimizer.zero_grad()
         self._pass_in_parts(**kwargs)
-        self.devices.average(self.network, len(self.mb_x))
+        self.loss = self.devices.average(self.network, self.loss, len(self.mb_x))
         self._after_backward(**kwargs)
         self._before_update(**kwargs)
         self.optimizer_step()

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from benchmarks.labels import SaliencySource
 from strategies.learning.search import Search
-from strategies.networks.settings import STRICT, Called, HeadName, Part
+from strategies.networks.settings import STRICT, Called, HeadName, Later, Part
 
 LEARNING_RATE = Called(("learning_rate", "step_size"))
 BATCH_SIZE = Called(("bs", "minibatch_size"))
@@ -35,6 +35,8 @@ class OnlineProtocol:
     weight_decay: Annotated[float, Field(ge=0), WEIGHT_DECAY] = 1e-4
     batchnorm: Literal["train", "frozen"] = "train"
     """Whether BatchNorm normalises by the batch and updates its statistics during the increments."""
+    devices: Annotated[int, Field(ge=1, le=64), Later()] = 1
+    """GPUs, or processes on the CPU, that share each batch with what is drawn from memory (docs/devices.md)."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,6 +13,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import Tensor, nn
 
 from strategies.learning.cost import StepCost, peak_ram_bytes
+from strategies.learning.devices import Devices
 from strategies.learning.evaluation import best_classes, largest_of, new_evaluator
 from strategies.learning.faults import PredictionError
 from strategies.learning.guard import LossGuard
@@ -29,6 +30,7 @@ class SegmentationTemplate(MiniBatches):
     """
 
     model: SegmentationNetwork
+    loss: Tensor
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class SegmentationTemplate(MiniBatches):
         self.void_is_negative = void_is_negative
         self.fused = fused
         self.cost = StepCost()
+        self.devices = Devices()
         self._guard = LossGuard(network)
         self._output: Any = None
         super().__init__(

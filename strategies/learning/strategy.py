@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from strategies.learning.devices import Devices
 from strategies.learning.memory import Exemplar
 from strategies.networks.network import SegmentationNetwork
 
@@ -30,6 +31,10 @@ class Strategy(Protocol):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
+
+    @property
+    def devices(self) -> Devices:
+        """Those that share each batch; on each of several a method meets its part of it from `before_forward` on."""
 
     @property
     def experience(self) -> Any:

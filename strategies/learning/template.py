@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from strategies.learning.arrivals import ArrivingImages, Holdings, OnePass, SeenExperience
 from strategies.learning.cost import StepCost
+from strategies.learning.devices import share_of
 from strategies.learning.faults import OnlineContractError
 from strategies.learning.protocol import OnlineProtocol
 from strategies.learning.segmentation import SegmentationTemplate, listed
@@ -31,6 +32,7 @@ class OnlineTemplate(SegmentationTemplate):
 
     def __init__(self, *, memory_size: int, **shared: Any) -> None:
         self._met: list[StorageWeakRef] = []
+        self._whole: list[Tensor] = []
         self._holdings = Holdings(memory_size)
         self._images: dict[int, ArrivingImages] = {}
         super().__init__(**shared)
@@ -83,6 +85,21 @@ class OnlineTemplate(SegmentationTemplate):
         super()._unpack_minibatch()
         self._met = [StorageWeakRef(self.mbatch[0].untyped_storage())]
 
+    def _before_forward(self, **kwargs: Any) -> None:
+        """Go on with this device's part of the batch, which hooks have joined, until `backward` has its gradient."""
+        if self.devices.size > 1:
+            self._whole = self.mbatch
+            self.mbatch = share_of(self._whole, self.devices.number, self.devices.size)
+        super()._before_forward(**kwargs)
+
+    def backward(self) -> None:
+        """Make a backward pass; its gradient and loss are then those of the whole batch, a pixel counting once."""
+        super().backward()
+        if self.devices.size > 1:
+            pixels = self.method.counted_pixels(self)
+            self.loss = self.devices.average(self.network, self.loss.detach(), pixels)
+            self.mbatch, self._whole = self._whole, []
+
     def _after_training_iteration(self, **kwargs: Any) -> None:
         where = f"step {self.experience.data.step}, batch {self._batches_met() + 1} of {self.cost.incoming_batches}"
         self._guard.follow(self.loss, where, self._images_told())
@@ -119,13 +136,16 @@ class OnlineTemplate(SegmentationTemplate):
             torch.cuda.reset_peak_memory_stats(self.device)
         if self.protocol.batchnorm == "frozen":
             _freeze_batchnorm(self.network)
+        if self.devices.size > 1:  # else all would drop out the same
+            place = [self.seeds.initialisation, self.experience.data.step, self.devices.number]
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         self._update_all(**kwargs)
         if on_gpu:
             torch.cuda.synchronize(self.device)
             self.cost.peak_gpu_bytes = torch.cuda.max_memory_allocated(self.device)
         self.cost.seconds = time.perf_counter() - started
         self.cost.forward_passes = tally.passes - passes
-        self.cost.images = tally.images - images
+        self.cost.images = int(self.devices.total(torch.tensor(tally.images - images, device=self.device)))
         self.mbatch = []
         self._require_forgotten()
 
@@ -149,5 +169,5 @@ class OnlineTemplate(SegmentationTemplate):
 
 def _freeze_batchnorm(network: nn.Module) -> None:
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
             module.eval()

@@ -29,7 +29,7 @@ class Called:
 
 @dataclasses.dataclass(frozen=True)
 class Later:
-    """In the `Annotated` type of a method's parameter: there were runs before it, as with its default.
+    """In the `Annotated` type of a method's parameter, or of a setting: there were runs before it, as with its default.
 
     At its default it is in no run's hash.
     """
