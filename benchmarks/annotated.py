@@ -19,6 +19,9 @@ from benchmarks.loading import Pass, ordered_batches, passes
 from benchmarks.packing import Reader
 from benchmarks.saliency import Saliency
 
+Order = Sequence[int] | np.ndarray
+"""In which images come by, by their places."""
+
 
 @dataclass(frozen=True)
 class Exemplar:
@@ -84,9 +87,8 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         self._others = others
         self._all_unknown = all_unknown
         self._table = self._table_of(positions)
-        raw = np.array(list(positions))
-        labels = np.array(list(positions.values()))
-        self._classes = [frozenset(labels[row].tolist()) for row in presence[places][:, raw]]
+        self._labels = np.array(list(positions.values()))
+        self._shown = np.packbits(presence[np.ix_(places, np.array(list(positions), dtype=int))], axis=1)
 
     def _table_of(self, positions: Mapping[int, int]) -> np.ndarray:
         table = label_table(positions, self._others)
@@ -138,12 +140,13 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
 
     def exemplar(self, index: int) -> Exemplar:
         """Return the reference by which a memory keeps image `index`."""
-        return Exemplar(self.ids[index], self.step, self._classes[index], self, index)
+        shown = np.unpackbits(self._shown[index], count=len(self._labels)).view(bool)
+        return Exemplar(self.ids[index], self.step, frozenset(self._labels[shown].tolist()), self, index)
 
     def batches(
         self,
         batch_size: int,
-        order: Sequence[int] | None = None,
+        order: Order | None = None,
         augmentation: AnyAugmentation | None = None,
         seed: Sequence[int] = (0,),
         workers: int = 0,
@@ -159,13 +162,13 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
         Numbers in `order` from the number of images on are of the exemplars `beside`, whose indices are -1, -2, ...
         Images and labels come on `device` where that is a GPU: as uint8 from pinned memory, nobody waits for them.
         """
-        places = _places(batch_size, range(len(self)) if order is None else order, seed, share)
+        places = _Places(batch_size, range(len(self)) if order is None else order, tuple(seed), share)
         return self._loader(augmentation, workers, beside, device)(places)
 
     def epochs(
         self,
         batch_size: int,
-        orders: Iterable[tuple[Sequence[int], Sequence[int]]],
+        orders: Iterable[tuple[Order, Sequence[int]]],
         augmentation: AnyAugmentation | None = None,
         workers: int = 0,
         share: tuple[int, int] = (0, 1),
@@ -176,7 +179,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Tensor, int]]):
 
         The workers are started once and read the next epoch's first images while the last ones of this are used.
         """
-        places = (_places(batch_size, order, seed, share) for order, seed in orders)
+        places = (_Places(batch_size, order, tuple(seed), share) for order, seed in orders)
         return passes(self._loader(augmentation, workers, beside, device), places)
 
     def _loader(
@@ -203,12 +206,30 @@ class _Place(NamedTuple):
     image: int
 
 
-def _places(batch_size: int, order: Sequence[int], seed: Sequence[int], share: tuple[int, int]) -> list[list[_Place]]:
-    """Return of each batch of an epoch the places of a share of its images; a batch without one is left out."""
-    first, every = share
-    places = [_Place(tuple(seed), position, int(index)) for position, index in enumerate(order)]
-    shares = [places[start : start + batch_size][first::every] for start in range(0, len(places), batch_size)]
-    return [share for share in shares if share]
+@dataclass(frozen=True)
+class _Places(Sequence[list[_Place]]):
+    """Of each batch of an epoch the places of a share of its images, made as they are asked for.
+
+    A batch without an image of the share, which is the last one or each, is left out.
+    """
+
+    batch_size: int
+    order: Order
+    seed: tuple[int, ...]
+    share: tuple[int, int]
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.order), self.batch_size)
+        first, _ = self.share
+        return whole * (first < self.batch_size) + (first < rest)
+
+    def __getitem__(self, batch: Any) -> Any:
+        if not 0 <= batch < len(self):
+            raise IndexError(batch)
+        first, every = self.share
+        start = batch * self.batch_size
+        of_batch = range(start, min(start + self.batch_size, len(self.order)))
+        return [_Place(self.seed, position, int(self.order[position])) for position in of_batch[first::every]]
 
 
 @dataclass(frozen=True)

@@ -121,11 +121,9 @@ class ImageSet(ABC):
         Column 0, the background, is always False. Raises `DataError` for a label outside 0..K and 255.
         """
         labels = self.presence(split).labels
-        foreign = labels.copy()
-        foreign[:, : self.class_count + 1] = False
-        foreign[:, VOID] = False
-        if foreign.any():
-            image, label = np.argwhere(foreign)[0]
+        first = self.class_count + 1
+        if labels[:, first:VOID].any():
+            image, label = np.argwhere(labels[:, first:VOID])[0] + (0, first)
             raise DataError(
                 f"{self.name}: the label map of {self.ids(split)[image]} holds label {label}; "
                 f"allowed are 0..{self.class_count} and {VOID}"

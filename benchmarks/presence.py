@@ -85,4 +85,4 @@ def _save(path: Path, presence: Presence) -> None:
 
 def _load(path: Path) -> Presence:
     with np.load(io.BytesIO(unsealed(path.read_bytes())), allow_pickle=False) as kept:
-        return Presence(np.unpackbits(kept["labels"], axis=1).astype(bool), str(kept["digest"]))
+        return Presence(np.unpackbits(kept["labels"], axis=1).view(bool), str(kept["digest"]))

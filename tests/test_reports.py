@@ -36,6 +36,8 @@ from reports.spec import SCHEMA
 from reports.statistics_tables import write_statistics
 from reports.steps import steps_rows
 from reports.tables import frame, summary
+from strategies.learning.protocol import OnlineProtocol
+from strategies.networks.settings import Later
 
 SCENARIO = "voc-2-1-disjoint"
 NAMES = ["background", "aeroplane", "bed, double", "50% off_$"]
@@ -462,6 +464,10 @@ def test_what_runs_from_before_a_setting_were_made_by_is_its_default():
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if default is not dataclasses.MISSING:
             optional[f"{prefix}{field.name}"] = list(default) if isinstance(default, tuple) else default
+    hints = get_type_hints(OnlineProtocol, include_extras=True)
+    for field in dataclasses.fields(OnlineProtocol):
+        if Later() in getattr(hints[field.name], "__metadata__", ()):
+            optional[f"incremental.{field.name}"] = field.default
     assert optional == LATER
 
 

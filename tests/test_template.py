@@ -158,7 +158,7 @@ def test_batches_are_read_by_as_many_workers_as_the_template_has_for_its_device(
     batches = AnnotatedImages.batches
 
     def watched(images: AnnotatedImages, size: int, *args: Any, **options: Any) -> Any:
-        asked.append((size, *args, options))
+        asked.append((size, *(part.tolist() if isinstance(part, np.ndarray) else part for part in args), options))
         return batches(images, size)
 
     template = alone(workers=2)

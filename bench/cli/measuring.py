@@ -9,7 +9,7 @@ from bench.cli.arguments import a_path, add_data_root
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Add `bench speed`."""
-    what = "update, offline, laptop, losses, large, evaluation, scan, remap, loader, memory, pool"
+    what = "update, offline, laptop, losses, large, evaluation, scan, remap, loader, memory, index, scale, pool"
     parser.add_argument("what", nargs="*", help=f"{what} (default: those that are quick); or gpu alone")
     add_data_root(parser)
     parser.add_argument("--device", default="auto", help="of gpu: auto (default), cpu (tiny), cuda, cuda:N")

@@ -10,6 +10,8 @@
 `remap`: a label map's remapping by table against a lambda for every pixel.
 `loader`: the share of an update's time that goes into waiting for its images.
 `memory`: the peak RAM of a run on ten times the RAM budget against one on what fits.
+`index`: what the index of 10^5, 10^6, 10^7 images takes: seconds, bytes, RAM; only when named.
+`scale`: what runs would cost on one to 64 GPUs, by arithmetic and simulation (docs/scale.md); only when named.
 `pool`: the wall time of 24 runs side by side against one after another; it takes minutes, so only when named.
 """
 
@@ -22,10 +24,12 @@ from pathlib import Path
 
 from bench.speed import data as speed_data
 from bench.speed import evaluation as speed_evaluation
+from bench.speed import index as speed_index
 from bench.speed import laptop as speed_laptop
 from bench.speed import large as speed_large
 from bench.speed import losses as speed_losses
 from bench.speed import pool as speed_pool
+from bench.speed import scale as speed_scale
 from bench.speed import updates as speed_updates
 
 
@@ -54,8 +58,10 @@ MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "remap": speed_data.remap,
     "loader": speed_data.loader,
     "memory": speed_data.memory,
+    "index": speed_index.index,
+    "scale": speed_scale.scale,
     "pool": speed_pool.pool,
 }
 """By name; each is given the data root."""
-WHEN_NAMED = ("laptop", "losses", "large", "evaluation", "pool")
-"""They take minutes, or gigabytes."""
+WHEN_NAMED = ("laptop", "losses", "large", "evaluation", "index", "scale", "pool")
+"""They take minutes, or gigabytes, or measure nothing."""

@@ -25,36 +25,36 @@ class Holdings:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._held = np.zeros(0, dtype=np.int64)
-        self._reported = np.zeros(0, dtype=np.int64)
-        self._last: dict[tuple[int, int], int] = {}
-
-    @property
-    def batch(self) -> int:
+        self.batch = 0
         """The batch under way."""
-        return len(self._held)
+        self._held, self._reported = (np.zeros(1, dtype=np.int64) for _ in range(2))
+        self._last: dict[int, np.ndarray] = {}  # by step, the batch that each image was last read or came with, or -1
 
     def end_batch(self, kept: int) -> None:
         """The batch under way is over; the memory reports `kept` images. Raises `OnlineContractError`."""
         if kept > self.size:
             raise OnlineContractError(f"the memory has {kept} images; memory.size allows {self.size}")
-        self._held = np.append(self._held, 0)
-        self._reported = np.append(self._reported, kept)
+        self._held, self._reported = (with_place(each, self.batch, 0) for each in (self._held, self._reported))
+        self._reported[self.batch] = kept
+        self.batch += 1
 
     def arrive(self, step: int, indices: Iterable[int]) -> None:
         """Images of a step come with the batch under way."""
-        self._last.update(((step, index), self.batch) for index in indices)
+        places = np.fromiter(indices, dtype=np.int64)
+        if len(places):
+            self._last[step] = with_place(self._last.get(step, np.full(1, -1)), int(places.max()), -1)
+            self._last[step][places] = self.batch
 
     def has_come(self, step: int, index: int) -> bool:
         """Return whether an image has come by."""
-        return (step, index) in self._last
+        return step in self._last and index < len(self._last[step]) and bool(self._last[step][index] >= 0)
 
     def read(self, step: int, index: int) -> None:
         """An image that has come by is read now. Raises `OnlineContractError` where the memory cannot have held it."""
-        last, now = self._last[step, index], self.batch
+        last, now = int(self._last[step][index]), self.batch
         if last == now:
             return
-        self._last[step, index] = now
+        self._last[step][index] = now
         held = self._held[last:now]
         held += 1
         over = np.flatnonzero(held > self._reported[last:now])
@@ -67,13 +67,28 @@ class Holdings:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next step goes on from, of the kinds that `Method.state_dict` names."""
-        places = np.array([(*place, last) for place, last in self._last.items()]).reshape(-1, 3)
-        return {"held": self._held, "reported": self._reported, "last": places}
+        come = [(step, np.flatnonzero(last >= 0), last) for step, last in self._last.items()]
+        places = [np.stack([np.full_like(images, step), images, last[images]], 1) for step, images, last in come]
+        last = np.concatenate([np.zeros((0, 3), dtype=np.int64), *places])
+        return {"held": self._held[: self.batch], "reported": self._reported[: self.batch], "last": last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
-        self._held, self._reported = state["held"].copy(), state["reported"].copy()
-        self._last = {(step, index): last for step, index, last in state["last"].tolist()}
+        self.batch = len(state["held"])
+        self._held, self._reported = (with_place(state[name], self.batch, 0) for name in ("held", "reported"))
+        self._last, (steps, images, last) = {}, state["last"].T
+        for step in np.unique(steps).tolist():
+            of_step = images[steps == step]
+            self._last[step] = with_place(np.full(1, -1), int(of_step.max()), -1)
+            self._last[step][of_step] = last[steps == step]
+
+
+def with_place(values: np.ndarray, place: int, filling: int) -> np.ndarray:
+    """Return values (n,) with a place among them, if need be a copy of twice as many filled up."""
+    lacking = place + 1 - len(values)
+    if lacking <= 0:
+        return values
+    return np.pad(values, (0, max(lacking, len(values))), constant_values=filling)
 
 
 class ArrivingImages:

@@ -48,7 +48,7 @@ class OnlineTemplate(SegmentationTemplate):
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Order the step's images by (scenario, seed, step) alone: all methods meet the same batches."""
         data = self.experience.data
-        order = np.random.default_rng([self.seeds.order, data.step]).permutation(len(data)).tolist()
+        order = np.random.default_rng([self.seeds.order, data.step]).permutation(len(data))
         seed = (self.seeds.augmentation, 0, data.step)
         given = self.augmentation, seed, self.workers
         self.dataloader = data.batches(self.train_mb_size, order, *given, device=self.device)
@@ -145,7 +145,10 @@ class OnlineTemplate(SegmentationTemplate):
             self.cost.peak_gpu_bytes = torch.cuda.max_memory_allocated(self.device)
         self.cost.seconds = time.perf_counter() - started
         self.cost.forward_passes = tally.passes - passes
-        self.cost.images = int(self.devices.total(torch.tensor(tally.images - images, device=self.device)))
+        self.cost.images = tally.images - images
+        if self.devices.size > 1:
+            passed = torch.tensor(self.cost.images, device=self.device)
+            self.cost.images = int(self.devices.total(passed))
         self.mbatch = []
         self._require_forgotten()
 
