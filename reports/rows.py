@@ -92,7 +92,7 @@ BESIDE_TRAINING = frozenset(
     [
         *("data.workers", "data.ram_gb", "data.train_list", "data.shared_ids", "data.max_megapixels"),
         *("evaluation.batch_size", "evaluation.pictures", "evaluation.future_classes", "evaluation.images"),
-        *("runtime.threads", "runtime.device", "runtime.compile", "runtime.fused", "keep", "study"),
+        *("runtime.threads", "runtime.device", "runtime.compile", "runtime.fused", "keep"),
     ]
 )
 """Settings that change numbers by rounding at most, or of which the data's fingerprint or the conventions tell: no row
@@ -186,9 +186,17 @@ def _by_row(runs: Sequence[Run]) -> dict[RowId, list[dict[str, Any]]]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    config = run.spec["config"]
-    later = {f"{_CONFIG}{key}": v for key, v in LATER.items() if "." not in key or key.partition(".")[0] in config}
-    return {**later, **_flat(config, _CONFIG), **_flat(run.spec["method"]["parameters"], "parameters:")}
+    config = {f"{_CONFIG}{key}": value for key, value in flat_settings(run.spec["config"]).items()}
+    return {**config, **_flat(run.spec["method"]["parameters"], "parameters:")}
+
+
+def flat_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings by dotted keys, those of today that it does not have with the values of `LATER`.
+
+    The study that they were chosen in is none of them.
+    """
+    later = {key: value for key, value in LATER.items() if "." not in key or key.partition(".")[0] in config}
+    return {**later, **_flat({key: value for key, value in config.items() if key != "study"}, "")}
 
 
 def _flat(nested: dict[str, Any], prefix: str) -> dict[str, Any]:

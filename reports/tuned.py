@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reports.conventions import background_counts
 from reports.records import Run
+from reports.rows import BESIDE_TRAINING, flat_settings
 from reports.study import Study, Trial
 
-_SECTIONS = ("network", "base", "memory", "data")
+_SECTIONS = ("network", "base", "memory", "data", "protocol", "incremental")
 """Of a run's settings that are those of the trials; evaluation is on another stream, runtime may be another machine."""
 _OF_INCREMENTS = "incremental."
 
@@ -62,20 +63,20 @@ def _place(means: Mapping[str, float], strategy: str) -> int:
 
 def _of_study(run: Run, study: Study, trial: Trial) -> bool:
     """Whether a run is on the test images of the study's whole scenario, by its settings but those that were tuned."""
-    spec, asked = run.spec, study.asked["config"]
-    config = spec["config"]
-    rates = {name.removeprefix(_OF_INCREMENTS) for name in trial.settings if name.startswith(_OF_INCREMENTS)}
+    spec, tuned = run.spec, trial.settings.keys()
     return (
         study.asked["scenario"] in (spec["scenario"], spec.get("asked"))
         and spec["conventions"].get("evaluate_on") == "test"
-        and config.get("protocol", "online") == asked.get("protocol", "online")
-        and all(config.get(section) == asked.get(section) for section in _SECTIONS)
-        and _without(config["incremental"], rates) == _without(asked["incremental"], rates)
+        and _compared(spec["config"], tuned) == _compared(study.asked["config"], tuned)
     )
 
 
-def _without(section: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if key not in keys}
+def _compared(config: dict[str, Any], tuned: Collection[str]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in flat_settings(config).items()
+        if key.partition(".")[0] in _SECTIONS and key not in tuned and key not in BESIDE_TRAINING
+    }
 
 
 def _by_seed(runs: Sequence[Run], trial: Trial) -> dict[int, float]:

@@ -16,6 +16,7 @@ from bench.cli.entry import main
 from reports.files import RecordError
 from reports.page.page import write_page
 from reports.records import Run
+from reports.rows import variants
 from reports.slices import _figure
 from reports.study import Study, Trial, read_study, write_asked, write_importance, write_trials
 from reports.style import house_style
@@ -95,6 +96,17 @@ def test_places_are_by_the_means_over_the_seeds_that_all_have(study: Study, runs
         "ours": tuple(1 + (means["er"][i] > means["ours"][i]) for i in (0, 1)),
     }
     assert places(on_test_images(study, runs)) == {}
+
+
+def test_rows_are_told_apart_by_their_settings_and_never_by_their_study(runs: list[Run]) -> None:
+    er = [run for run in runs[:5] if run.spec["strategy"] == "er"]
+    assert set(variants(er).values()) == {"incremental.lr=0.003", "incremental.lr=0.01"}
+
+
+def test_a_run_that_is_older_than_a_setting_is_one_at_its_default(study: Study, tmp_path: Path) -> None:
+    data = {key: value for key, value in CONFIG["data"].items() if key not in ("fill", "workers")}
+    run = write_run(tmp_path, "er", 0, config={**CONFIG, "data": data})
+    assert on_test_images(study, [run])[0].default == {0: last(run)}
 
 
 def test_the_page_has_the_budget_each_setting_and_the_paired_difference(
