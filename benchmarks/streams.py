@@ -98,8 +98,7 @@ def load_benchmark(
     that are defined so. With `saliency` the background pixels of training images that it names have the label
     `UNKNOWN`. `valid_fraction` of the training images, drawn by `valid_seed`, go to the valid stream instead.
     Decoded images are kept in memory where they fit in `ram_budget` bytes; `jpeg_draft` is as for `packing.readers`.
-    `train_list`, `shared_ids` and
-    `max_megapixels` are those of `load_scenario`. Raises `DataError`.
+    `train_list`, `shared_ids` and `max_megapixels` are those of `load_scenario`. Raises `DataError`.
     """
     return build_benchmark(
         load_scenario(name, data_root, train_list, shared_ids, max_megapixels=max_megapixels),

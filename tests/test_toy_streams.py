@@ -186,7 +186,14 @@ def test_a_benchmark_by_name_is_that_of_the_scenario_with_every_option_handed_on
 
     monkeypatch.setattr(benchmarks.streams, "load_scenario", computed)
     monkeypatch.setattr(benchmarks.streams, "build_benchmark", computed)
-    own = {"future_classes": "ignore", "tested": "all", "valid_fraction": 0.5, "valid_seed": 4, "ram_budget": 5.0}
+    own = {
+        "future_classes": "ignore",
+        "tested": "all",
+        "valid_fraction": 0.5,
+        "valid_seed": 4,
+        "ram_budget": 5.0,
+        "jpeg_draft": True,
+    }
     own |= {"void": "background", "saliency": "spectral", "size": 9, "view": View(8), "normalisation": OF_IMAGENET}
     load_benchmark("a name", Path("root"), train_list="a list", shared_ids="allow", max_megapixels=6.0, **own)
     load_benchmark("a name")
@@ -198,6 +205,7 @@ def test_a_benchmark_by_name_is_that_of_the_scenario_with_every_option_handed_on
         "view": None,
         "normalisation": None,
         "ram_budget": 4.0 * 2**30,
+        "jpeg_draft": False,
     }
     assert asked == [
         (("a name", Path("root"), "a list", "allow"), {"max_megapixels": 6.0}),
