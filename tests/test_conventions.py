@@ -124,6 +124,8 @@ def test_a_run_whose_hash_tells_of_its_conventions_is_found(voc: Path, default: 
     config["base"] = {key: config["base"][key] for key in (*first, "devices")}
     config["data"] = {key: config["data"][key] for key in ("size", "scale", "crop", "flip")}
     config["data"] |= dict.fromkeys(("workers", "ram_gb", "train_list", "shared_ids"))
+    config["runtime"] = {key: config["runtime"][key] for key in ("threads", "precision", "tf32", "device")}
+    config["incremental"] = {key: value for key, value in config["incremental"].items() if key != "devices"}
     config["network"] = {"name": "small", "pretrained": False}
     determining = {
         **{"schema": 1, "split_hash": spec["split_hash"], "data": spec["data"]["fingerprint"]},

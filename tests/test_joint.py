@@ -95,6 +95,7 @@ def offline(
         folder=folder,
         anew=False,
         loggers=(),
+        bars=(),
     )
     steps: list[Step] = []
 

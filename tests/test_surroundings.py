@@ -229,6 +229,7 @@ def test_every_path_on_a_command_line_has_its_tilde_expanded() -> None:
 
     kinds = {action.dest: action.type for action in options(_parser()) if isinstance(action.default, Path)}
     paths = {"data_root", "class_list", "runs", "out", "config", "tables", "folder", "run", "sources", "images"}
+    paths |= {"to", "file", "study", "apply"}
     given = {action.dest for action in options(_parser()) if action.type is a_path}
     assert given == paths
     assert set(kinds.values()) == {a_path}

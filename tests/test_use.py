@@ -212,7 +212,12 @@ def test_settings_that_evaluations_may_be_older_than_are_no_part_of_their_hash(r
     spec = planned(runs["icarl"].path, Asked()).spec
     of_data = ("size", "scale", "crop", "flip", "workers", "ram_gb", "train_list", "shared_ids", "max_megapixels")
     told = {key: spec[key] for key in ("scenario", "asked", "conventions", "steps", "split_hash", "division")}
-    told |= {"config": {**spec["config"], "data": {key: spec["config"]["data"][key] for key in of_data}}}
+    of_runtime = ("threads", "precision", "tf32", "device")
+    told["config"] = {
+        **spec["config"],
+        "data": {key: spec["config"]["data"][key] for key in of_data},
+        "runtime": {key: spec["config"]["runtime"][key] for key in of_runtime},
+    }
     told |= {"data": spec["data"]["fingerprint"], "evaluates": runs["icarl"].spec["hash"]}
     assert spec["hash"] == digest(told)[:12]
 
