@@ -204,7 +204,9 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
     with (tmp_path / "said").open("w") as said:  # no pipe: the jobs inherit it
         subprocess.run(command, cwd=checkout, env=environment, stdout=said, check=True)
     assert "2 runs submitted as job" in (tmp_path / "said").read_text()
-    (checkout / "bench" / "runner.py").write_text("raise RuntimeError('broken meanwhile')\n")
+    broken = checkout / "bench" / "train" / "run.py"
+    assert broken.is_file()
+    broken.write_text("raise RuntimeError('broken meanwhile')\n")
     preempted = _preempt_one(out)
     _until(lambda: all(run.state == "done" for run in run_states(out, lambda jobs: {})))
     records = list(out.rglob("submitted.json"))

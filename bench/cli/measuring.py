@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from bench.cli.arguments import a_path, add_data_root
 
@@ -18,6 +19,7 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
 
 
 def _speed(options: argparse.Namespace) -> int:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler else says when it begins and what it misses
     if options.what == ["gpu"]:
         from bench.speed.gpu import gpu
 
