@@ -10,6 +10,12 @@ import pytest
 from bench.speed.large import CASES, print_case
 
 
+def test_an_update_may_be_of_one_incoming_image(capsys: pytest.CaptureFixture[str]) -> None:
+    case = next(case for case in CASES if case.batch == 1)
+    print_case(replace(case, preset="small", side=32, methods=("er", "mib")), rounds=1)
+    assert capsys.readouterr().out.count(" ms  ") == 3
+
+
 def test_every_method_and_the_bare_loop_are_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -74,7 +74,7 @@ def print_case(case: Case, rounds: int = ROUNDS) -> None:
     precision = ("runtime.precision=fp32", "runtime.threads=1")
     config = resolve_config(SCENARIO, case.preset, assignments=[*chosen, *precision, *case.settings])
     with tempfile.TemporaryDirectory() as folder, environment("BENCH_CACHE", f"{folder}/cache"):
-        root = _painted(Path(folder) / "data", 3 * UPDATES * case.batch, case.side)
+        root = _painted(Path(folder) / "data", max(CLASSES, 3 * UPDATES * case.batch), case.side)
         benchmark = load_benchmark(SCENARIO, root, size=config.data.size, normalisation=normalisation(config))
         print(f"large: {config.network.name}, preset {case.preset}, {case.batch} incoming images of {case.side} pixels")
         seconds = update_seconds(case.methods, config, SCENARIO, benchmark, case.bare, rounds)

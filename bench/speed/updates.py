@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ def update(data_root: Path | None) -> None:
         name.rpartition(":")[2] for name in STRATEGIES.built_in_names() if "online" in method_class(name).protocols
     ]
     names += [f"mir(candidates={count})" for count in (10, 25, 100)]
-    print(f"update: small network, 64 x 64, 4 + 4 images, {config.runtime.threads} thread, median of {ROUNDS}")
+    print(f"update: small network, 64 x 64, 4 + 4 images, {config.runtime.threads} thread, least of {ROUNDS}")
     print_updates(update_seconds(names, config, SCENARIO, benchmark, ER), ER)
 
 
@@ -69,7 +68,7 @@ def offline(data_root: Path | None) -> None:
         name.rpartition(":")[2] for name in STRATEGIES.built_in_names() if "offline" in method_class(name).protocols
     ]
     size = config.incremental.batch_size
-    print(f"offline: small network, 64 x 64, {size} images, {config.runtime.threads} thread, median of {ROUNDS}")
+    print(f"offline: small network, 64 x 64, {size} images, {config.runtime.threads} thread, least of {ROUNDS}")
     print_updates(update_seconds(names, config, SCENARIO, benchmark, FINETUNE), FINETUNE)
 
 
@@ -81,7 +80,7 @@ def update_seconds(
     bare: Bare,
     rounds: int = ROUNDS,
 ) -> dict[str, float]:
-    """Return the median seconds an update of step 1 takes, by method, and in a bare loop; all take turns."""
+    """Return the least seconds an update of step 1 takes, by method, and in a bare loop; all take turns."""
     import torch
 
     from bench.settings.strategies import method_parameters, parse_strategies
@@ -222,6 +221,6 @@ ER, FINETUNE = Bare("er", _bare_er), Bare("finetune", _bare_finetune)
 
 
 def _interleaved(kinds: dict[str, Callable[[], float]], count: int) -> dict[str, float]:
-    """Return the median over rounds of each measurement, one round of warm-up; all take turns in a round."""
+    """Return the least of each measurement over rounds, one round of warm-up; all take turns in a round."""
     rounds = [{name: kind() for name, kind in kinds.items()} for _ in range(count + 1)][1:]
-    return {name: statistics.median(r[name] for r in rounds) for name in kinds}
+    return {name: min(r[name] for r in rounds) for name in kinds}
