@@ -25,7 +25,7 @@ from bench.train.seeds import derived_seed
 from bench.train.work import Work
 from strategies.er import Er
 from strategies.learning.faults import NonFiniteLossError
-from strategies.learning.guard import LossGuard
+from strategies.learning.guard import LossGuard, all_finite
 from strategies.learning.registry import STRATEGIES, method_class
 from strategies.learning.template import OnlineTemplate
 
@@ -99,6 +99,21 @@ def test_weights_that_the_last_update_blew_up_are_told(part: str) -> None:
     with pytest.raises(NonFiniteLossError) as caught:
         guard.finish()
     assert str(caught.value) == "batch 9: the loss is 3.5 and the weights after its update are not finite; images a, b"
+
+
+@pytest.mark.parametrize(
+    ("values", "finite"),
+    [
+        ([1.0, -2.0], True),
+        ([3e38, 3e38], True),  # their sum is not
+        ([1.0, torch.nan], False),
+        ([torch.inf, -torch.inf], False),
+        ([1.0, -torch.inf], False),
+        ([], True),
+    ],
+)
+def test_all_values_are_looked_at_where_their_sum_does_not_tell(values: list[float], finite: bool) -> None:
+    assert all_finite(torch.tensor(values)) is finite
 
 
 # ------------------------------------------------------------------------------------------------------ online

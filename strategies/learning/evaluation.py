@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks.labels import VOID
 from strategies.learning.contours import contour_width, on_contours
+from strategies.learning.guard import all_finite
 from strategies.networks.largest import largest_scaled
 from strategies.networks.network import SegmentationNetwork
 
@@ -32,7 +33,7 @@ def largest_of(network: SegmentationNetwork, images: Tensor, scores: Callable[[]
     """
     if network.head.scores_scale:
         cells = network.cell_scores(images)
-        if cells.isfinite().all():
+        if all_finite(cells):
             return largest_scaled(cells, images.shape[-2:])
     return best_classes(scores())
 
