@@ -164,7 +164,10 @@ def readers(
 def _prepared(imageset: ImageSet, split: Split, index: int, size: int | None, jpeg_draft: bool) -> Decoded:
     read = imageset.read if size is None or not jpeg_draft else partial(imageset.read_reduced, least=size)
     image, label_map = read(split, index)
-    image = image.transpose(2, 0, 1)
+    return _squeezed(image.transpose(2, 0, 1), label_map, size)
+
+
+def _squeezed(image: np.ndarray, label_map: np.ndarray, size: int | None) -> Decoded:
     if size is not None:
         image, label_map = resized_by_pillow(image, label_map, (size, size))
     return np.array(image), np.array(label_map)
@@ -196,9 +199,18 @@ def pack(
     except (OSError, ValueError):
         cache_folder("packed", write=True)
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
+
+    squeezed = imageset.embedded and size not in (None, imageset.uniform_side)
+    painted = pack(imageset, imageset.uniform_side, progress) if squeezed else None
+
+    def work(split: Split, index: int) -> Decoded:
+        if painted is not None:
+            return _squeezed(*painted.parts[split].read(index), size)
+        return _prepared(imageset, split, index, size, jpeg_draft)
+
     with full_disk_names(folder), appearing_folder(folder) as scratch:
         for split in SPLITS:
-            _write_split(imageset, split, scratch, lambda s, i: _prepared(imageset, s, i, size, jpeg_draft), progress)
+            _write_split(imageset, split, scratch, work, progress)
     return _mapped(folder)
 
 

@@ -13,14 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import PAINTED
 
 import bench
 from reports.records import find_runs
 
 RUNS, KILLS = 4, 8
-GRID = ["--scenario", "shapes-19-1-disjoint", "--seeds", "0,1"]
-STRATEGIES = "er,ours"
-SMALL = ("data.size=16", "base.epochs=2", "base.batch_size=64", "incremental.batch_size=32", "memory.size=20")
+SHAPES = ("shapes-19-1-disjoint", "data.size=16", "base.epochs=2", "base.batch_size=128", "incremental.batch_size=32")
+VOC = ("voc-15-1-disjoint", "data.size=32", "base.epochs=6", "base.batch_size=8", "incremental.batch_size=2")
+"""Of few images, in many steps."""
 
 DRIVER = """
 import os, random, signal, sys, time
@@ -85,13 +86,30 @@ live(arguments)
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, bench_cache: Path) -> dict[str, str]:
+    """Processes have a cache of the test's own, in which nothing but the embedded images is there."""
+    for name in PAINTED:
+        (tmp_path / "cache" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "cache" / name).symlink_to(bench_cache / name)
     return {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[1]), "BENCH_CACHE": str(tmp_path / "cache")}
 
 
-def arguments(out: Path, strategies: str) -> list[str]:
-    settings = [word for setting in SMALL for word in ("--set", setting)]
-    return ["run", "--strategies", strategies, *GRID, *settings, "--jobs", "1", "--out", str(out)]
+def arguments(out: Path, scenario: str, *settings: str) -> list[str]:
+    given = [word for setting in (*settings, "memory.size=20") for word in ("--set", setting)]
+    return [
+        "run",
+        "--strategies",
+        "er,mib",
+        "--scenario",
+        scenario,
+        "--seeds",
+        "0,1",
+        *given,
+        "--jobs",
+        "1",
+        "--out",
+        str(out),
+    ]
 
 
 def results(out: Path) -> dict[str, object]:
@@ -115,17 +133,18 @@ def python(environment: dict[str, str], *command: str) -> str:
 
 
 def test_a_grid_killed_again_and_again_ends_byte_for_byte_as_one_left_alone(
-    tmp_path: Path, environment: dict[str, str], record_property: Callable[[str, object], None]
+    tmp_path: Path, environment: dict[str, str], data_root: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """At random moments, while files are being written, and one process of several before the others.
 
     Whatever was finished is not computed again.
     """
-    python(environment, "-m", "bench", *arguments(tmp_path / "whole", STRATEGIES))
+    of_data = ["--data-root", str(data_root), "--preset", "small"]
+    python(environment, "-m", "bench", *arguments(tmp_path / "whole", *VOC), *of_data)
     for path in (tmp_path / "cache" / "bases").iterdir():
         path.unlink()
     seed = random.randrange(1000)
-    said = python(environment, "-c", DRIVER, str(seed), str(KILLS), *arguments(tmp_path / "cut", STRATEGIES))
+    said = python(environment, "-c", DRIVER, str(seed), str(KILLS), *arguments(tmp_path / "cut", *VOC), *of_data)
     lives = Counter(re.findall(r"^LIFE (.*)$", said, re.MULTILINE))
     steps = Counter(re.findall(r"^\w+ seed \d: step \d mIoU", said, re.MULTILINE))
     bases = Counter(re.findall(r"^base .*: done", said, re.MULTILINE))
@@ -142,7 +161,7 @@ def test_a_grid_killed_again_and_again_ends_byte_for_byte_as_one_left_alone(
 
 
 def test_two_commands_make_each_run_of_a_grid_once(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "bench", *arguments(tmp_path / "shared", STRATEGIES)]
+    command = [sys.executable, "-m", "bench", *arguments(tmp_path / "shared", *SHAPES)]
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
