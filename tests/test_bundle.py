@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from finished_runs.make import RUNS
 
+import bench
 from bench.cli.entry import main
 from bench.launch.rerunning import cheapest, compared
 from reports.bundle import MANIFEST, write_bundle
@@ -19,6 +20,8 @@ from reports.files import RecordError
 from reports.records import find_runs, read_run
 from reports.run_writer import RunWriter
 from reports.verifying import unpacked, verified
+
+DOCS = Path(bench.__file__).parents[1] / "docs"
 
 GAP = "voc-19-1-disjoint: mir (made-up-100) has no run of seed 2"
 """What is wrong with the runs of this folder, by intention."""
@@ -92,6 +95,12 @@ def test_sound_runs_verify_in_a_command(
     with zipfile.ZipFile("b.zip") as archive:
         environment = json.loads(archive.read(MANIFEST))["environment"]
     assert {"python", "torch", "numpy", "continual-seg-bench"} <= environment.keys()
+
+
+@pytest.mark.parametrize("file", sorted(DOCS.rglob("*.zip")), ids=lambda file: file.name)
+def test_the_bundles_of_the_documentation_are_sound(file: Path) -> None:
+    with verified(file) as found:
+        assert found.runs and not found.problems
 
 
 def test_tables_of_a_bundle_are_those_of_its_folder(few: Path, tmp_path: Path) -> None:
