@@ -32,7 +32,7 @@ from reports.metrics import mean_iou
 from reports.records import find_runs, read_run
 from reports.tables import frame
 
-QUICK = ("data.size=32", "base.epochs=15", "base.batch_size=8", "base.warmup_steps=10", "memory.size=8")
+QUICK = ("data.size=32", "base.epochs=9", "base.batch_size=8", "base.warmup_steps=10", "memory.size=8")
 SCENARIO = "voc-15-1-overlapped"
 PACKAGE = f"{Path(bench.__file__).parent}{os.sep}"
 

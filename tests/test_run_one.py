@@ -197,7 +197,7 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
 ) -> None:
     """submitit's local processes stand for a cluster: the submitting process ends, then the code is broken."""
     out = tmp_path / "out"
-    settings = [*TINY, "data.size=64", "incremental.batch_size=1", "slurm.cluster=local,slurm.timeout_min=30"]
+    settings = [*TINY, "data.size=32", "incremental.batch_size=1", "slurm.cluster=local,slurm.timeout_min=30"]
     asked = [*command_line(data_root, out, "er,finetune", settings), "--launcher", "slurm"]
     command = [sys.executable, "-m", "bench", *asked]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
