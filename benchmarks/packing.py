@@ -200,8 +200,8 @@ def pack(
         cache_folder("packed", write=True)
         shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
 
-    squeezed = imageset.embedded and size not in (None, imageset.uniform_side)
-    painted = pack(imageset, imageset.uniform_side, progress) if squeezed else None
+    as_painted = not imageset.embedded or size in (None, imageset.uniform_side)
+    painted = None if as_painted else pack(imageset, imageset.uniform_side, progress)
 
     def work(split: Split, index: int) -> Decoded:
         if painted is not None:

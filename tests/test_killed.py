@@ -96,20 +96,8 @@ def environment(tmp_path: Path, bench_cache: Path) -> dict[str, str]:
 
 def arguments(out: Path, scenario: str, *settings: str) -> list[str]:
     given = [word for setting in (*settings, "memory.size=20") for word in ("--set", setting)]
-    return [
-        "run",
-        "--strategies",
-        "er,mib",
-        "--scenario",
-        scenario,
-        "--seeds",
-        "0,1",
-        *given,
-        "--jobs",
-        "1",
-        "--out",
-        str(out),
-    ]
+    grid = ["--strategies", "er,mib", "--seeds", "0,1", "--jobs", "1"]
+    return ["run", *grid, "--scenario", scenario, *given, "--out", str(out)]
 
 
 def results(out: Path) -> dict[str, object]:

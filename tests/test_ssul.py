@@ -271,8 +271,9 @@ def test_twenty_images_of_five_classes_are_chosen_as_worked_out_by_hand() -> Non
     """
     images = [Image(str(i)) for i in range(20)]
     shown = {image: frozenset({i // 4, i // 4 + (i % 4 == 3 and i < 19)}) for i, image in enumerate(images)}
-    memory = ChosenExemplars(7, Backwards())  # type: ignore[arg-type]
-    memory.choose(shown)  # type: ignore[arg-type]
+    backwards: Any = Backwards()
+    memory: Any = ChosenExemplars(7, backwards)
+    memory.choose(shown)
     assert [e.image_id for e in memory.exemplars] == ["19", "15", "11", "7", "3", "18", "14"]
 
 

@@ -76,7 +76,8 @@ def print_case(case: Case, rounds: int = ROUNDS) -> None:
     with tempfile.TemporaryDirectory() as folder, environment("BENCH_CACHE", f"{folder}/cache"):
         root = _painted(Path(folder) / "data", max(CLASSES, 3 * UPDATES * case.batch), case.side)
         benchmark = load_benchmark(SCENARIO, root, size=config.data.size, normalisation=normalisation(config))
-        print(f"large: {config.network.name}, preset {case.preset}, {case.batch} of {case.side} x {case.side} pixels")
+        size = f"{case.side} x {case.side} pixels, incoming images an update: {case.batch}"
+        print(f"large: {config.network.name}, preset {case.preset}, {size}")
         seconds = update_seconds(case.methods, config, SCENARIO, benchmark, case.bare, rounds)
     print_updates(seconds, case.bare)
     share = forward_seconds(config, case) / seconds["mib"]
