@@ -194,11 +194,13 @@ def pack(
     a file that is missing, damaged, or of another size than its label map.
     """
     folder = cache_folder("packed") / f"{imageset.name}-{_key(imageset, size, jpeg_draft)}"
+    there = folder.is_dir()
     try:
         return _mapped(folder)
     except (OSError, ValueError):
         cache_folder("packed", write=True)
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
+    if there:  # damaged; else another process may just have made it
+        shutil.rmtree(folder, ignore_errors=True)
 
     as_painted = not imageset.embedded or size in (None, imageset.uniform_side)
     painted = None if as_painted else pack(imageset, imageset.uniform_side, progress)

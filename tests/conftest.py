@@ -15,21 +15,10 @@ pytest_plugins = ["plugin_packages", "small_archives"]
 VOC_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
-PAINTED = ("packed", "presence", "images")
-"""The folders of a cache in which embedded images lie, and what was found out about images."""
-
-
 @pytest.fixture(scope="session", autouse=True)
 def bench_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache folder of this test process; the user's own is neither read nor written.
-
-    Embedded images are painted once for all processes.
-    """
-    folder, own = tmp_path_factory.mktemp("cache"), tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    for name in PAINTED:
-        (shared / name).mkdir(exist_ok=True)
-        (folder / name).symlink_to(shared / name)
+    """The cache folder of this test process; the user's own is neither read nor written."""
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(folder))
         patch.delenv("BENCH_DATA_ROOT", raising=False)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PAINTED
 
 import bench
 from reports.records import find_runs
@@ -87,9 +86,10 @@ live(arguments)
 
 @pytest.fixture
 def environment(tmp_path: Path, bench_cache: Path) -> dict[str, str]:
-    """Processes have a cache of the test's own, in which nothing but the embedded images is there."""
-    for name in PAINTED:
-        (tmp_path / "cache" / name).parent.mkdir(exist_ok=True)
+    """Processes have a cache of the test's own, but for the images: base models and claims are its own."""
+    (tmp_path / "cache").mkdir()
+    for name in ("packed", "presence", "images"):
+        (bench_cache / name).mkdir(exist_ok=True)
         (tmp_path / "cache" / name).symlink_to(bench_cache / name)
     return {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[1]), "BENCH_CACHE": str(tmp_path / "cache")}
 

@@ -2,17 +2,21 @@
 
 import pickle
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import packing
 from benchmarks.augmentation import Augmentation
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
-from benchmarks.imageset import SPLITS
-from benchmarks.packing import BYTES_PER_PIXEL, DecodingReader, PackedSplit, readers
+from benchmarks.imageset import SPLITS, Split
+from benchmarks.packing import BYTES_PER_PIXEL, DecodingReader, PackedSplit, pack, readers
+from benchmarks.resampling import resized_by_pillow
 from benchmarks.sets.folder import Folder
+from benchmarks.sets.shapes import Shapes
 from benchmarks.sets.voc import Voc
 from benchmarks.streams import load_benchmark
 
@@ -91,6 +95,35 @@ def test_damaged_pack_is_made_again(tiny_voc: Path) -> None:
         file.write_bytes(file.read_bytes()[:-1])
     for one, other in zip(before, readers(voc, 32)["train"].read(0), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_a_pack_that_another_process_makes_meanwhile_stays(tiny_voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voc, place = Voc(tiny_voc), packing.cache_folder
+
+    def meanwhile(*parts: str, write: bool = False) -> Path:
+        if write:
+            monkeypatch.setattr(packing, "cache_folder", place)
+            (pack(voc, 17).parts["train"].folder / "the other's").touch()
+        return place(*parts, write=write)
+
+    monkeypatch.setattr(packing, "cache_folder", meanwhile)
+    assert (pack(voc, 17).parts["train"].folder / "the other's").exists()
+
+
+def test_embedded_images_are_painted_once_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Few(Shapes):
+        name = "few"
+        sizes: ClassVar = {"train": 3, "test": 2}
+
+    painted: list[tuple[Split, int]] = []
+    paint = Shapes.generate
+    monkeypatch.setattr(Few, "generate", lambda self, s, i: painted.append((s, i)) or paint(self, s, i))
+    small = pack(Few(), 16).parts["test"].read(1)
+    image, label_map = paint(Few(), "test", 1)
+    for one, other in zip(small, resized_by_pillow(image.transpose(2, 0, 1), label_map, (16, 16)), strict=True):
+        assert np.array_equal(one, other)
+    pack(Few(), 24)
+    assert sorted(painted) == [("test", 0), ("test", 1), ("train", 0), ("train", 1), ("train", 2)]
 
 
 @pytest.mark.parametrize("budget", [1e12, 0.0])
