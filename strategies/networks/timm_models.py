@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from strategies.networks.backbone import Backbone, Stage
 from strategies.networks.decoders import LightDecoder, aspp
+from strategies.networks.dilated import with_quick_gradients
 from strategies.networks.settings import STRICT, NetworkSettings, Normalisation
 from strategies.networks.sources import Packaged, Published, Source, in_order, load_by_name
 
@@ -75,6 +76,7 @@ class Timm(Backbone):
             self.decoder = aspp(last.channels, last.stride)
             self.channels, self.stride = 256, last.stride
         self.usual_side = self.trunk.default_cfg["input_size"][-1]
+        with_quick_gradients(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, channels, H / stride, W / stride)."""
