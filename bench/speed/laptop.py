@@ -58,6 +58,8 @@ def laptop(data_root: Path | None) -> None:
                 waiting, training = _training(network, config, benchmark)
                 print(f"  images {kind:<22} {1000 * training:6.1f} ms each in training, {100 * waiting:.1f} % waiting")
             evaluating, ratio = _evaluating(network, config, kept)
+            quick = _gradients(network, config, kept)
+            print(f"  forward and backward {quick:.2f} x those with torch's gradients where dilated")
             print(f"  evaluation {1000 * evaluating:6.1f} ms an image, {evaluating / training:.3f} x training's")
             print(f"  all classes' pixels counted, future ones' and void too: {ratio:.4f} x the known classes' alone")
 
@@ -83,6 +85,29 @@ def _training(network: SegmentationNetwork, config: Config, benchmark: Segmentat
         wholes.append(time.perf_counter() - started)
     whole = sum(wholes[WARM_UP:])
     return sum(waits[WARM_UP:]) / whole, whole / (size * BATCHES)
+
+
+def _gradients(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> float:
+    """Return what a batch takes forward and backward of what it takes with torch's own gradients of `DilatedDepthwise`.
+
+    The two take turns; the least of each counts.
+    """
+    from torch import nn
+
+    from strategies.networks.dilated import DilatedDepthwise
+
+    images, *_ = next(iter(benchmark.train_stream[0].data.batches(config.base.batch_size)))
+    dilated: list[nn.Conv2d] = [module for module in network.train().modules() if isinstance(module, DilatedDepthwise)]
+    seconds: dict[type[nn.Conv2d], list[float]] = {nn.Conv2d: [], DilatedDepthwise: []}
+    for _ in range(1 + WARM_UP):
+        for kind, taken in seconds.items():
+            for module in dilated:
+                module.__class__ = kind
+            network.zero_grad()
+            started = time.perf_counter()
+            network(images).mean().backward()
+            taken.append(time.perf_counter() - started)
+    return min(seconds[DilatedDepthwise]) / min(seconds[nn.Conv2d])
 
 
 def _evaluating(network: SegmentationNetwork, config: Config, benchmark: SegmentationScenario) -> tuple[float, float]:
