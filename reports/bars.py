@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,8 @@ from reports.tables import spread_of
 
 _NAMES_WIDTH = 2.2
 """Inches that the names beside bars may take."""
+_ROW = 0.24
+"""Inches from bar to bar, where no name takes more."""
 
 
 def one_step(panels: Iterable[Rows], column: str) -> bool:
@@ -45,17 +48,19 @@ def bar_panels(panels: Sequence[BarPanel], columns: int, title: str = "") -> Fig
     names = [wrapped_name(display_name(*key), _NAMES_WIDTH, 8) for key in keys]
     beside = max(text_width(line, 8) for name in names for line in name.split("\n"))
     width, count = max(2.1, (6.0 - beside) / columns), math.ceil(len(panels) / columns)
-    height = 1.6 + sum(max(0.24, line_height(8) * (name.count("\n") + 1.5)) for name in names)
-    figure = Figure(figsize=(beside + width * columns + 0.3, height * count), layout="constrained")
+    heights = np.array([max(_ROW, line_height(8) * (name.count("\n") + 1.5)) for name in names])
+    ends = heights.cumsum()
+    middles = dict(zip(keys, ends - heights / 2, strict=True))
+    figure = Figure(figsize=(beside + width * columns + 0.3, (1.6 + ends[-1]) * count), layout="constrained")
     places = figure.subplots(count, columns, squeeze=False, sharey=True)
     for axes, panel in zip(places.flat, panels, strict=False):
-        _draw_bars(axes, panel.rows, panel.column, keys)
+        _draw_bars(axes, panel.rows, panel.column, middles)
         axes.set_xlabel(panel.label)
         panel_title(axes, [panel.title, seeds_note(panel.rows), differing_note(panel.rows)], width - 0.2)
     for axes in places.flat[len(panels) :]:
         axes.set_axis_off()
-    places[0, 0].set_yticks(range(len(keys)), names, fontsize=8, parse_math=False)
-    places[0, 0].invert_yaxis()
+    places[0, 0].set_yticks(list(middles.values()), names, fontsize=8, parse_math=False)
+    places[0, 0].set_ylim(ends[-1] + _ROW / 2, -_ROW / 2)
     above = wrapped("\n".join(filter(None, [title, _bars_note(panels)])), figure.get_figwidth() - 0.2, 10)
     figure.suptitle(above, fontsize=10, parse_math=False)
     return figure
@@ -69,14 +74,15 @@ def _bars_note(panels: Sequence[BarPanel]) -> str:
     return f"{classes} classes learned{spread}"
 
 
-def _draw_bars(axes: Axes, rows: Rows, column: str, keys: Sequence[RowKey]) -> None:
+def _draw_bars(axes: Axes, rows: Rows, column: str, middles: Mapping[RowKey, float]) -> None:
     for key, row in rows.items():
         values = row[column].dropna().to_numpy(float)
         if len(values):
             spread = spread_of(values)
             whisker = None if math.isnan(spread) else spread
             colour = look_of(method_of(key[0])).colour
-            axes.barh(keys.index(key), values.mean(), xerr=whisker, height=0.7, color=colour, capsize=2, zorder=2)
+            place, length = middles[key], values.mean()
+            axes.barh(place, length, xerr=whisker, height=0.7 * _ROW, color=colour, capsize=2, zorder=2)
     axes.axvline(0, color="black", linewidth=0.8, zorder=3)
     axes.grid(axis="x", linewidth=0.5, alpha=0.5, zorder=1)
     axes.tick_params(axis="y", length=0)

@@ -103,7 +103,7 @@ def _left_out(rows: pd.DataFrame, drawn: pd.DataFrame) -> str:
 
 
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-_PLACES = [(gap, x, y) for gap in (7, 16, 28, 42, 60, 90) for x, y in _DIRECTIONS]
+_PLACES = [(gap, x, y) for gap in (7, 16, 28, 42, 60, 90, 120, 160, 200, 250) for x, y in _DIRECTIONS]
 """Where a label may stand: its distance from its point, in points of type, and the direction."""
 
 

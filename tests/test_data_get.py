@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -107,11 +108,13 @@ def test_archives_are_kept_on_request_and_then_used(get: Get, root: Path, server
 
 
 def test_the_published_sources_are_those_of_torchvision() -> None:
+    """Of whatever version: VOC's host has changed its name."""
     from torchvision.datasets import SBDataset
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
     voc = DATASET_YEAR_DICT["2012"]
-    assert (VOC.name, VOC.url, VOC.checksum) == (voc["filename"], voc["url"], f"md5:{voc['md5']}")
+    assert (VOC.name, VOC.checksum) == (voc["filename"], f"md5:{voc['md5']}")
+    assert urlsplit(VOC.url).path == urlsplit(voc["url"]).path
     assert (SBD.name, SBD.url, SBD.checksum) == (SBDataset.filename, SBDataset.url, f"md5:{SBDataset.md5}")
 
 

@@ -57,6 +57,7 @@ ABLATION = [
     "ours(sampling=uniform)",
     "ours(head=linear,loss=cross-entropy,memory=reservoir,sampling=uniform)",
     "them_$x^2$ & co",
+    "theirs(" + ",".join(f"setting_{i}=value_{i}" for i in range(5)) + ")",
 ]
 ODD = ["a_{b} $c$ & d^2", "\\alpha %", "كلب كبير", "שלום", "revolving chair; with a name that is very long; armchair"]
 SWEEPS: dict[str, tuple[list[str], list[int], dict[str, Any]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Protocol
 
@@ -101,14 +101,16 @@ class LineView:
 def reading(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """Give what shows progress: a bar per text on a terminal and in a notebook, elsewhere a line every ten seconds."""
     bars: dict[str, TaskID] = {}
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    terminal = console.is_terminal and not console.is_jupyter
+    progress = Progress(console=console, transient=True, disable=not terminal)
+    with progress if terminal else nullcontext():
         show = _shown_in_notebook(progress) if console.is_jupyter else _lines(console)
 
         def advance(text: str, done: int, total: int) -> None:
             if text not in bars:
                 bars[text] = progress.add_task(text)
             progress.update(bars[text], completed=done, total=total or None)
-            if not console.is_terminal:
+            if not terminal:
                 show(text, done, total)
 
         yield advance
