@@ -17,8 +17,16 @@ VOC_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def bench_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache folder of this test process; the user's own is neither read nor written."""
+    """The cache folder of this test process; the user's own is neither read nor written.
+
+    What is known of images is shared with the other test processes, as with those of another command.
+    """
     folder = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for name in ("packed", "presence"):
+            shared = tmp_path_factory.getbasetemp().parent / name
+            shared.mkdir(exist_ok=True)
+            (folder / name).symlink_to(shared)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(folder))
         patch.delenv("BENCH_DATA_ROOT", raising=False)

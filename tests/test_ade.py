@@ -1,4 +1,4 @@
-"""ADE20K: the layout, the class names, three real images, the division over scenes of the embedded set."""
+"""ADE20K: the layout, the class names, three real images, the published division."""
 
 import hashlib
 import shutil
@@ -51,27 +51,6 @@ def test_real_images_show_the_right_classes_by_name(ade_root: Path) -> None:
         image, label_map = ade.read("test", i)
         assert image.shape == (*size, 3) and label_map.shape == size
         assert {ade.class_names[c] for c in np.unique(label_map) if c} == shown[i]
-
-
-@pytest.mark.parametrize("split", ["100-50", "100-10", "50-50"])
-def test_scenes_give_every_image_with_a_class_to_exactly_one_step(split: str) -> None:
-    """The embedded set that stands in for ADE20K."""
-    scenario = load_scenario(f"scenes-{split}-disjoint")
-    presence = scenario.imageset.class_presence("train")
-    given = np.concatenate([step.train for step in scenario.steps])
-    assert sorted(given.tolist()) == np.flatnonzero(presence.any(axis=1)).tolist()
-    for step in scenario.steps:
-        assert presence[step.train][:, list(step.classes)].any(axis=1).all()
-
-
-@pytest.mark.parametrize("setup", ["disjoint", "sequential"])
-def test_scenes_100_50_joins_the_increments_of_100_10(setup: str) -> None:
-    """... and so do the base models: their images and classes are the same."""
-    joined, parts = (load_scenario(f"scenes-{split}-{setup}") for split in ("100-50", "100-10"))
-    assert joined.train_sha256(0) == parts.train_sha256(0)
-    assert joined.steps[0].classes == parts.steps[0].classes
-    assert joined.steps[1].train.tolist() == sorted(i for step in parts.steps[1:] for i in step.train.tolist())
-    assert (parts.division, joined.division) == ("ade", "ade, as 100+10+10+10+10+10 with increments joined")
 
 
 # ---------------------------------------------------------------------------------- the published division

@@ -469,8 +469,7 @@ def processes_with(marker: str) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_parent_leaves_no_process(how: signal.Signals, tmp_path: Path) -> None:
+def test_a_killed_parent_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "waiting.py").write_text(WAITING)
     marker = f"marker-of-{tmp_path.name}-{os.getpid()}"
@@ -484,7 +483,7 @@ def test_a_killed_parent_leaves_no_process(how: signal.Signals, tmp_path: Path) 
     )
     assert parent.stdout is not None and parent.stdout.readline() == b"started\n"
     assert len(processes_with(marker)) >= 3
-    parent.send_signal(how)
+    parent.kill()
     parent.wait(30)
     deadline = time.monotonic() + 10
     while processes_with(marker) and time.monotonic() < deadline:
@@ -506,7 +505,7 @@ def test_runs_on_two_devices_do_not_depend_on_how_many_go_side_by_side(
     for jobs in (1, 2):
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path / f"cache-{jobs}"))
         out = tmp_path / str(jobs)
-        settings = {**TINY, "base.devices": 2}
+        settings = {**TINY, "base.devices": 2, "base.epochs": 1}
         result = bench.run(
             "er,joint",
             "voc-10-5-overlapped",

@@ -17,9 +17,8 @@ import pytest
 import bench
 from reports.records import find_runs
 
-RUNS, KILLS = 4, 8
-SHAPES = ("shapes-19-1-disjoint", "data.size=16", "base.epochs=2", "base.batch_size=128", "incremental.batch_size=32")
-VOC = ("voc-15-1-disjoint", "data.size=32", "base.epochs=6", "base.batch_size=8", "incremental.batch_size=2")
+RUNS, KILLS = 4, 6
+VOC = ("voc-15-1-disjoint", "data.size=16", "base.epochs=4", "base.batch_size=8", "incremental.batch_size=2")
 """Of few images, in many steps."""
 
 DRIVER = """
@@ -68,13 +67,18 @@ def live(arguments, file=None, seconds=None, pool=None):
     return os.WIFSIGNALED(status)
 
 random.seed(int(sys.argv[1]))
-wanted, arguments, killed = int(sys.argv[2]), sys.argv[3:], 0
+wanted, whole, cut, arguments, killed = int(sys.argv[2]), *sys.argv[3:5], sys.argv[5:], 0
+live([*arguments, "--out", whole])
+for path in (Path(os.environ["BENCH_CACHE"]) / "bases").iterdir():
+    path.unlink()
+print("NOW", flush=True)
+arguments += ["--out", cut]
 moments = {
     "file": lambda: {"file": random.randrange(1, 12)},
     "time": lambda: {"seconds": random.uniform(0.3, 1.5)},
     "pool": lambda: {"pool": random.uniform(2.5, 4.5), "seconds": random.uniform(0, 0.5)},
 }
-kinds = random.sample(["file", "time"] * (wanted // 2 - 2) + ["pool"] * 4, wanted)
+kinds = random.sample(["file", "time"] * (wanted // 2 - 1) + ["pool"] * 2, wanted)
 while killed < wanted:
     if live(arguments, **moments[kinds[killed]]()):
         killed += 1
@@ -94,10 +98,10 @@ def environment(tmp_path: Path, bench_cache: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[1]), "BENCH_CACHE": str(tmp_path / "cache")}
 
 
-def arguments(out: Path, scenario: str, *settings: str) -> list[str]:
+def arguments(scenario: str, *settings: str) -> list[str]:
     given = [word for setting in (*settings, "memory.size=20") for word in ("--set", setting)]
     grid = ["--strategies", "er,mib", "--seeds", "0,1", "--jobs", "1"]
-    return ["run", *grid, "--scenario", scenario, *given, "--out", str(out)]
+    return ["run", *grid, "--scenario", scenario, *given]
 
 
 def results(out: Path) -> dict[str, object]:
@@ -128,11 +132,9 @@ def test_a_grid_killed_again_and_again_ends_byte_for_byte_as_one_left_alone(
     Whatever was finished is not computed again.
     """
     of_data = ["--data-root", str(data_root), "--preset", "small"]
-    python(environment, "-m", "bench", *arguments(tmp_path / "whole", *VOC), *of_data)
-    for path in (tmp_path / "cache" / "bases").iterdir():
-        path.unlink()
-    seed = random.randrange(1000)
-    said = python(environment, "-c", DRIVER, str(seed), str(KILLS), *arguments(tmp_path / "cut", *VOC), *of_data)
+    seed, places = random.randrange(1000), [str(tmp_path / name) for name in ("whole", "cut")]
+    said = python(environment, "-c", DRIVER, str(seed), str(KILLS), *places, *arguments(*VOC), *of_data)
+    said = said.partition("NOW")[2]
     lives = Counter(re.findall(r"^LIFE (.*)$", said, re.MULTILINE))
     steps = Counter(re.findall(r"^\w+ seed \d: step \d mIoU", said, re.MULTILINE))
     bases = Counter(re.findall(r"^base .*: done", said, re.MULTILINE))
@@ -148,8 +150,11 @@ def test_a_grid_killed_again_and_again_ends_byte_for_byte_as_one_left_alone(
     assert not [path for path in (tmp_path / "cache" / "bases").iterdir() if path.suffix in (".ckpt", ".claim")]
 
 
-def test_two_commands_make_each_run_of_a_grid_once(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "bench", *arguments(tmp_path / "shared", *SHAPES)]
+def test_two_commands_make_each_run_of_a_grid_once(
+    tmp_path: Path, environment: dict[str, str], data_root: Path
+) -> None:
+    of_data = ["--data-root", str(data_root), "--preset", "small"]
+    command = [sys.executable, "-m", "bench", *arguments(*VOC), *of_data, "--out", str(tmp_path / "shared")]
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said

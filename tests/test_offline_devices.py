@@ -57,7 +57,7 @@ def test_a_stop_within_a_step_on_two_devices_ends_with_the_same_files(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = "plop(thresholds=median)", 2, data_root
-    whole, cut = (job_on(*settings, tmp_path / name, "incremental.epochs=20") for name in ("whole", "cut"))
+    whole, cut = (job_on(*settings, tmp_path / name, "incremental.epochs=5") for name in ("whole", "cut"))
     Work(whole).execute(lambda event: None)
 
     def stops(event: Event) -> None:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.division import RULES
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.packing import PackedSplit, pack
+from benchmarks.scenarios import load_scenario
 from benchmarks.sets.scenes import CLASS_NAMES, FORMS, SIDE, SIZES, Scenes, generate
 from benchmarks.sets.shapes import SILHOUETTES
 
@@ -214,3 +215,27 @@ def test_every_step_of_ades_scenarios_gets_ten_images_of_each_class_or_more(
     presence = np.hstack([np.zeros((SIZES["train"], 1), dtype=bool), images_with(pixels["train"])])
     for group, places in zip(groups, RULES["ade"](presence, groups), strict=True):
         assert presence[places][:, list(group)].sum(axis=0).min() >= 10
+
+
+# ---------------------------------------------------------------------------------------- its scenarios
+
+
+@pytest.mark.parametrize("split", ["100-50", "100-10", "50-50"])
+def test_scenes_give_every_image_with_a_class_to_exactly_one_step(split: str) -> None:
+    """The embedded set that stands in for ADE20K."""
+    scenario = load_scenario(f"scenes-{split}-disjoint")
+    presence = scenario.imageset.class_presence("train")
+    given = np.concatenate([step.train for step in scenario.steps])
+    assert sorted(given.tolist()) == np.flatnonzero(presence.any(axis=1)).tolist()
+    for step in scenario.steps:
+        assert presence[step.train][:, list(step.classes)].any(axis=1).all()
+
+
+@pytest.mark.parametrize("setup", ["disjoint", "sequential"])
+def test_scenes_100_50_joins_the_increments_of_100_10(setup: str) -> None:
+    """... and so do the base models: their images and classes are the same."""
+    joined, parts = (load_scenario(f"scenes-{split}-{setup}") for split in ("100-50", "100-10"))
+    assert joined.train_sha256(0) == parts.train_sha256(0)
+    assert joined.steps[0].classes == parts.steps[0].classes
+    assert joined.steps[1].train.tolist() == sorted(i for step in parts.steps[1:] for i in step.train.tolist())
+    assert (parts.division, joined.division) == ("ade", "ade, as 100+10+10+10+10+10 with increments joined")
