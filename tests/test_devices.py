@@ -548,16 +548,16 @@ def evaluated(weights: Weights, data: AnnotatedImages, config: Any, classes: int
 
 def test_two_devices_end_with_the_miou_of_one(tmp_path: Path) -> None:
     """On the CPU each normalises by its own half of a batch, so that it is near and not the same."""
-    benchmark = load_benchmark("shapes-10-10-disjoint", size=32)
+    benchmark = load_benchmark("shapes-5-15-disjoint", size=32)
     settings = ["data.size=32", "base.epochs=1", "base.batch_size=8", "base.warmup_steps=20"]
     found = []
     for devices in (1, 2):
         config = resolve_config("shapes", None, None, [*settings, f"base.devices={devices}"])
         checkpoint = Checkpoint(tmp_path / f"{devices}.ckpt", {"base": "test"})
         data = benchmark.train_stream[0].data
-        task = EpochTraining(data, 10, config, BaseRecipe(), 0, "base", checkpoint)
+        task = EpochTraining(data, 5, config, BaseRecipe(), 0, "base", checkpoint)
         training = train_epochs(task, CPU, lambda event: None)
-        found.append(evaluated(training.network.state_dict(), benchmark.test_stream[0].data, config, 10))
+        found.append(evaluated(training.network.state_dict(), benchmark.test_stream[0].data, config, 5))
     one, two = found
     assert one > 15
     assert two == pytest.approx(one, abs=6)
