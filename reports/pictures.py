@@ -105,8 +105,7 @@ def _block(shown: Shown, name: str, label: str) -> _Block:
 
 
 def _known_truth(shown: Shown, truth: Labels, known: int) -> Labels:
-    unknown = VOID if shown.spec["conventions"].get("future_classes") == "ignore" else 0
-    return np.where((truth >= known) & (truth != VOID), np.uint8(unknown), truth)
+    return np.where((truth >= known) & (truth != VOID), np.uint8(shown.unknown), truth)
 
 
 def _colours(shown: Shown) -> Palette:

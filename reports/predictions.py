@@ -43,6 +43,11 @@ class Shown:
         return known_after(self.spec)
 
     @property
+    def unknown(self) -> int:
+        """What pixels of classes that are not learned count as: the background, or void."""
+        return VOID if self.spec["conventions"].get("future_classes") == "ignore" else 0
+
+    @property
     def last(self) -> int:
         """The last step."""
         return len(self.spec["steps"]) - 1
@@ -112,8 +117,13 @@ def recorded_images(run: Path) -> list[npt.NDArray[np.uint8]]:
 
 
 def truth_of(shown: Shown, name: str) -> Labels:
-    """Return the truth of an image, (H, W) in learning order; RecordError if it is damaged."""
-    return _labels(next(iter(shown.runs.values())), "truth", name, shown.known[-1], None)
+    """Return the truth of an image, (H, W) in learning order; RecordError if it is damaged.
+
+    Pixels of classes that no step learns, whose label in the record is the one after the last class's, are `unknown`.
+    """
+    known = shown.known[-1]
+    labels = _labels(next(iter(shown.runs.values())), "truth", name, known + 1, None)
+    return np.where(labels == known, np.uint8(shown.unknown), labels)
 
 
 def prediction_of(shown: Shown, run: Run, step: int, name: str, size: tuple[int, ...]) -> Labels:

@@ -15,6 +15,7 @@ import reports.style
 from reports.files import RecordError
 from reports.palettes import VOID, ade_palette, in_learning_order, palette_of, voc_palette
 from reports.pictures import write_pictures
+from reports.predictions import shown_of, truth_of
 from reports.records import find_runs
 from reports.run_writer import RunWriter
 from reports.spec import SCHEMA
@@ -153,6 +154,17 @@ def test_by_the_convention_that_ignores_them_future_classes_are_void(tmp_path, m
 
 def maps(**labels: list[list[int]]) -> dict[str, np.ndarray]:
     return {name: np.array(each, dtype=np.uint8) for name, each in labels.items()}
+
+
+@pytest.mark.parametrize(("convention", "shown"), [("background", 0), ("ignore", VOID)])
+def test_classes_that_no_step_learns_are_what_they_count_as(tmp_path, convention, shown):
+    """A scenario may leave classes of its data set out; in the record they have the label after the last class's."""
+    truth = np.array([[0, 1, 2], [4, 4, VOID]], dtype=np.uint8)
+    last = {"one": np.zeros((2, 3), dtype=np.uint8)}
+    write_run(tmp_path, truth=truth, last=last, conventions={"future_classes": convention})
+    found = shown_of(SCENARIO, find_runs(tmp_path))
+    assert truth_of(found, "one").tolist() == [[0, 1, 2], [shown, shown, VOID]]
+    assert write_pictures(find_runs(tmp_path), tmp_path / "out", formats=["svg"])
 
 
 def test_the_images_are_those_the_methods_disagree_on_most(tmp_path, monkeypatch):
