@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def command_line(data_root: Path, out: Path, strategies: str, settings: Sequence
     return [*given, "--preset", "small", "--out", str(out), *(f"--set={setting}" for setting in settings)]
 
 
-def plan(data_root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
+def plan(data_root: Path, out: Path, strategies: str, on: str = "cpu", **changes: Any) -> Plan:
+    """Runs to make on a device, with their base models made."""
     request: dict[str, Any] = {
         "scenario": SCENARIO,
         "data_root": data_root,
@@ -63,8 +65,8 @@ def plan(data_root: Path, out: Path, strategies: str, **changes: Any) -> Plan:
     }
     made = prepare(Request(strategies=strategies, out=out, **request), Console(quiet=True))
     for base in made.bases.values():
-        Work(base).execute(lambda event: None)
-    return made
+        Work(replace(base, device=on)).execute(lambda event: None)
+    return replace(made, runs=[replace(run, device=on) for run in made.runs])
 
 
 class Watcher:

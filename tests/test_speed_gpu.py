@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,25 @@ def test_it_measures_every_method_and_writes_what_it_found(tmp_path: Path, capsy
     methods = {
         (p, m) for p in ("fp32", "tf32", "bf16") for m in ("bare loop", "er", "ours", "mib", "mir(candidates=10)")
     }
-    offline = {("bf16", m) for m in ("bare loop, compiled", "finetune", "plop", "dkd")}
-    assert rows == methods | offline
+    offline = {("bf16", m) for m in ("bare loop", "finetune", "mib", "plop", "dkd")}
+    assert rows == methods | offline and {row["protocol"] for row in record["rows"]} == {"online", "offline"}
     assert all(row["images_per_second"] > 0 for row in record["rows"]) and record["evaluation_images_per_second"] > 0
     assert "convolution" in record["profile"] and record["profile"] in said
+
+
+def test_what_was_measured_is_kept_when_the_rest_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.speed import gpu
+
+    def measured(case: object) -> Iterator[tuple[str, object]]:
+        yield "rows", [1]
+        yield "rows", [1, 2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu._Case, "measured", measured)
+    monkeypatch.setattr(gpu, "painted_folder", lambda *_: tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.gpu("cpu", tmp_path / "gpu.json")
+    assert json.loads((tmp_path / "gpu.json").read_text())["rows"] == [1, 2]
 
 
 def test_losses_that_are_not_the_cpus_are_told(

@@ -30,6 +30,7 @@ from bench.train.computing import computing
 from bench.train.networks import new_network, normalisation
 from bench.train.template import make_template
 from benchmarks.streams import SegmentationScenario, load_benchmark
+from reports.atomic import write_atomic
 from strategies.learning.evaluation import largest_of, pixel_counts
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.registry import method_class
@@ -38,8 +39,8 @@ from strategies.plugins.registry import OWN_PACKAGE
 
 SCENARIO, CLASSES = "folder-3-3-overlapped", 3
 """As many classes in the base step as in the increment."""
-ONLINE = ("er", "ours", "mib", "mir(candidates=10)")
-OFFLINE = ("finetune", "mib", "plop", "dkd")
+METHODS = {"online": ("er", "ours", "mib", "mir(candidates=10)"), "offline": ("finetune", "mib", "plop", "dkd")}
+"""By the protocol that they are measured in."""
 PRECISIONS = {
     "fp32": ("runtime.precision=fp32", "runtime.tf32=false"),
     "tf32": ("runtime.precision=fp32", "runtime.tf32=true"),
@@ -72,6 +73,7 @@ TINY = Scale("small", ("data.crop=32", "data.size=40"), online=2, offline=2, upd
 class Row:
     """What was measured of a method, or of a bare loop, in a precision."""
 
+    protocol: str
     what: str
     precision: str
     images_per_second: float
@@ -81,19 +83,21 @@ class Row:
 
 
 def gpu(device_name: str, out: Path | None) -> int:
-    """Print everything, and write it to a JSON file too if one is named; return 1 if the first losses differ."""
+    """Print everything; return 1 if the first losses differ.
+
+    If a JSON file is named, it holds at any time what has been measured by then: a lent GPU may be taken away.
+    """
     case = _Case(torch.device(resolved_device(device_name)))
     told = torch.cuda.get_device_name(case.device) if case.device.type == "cuda" else "CPU, tiny: no measurement"
     record: dict[str, Any] = {"device": told, "torch": torch.__version__, "cuda": torch.version.cuda}
     print(f"gpu: {told}, torch {torch.__version__}, CUDA {torch.version.cuda}")
     with tempfile.TemporaryDirectory() as folder, environment("BENCH_CACHE", f"{folder}/cache"):
         case.root = painted_folder(Path(folder) / "data", case.scale.jpegs, (500, 375))
-        record["first_losses"] = case.first_losses()
-        record["rows"] = [asdict(row) for row in case.rows()]
-        record["evaluation_images_per_second"] = case.evaluation()
-        record["profile"] = case.profile()
+        for key, value in case.measured():
+            record[key] = value
+            if out is not None:
+                write_atomic(out, json.dumps(record, indent=2) + "\n")
     if out is not None:
-        out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         print(out)
     return int(any(found["difference"] > TOLERANCE for found in record["first_losses"].values()))
 
@@ -102,11 +106,11 @@ class _Case:
     """What is measured on a device."""
 
     root: Path
-    bare_speed: float
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.scale = TINY if device.type == "cpu" else LARGE
+        self.bare_speed: dict[tuple[str, str], float] = {}
 
     def config(self, scale: Scale, protocol: str, precision: str, *more: str) -> Config:
         """Return the settings of a case, and what is set beside."""
@@ -123,40 +127,61 @@ class _Case:
         by, data = normalisation(config), config.data
         return load_benchmark(SCENARIO, self.root, size=data.size, normalisation=by, ram_budget=data.ram_gb * 2**30)
 
+    def measured(self) -> Iterator[tuple[str, Any]]:
+        """Measure and print everything, what takes long last, and yield it by its names in the record."""
+        yield "first_losses", self.first_losses()
+        rows: list[Row] = []
+        for row in self.rows():
+            rows.append(self.printed(row))
+            yield "rows", [asdict(row) for row in rows]
+        yield "evaluation_images_per_second", self.evaluation()
+        yield "profile", self.profile()
+        if self.device.type == "cuda":
+            for row in self.compiled_rows():
+                rows.append(self.printed(row))
+                yield "rows", [asdict(row) for row in rows]
+
     # ------------------------------------------------------------------------------------------------ updates
 
     def rows(self) -> Iterator[Row]:
-        """Measure and print methods and bare loops."""
-        for protocol, names in (("online", ONLINE), ("offline", OFFLINE)):
-            images = 2 * self.scale.online if protocol == "online" else self.scale.offline
-            print(f"{protocol}: {images} images an update, {self.scale.updates} updates after {WARM_UP}")
+        """Measure methods and bare loops."""
+        for protocol, names in METHODS.items():
+            print(f"{protocol}: {self.images(protocol)} images an update, {self.scale.updates} updates after {WARM_UP}")
             for precision in PRECISIONS if protocol == "online" else ("bf16",):
                 config = self.config(self.scale, protocol, precision)
-                if precision == "bf16":
-                    yield self.printed(self.bare(config, precision, images, compiled=True))
-                yield self.printed(self.bare(config, precision, images, compiled=False))
+                yield self.bare(config, precision, compiled=False)
                 benchmark = self.benchmark(config)
                 for name in names:
-                    yield self.printed(self.method(name, precision, config, benchmark, images))
-                if precision == "bf16" and self.device.type == "cuda":
-                    compiled = self.config(self.scale, protocol, precision, *COMPILED)
-                    row = self.method(names[0], precision, compiled, benchmark, images)
-                    yield self.printed(replace(row, what=f"{names[0]}, compiled"))
+                    yield self.method(name, precision, config, benchmark)
+
+    def compiled_rows(self) -> Iterator[Row]:
+        """Measure bare loops and the first method of each protocol, compiled, in bf16."""
+        for protocol, (name, *_) in METHODS.items():
+            print(f"{protocol}, compiled: minutes of compilation")
+            yield self.bare(self.config(self.scale, protocol, "bf16"), "bf16", compiled=True)
+            config = self.config(self.scale, protocol, "bf16", *COMPILED)
+            row = self.method(name, "bf16", config, self.benchmark(config))
+            yield replace(row, what=f"{name}, compiled")
+
+    def images(self, protocol: str) -> int:
+        """Return the images of an update, those from memory among them."""
+        return 2 * self.scale.online if protocol == "online" else self.scale.offline
 
     def printed(self, row: Row) -> Row:
-        """Print a row; a bare loop is what those after it are compared with."""
-        if row.waiting is None:
-            self.bare_speed = row.images_per_second
+        """Print a row, compared with the bare loop of its protocol and precision that is not compiled."""
+        of = row.protocol, row.precision
+        bare = self.bare_speed.setdefault(of, row.images_per_second)
         waiting = "" if row.waiting is None else f"   {100 * row.waiting:4.1f} % waiting for images"
-        ratio = f"{self.bare_speed / row.images_per_second:5.2f} x the bare loop's time"
+        ratio = f"{bare / row.images_per_second:5.2f} x the bare loop's time"
         speed = f"{row.images_per_second:8.1f} images/s   {ratio}   {row.peak_gigabytes:6.2f} GB"
         print(f"  {row.precision:<5} {row.what:<20} {speed}{waiting}", flush=True)
         return row
 
-    def method(self, name: str, precision: str, config: Config, benchmark: SegmentationScenario, images: int) -> Row:
+    def method(self, name: str, precision: str, config: Config, benchmark: SegmentationScenario) -> Row:
         """Measure a method's updates in the harness, its images read from JPEGs and augmented."""
         clock = self.trained(name, config, benchmark, self.device, self.scale.updates)
-        return Row(name, precision, images / clock.seconds, peak(self.device), clock.waiting)
+        speed = self.images(config.protocol) / clock.seconds
+        return Row(config.protocol, name, precision, speed, peak(self.device), clock.waiting)
 
     def trained(
         self, name: str, config: Config, benchmark: SegmentationScenario, device: torch.device, updates: int
@@ -173,13 +198,13 @@ class _Case:
             template.train(benchmark.train_stream[1], eval_streams=[])
         return clock
 
-    def bare(self, config: Config, precision: str, images: int, compiled: bool) -> Row:
+    def bare(self, config: Config, precision: str, compiled: bool) -> Row:
         """Measure a plain loop over one batch on the device: forward, cross-entropy, backward, fused SGD."""
-        device, side = self.device, config.data.crop
+        device, side, images = self.device, config.data.crop, self.images(config.protocol)
         assert side is not None
         torch.manual_seed(0)
         network = new_network(config, BaseRecipe(), 2 * CLASSES, pretrained=False).to(device).train()
-        if compiled and device.type == "cuda":
+        if compiled:
             network.backbone.compile()
         optimizer = torch.optim.SGD(network.parameters(), 1e-3, 0.9, fused=device.type == "cuda")
         x = torch.randn(images, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
@@ -195,7 +220,7 @@ class _Case:
                 optimizer.step()
             seconds = now(device) - started
         what = "bare loop, compiled" if compiled else "bare loop"
-        return Row(what, precision, images * self.scale.updates / seconds, peak(device))
+        return Row(config.protocol, what, precision, images * self.scale.updates / seconds, peak(device))
 
     # ------------------------------------------------------------------------------- evaluation, profile, first losses
 

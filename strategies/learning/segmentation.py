@@ -80,7 +80,7 @@ class SegmentationTemplate(MiniBatches):
         exemplars = [self.watched(base.data.exemplar(i)) for i in order]
         self._arrive(0, order)
         classes = len(base.classes_in_this_experience)
-        self._step_of_output = torch.tensor([-1] + [0] * classes)
+        self._step_of_output = torch.tensor([-1] + [0] * classes, device=self.device)
         self.network.to(self.device)
         with torch.no_grad():
             self.method.fill(self, exemplars, classes)
@@ -104,9 +104,8 @@ class SegmentationTemplate(MiniBatches):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seeds.initialisation + self.experience.data.step)
                 self.method.grow(self, new)
-            grown = torch.full((new,), self.experience.data.step)
+            grown = torch.full((new,), self.experience.data.step, device=self.device)
             self._step_of_output = torch.cat([self._step_of_output, grown])
-        self._step_of_output = self._step_of_output.to(self.device)
         return self.network.to(self.device)
 
     @property
@@ -190,7 +189,7 @@ class SegmentationTemplate(MiniBatches):
         for new in added.unique_consecutive(return_counts=True)[1].tolist():
             self.network.grow(new)
         self.network.load_state_dict(state["network"])
-        self._step_of_output = state["step_of_output"]
+        self._step_of_output = state["step_of_output"].to(self.device)
         self._replay_rng.bit_generator.state = state["replay_rng"]
         self.method.load_state_dict(self, state["method"])
         set_generator_states(state["generators"], self.device)
