@@ -15,8 +15,8 @@ import numpy as np
 FORWARD = 0.1357
 """TFLOP of an image of 512 x 512 pixels; a training pass takes three times as many."""
 GRADIENT_BYTES = 58.7e6 * 4
-TFLOPS = {"fp32": 67.0 * 0.5, "tf32": 494.0 * 0.3, "bf16": 989.0 * 0.25}
-"""Of an H100: its data sheet's, times the share that a network of convolutions is assumed to reach."""
+TFLOPS = {"fp32": 20.1, "tf32": 84.6, "bf16": 102.8}
+"""What a bare loop over batches of 8 crops of 512 pixels reached on an H200 (docs/speed.md)."""
 LINK = {8: 300e9, 64: 40e9}
 """Bytes a second that a ring of at most so many GPUs is assumed to pass on."""
 LAUNCH = 0.025
