@@ -153,7 +153,24 @@ def test_the_offline_table_has_a_block_of_columns_for_each_scenario_and_gaps(tmp
     assert "not VOC/ADE results" in text and "10-1-overlapped" in text
 
 
-def test_offline_is_asked_for_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_some_of_the_offline_tables_scenarios_can_be_asked_for() -> None:
+    common = Request(strategies=[], scenario="")
+    wanted = [request.scenario for request in offline_requests("voc", common, ["15-1", "15-5"])]
+    assert wanted == ["voc-15-5-overlapped", "voc-15-1-overlapped"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["1", "offline", "--on", "shapes"], "ask for offline by itself"),
+        (["1", "--scenarios", "15-5"], "it is allowed with offline"),
+        (["offline", "--on", "ade", "--scenarios", "15-5"], "15-5: allowed on ade are 100-50, 100-10, 50-50"),
+    ],
+)
+def test_what_cannot_be_asked_for_together_is_one_line(
+    asked: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["reproduce", "1", "offline", "--on", "shapes", "--dry-run"])
-    assert "ask for offline by itself" in capsys.readouterr().err
+        main(["reproduce", *asked, "--dry-run"])
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1

@@ -25,6 +25,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("table", nargs="+", choices=[*NUMBERS, "offline"], help="numbers of the paper's tables, or offline")
     add("--on", default="voc", choices=SETS, help=f"{ON}; offline: the field's table on any of them (default voc)")
+    add("--scenarios", type=words, metavar="NAMES", help="of the offline table, e.g. 15-5,15-1 (default all)")
     add_run_settings(parser)
     add(
         "--tables",
@@ -58,13 +59,16 @@ def _reproduce(options: argparse.Namespace) -> int:
     offline = "offline" in options.table
     if offline and numbers:
         raise RequestError("the paper's tables are of the online protocol: ask for offline by itself")
+    if options.scenarios and not offline:
+        raise RequestError("--scenarios: the paper's tables have scenarios of their own; it is allowed with offline")
 
     def write(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> list[Path]:
         if offline:
             return write_offline(runs, options.tables, options.format, options.on, unfinished)
         return write_numbered(numbers, runs, options.tables, options.format, on=options.on, unfinished=unfinished)
 
-    requests = offline_requests(options.on, common) if offline else requests_for(numbers, options.on, common)
+    only = options.scenarios
+    requests = offline_requests(options.on, common, only) if offline else requests_for(numbers, options.on, common)
     return say_end(reproduce(requests, common, write, options.dry_run, console), console)
 
 
