@@ -105,6 +105,6 @@ def test_mirs_virtual_step_moves_what_can_be_trained(change: str) -> None:
     template.network.grow(1)
     incoming, candidates = candidates_of(template, 1)
     template.mbatch = incoming
-    rise = interference(template, incoming[1], *candidates[:2]).double().numpy()
+    rise = interference(template, incoming[1], *candidates[:2]).numpy()
     means, _ = exhaustive(template.network, incoming, candidates)
-    np.testing.assert_allclose(rise, means, rtol=1e-3, atol=1e-3 * np.abs(means).max())
+    np.testing.assert_allclose(rise, means, rtol=1e-6, atol=1e-9)

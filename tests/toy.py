@@ -356,6 +356,7 @@ def mean_nll(logits: Tensor, labels: Tensor) -> Tensor:
     """The cross-entropy over non-void pixels, written out: log of the sum of exponentials less the label's logit."""
     known = labels != VOID
     scores = logits.permute(0, 2, 3, 1)[known]
+    scores = scores - scores.detach().amax(1, keepdim=True)  # large ones have no exponential
     return (scores.exp().sum(1).log() - scores[torch.arange(len(scores)), labels[known]]).mean()
 
 
