@@ -24,9 +24,14 @@ _COLUMNS = ("old", "new", "miou", "avg")
 _SETUP = "overlapped"
 
 
-def offline_scenarios(on: str) -> list[str]:
-    """Return the scenarios of the table on a data set: those that papers of the offline protocol report."""
-    return [f"{on}-{split}-{_SETUP}" for split in _SPLITS[on]]
+def offline_splits(on: str) -> tuple[str, ...]:
+    """Return the divisions of a data set's classes that papers of the offline protocol report, as `15-5`."""
+    return _SPLITS[on]
+
+
+def offline_scenarios(on: str, splits: Sequence[str] | None = None) -> list[str]:
+    """Return the scenarios of the table on a data set, by default all of `offline_splits`."""
+    return [f"{on}-{split}-{_SETUP}" for split in _SPLITS[on] if splits is None or split in splits]
 
 
 def write_offline(
@@ -35,15 +40,17 @@ def write_offline(
     formats: Sequence[str] = FORMATS,
     on: str = "voc",
     unfinished: Sequence[Unfinished] = (),
+    splits: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write the table of a data set, `offline-<set>.*`, from finished runs into the folder `out`; return the files.
 
+    `splits` are those of `offline_splits` that it has, by default all.
     The CSV has a row per method and scenario with mean and deviation over seeds; in the others methods are the rows.
     What has no run is a marked gap. Raises ValueError for an unknown format, RecordError if the runs of a scenario
     differ in their conventions.
     """
     require_table_formats(formats)
-    scenarios = offline_scenarios(on)
+    scenarios = offline_scenarios(on, splits)
     chosen = [run for run in runs if run.spec["scenario"] in scenarios]
     for scenario in scenarios:
         require_one_convention(runs_on(scenario, chosen))
@@ -53,7 +60,7 @@ def write_offline(
     for name in formats:
         suffix, text = (".csv", _csv(rows)) if name == "csv" else (MARKUP[name][0], "")
         path = out / f"offline-{on}{suffix}"
-        write_atomic(path, text or MARKUP[name][1](_table(on, rows, chosen, unfinished)))
+        write_atomic(path, text or MARKUP[name][1](_table(on, scenarios, rows, chosen, unfinished)))
         written.append(path)
     return written
 
@@ -64,8 +71,9 @@ def _csv(rows: pd.DataFrame) -> str:
     return str(chosen.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
 
-def _table(on: str, rows: pd.DataFrame, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> Table:
-    scenarios = offline_scenarios(on)
+def _table(
+    on: str, scenarios: Sequence[str], rows: pd.DataFrame, runs: Sequence[Run], unfinished: Sequence[Unfinished]
+) -> Table:
     labels = {(row["strategy"], row["variant"]) for row in rows.to_dict("records")}
     names = sorted(labels, key=lambda label: row_order(*label))
     columns = [column for name in scenarios for column in _block(rows[rows["scenario"] == name], names)]
@@ -74,7 +82,7 @@ def _table(on: str, rows: pd.DataFrame, runs: Sequence[Run], unfinished: Sequenc
         header=["Methods", *[MEASURES[column] for column in _COLUMNS] * len(scenarios)],
         rows=[[Cell(row_name(*name)), *line] for name, line in zip(names, zip(*columns, strict=True), strict=True)],
         gap=NO_RUN,
-        caption=" ".join(filter(None, _caption(on, runs, unfinished))),
+        caption=" ".join(filter(None, _caption(on, scenarios, runs, unfinished))),
         headings=[[Cell(""), *(Cell(name.removeprefix(f"{on}-"), span=len(_COLUMNS)) for name in scenarios)]],
         wide=True,
     )
@@ -88,8 +96,7 @@ def _block(rows: pd.DataFrame, names: Sequence[tuple[str, str]]) -> list[list[Ce
     return [[column[there[name]] if name in there else Cell("--") for name in names] for column in found]
 
 
-def _caption(on: str, runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> list[str]:
-    scenarios = offline_scenarios(on)
+def _caption(on: str, scenarios: Sequence[str], runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> list[str]:
     note = f" (embedded data set {code(on)}, not VOC/ADE results)" if on in EMBEDDED else ""
     missing = [run for run in unfinished if run.spec["scenario"] in scenarios]
     return [

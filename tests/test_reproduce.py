@@ -151,6 +151,8 @@ def test_the_offline_table_has_a_block_of_columns_for_each_scenario_and_gaps(tmp
     assert by_method["finetune"] == [*["40.00"] * 4, *["--"] * 4, *["40.00"] * 4, *["--"] * 4]
     assert by_method["mib"] == [*["60.00"] * 4, *["--"] * 12]
     assert "not VOC/ADE results" in text and "10-1-overlapped" in text
+    [part] = write_offline(find_runs(tmp_path), tmp_path, ["markdown"], "shapes", splits=["15-5"])
+    assert "| mib | **60.00** | **60.00** | **60.00** | **60.00** |" in part.read_text(encoding="utf-8")
 
 
 def test_some_of_the_offline_tables_scenarios_can_be_asked_for() -> None:
@@ -165,6 +167,7 @@ def test_some_of_the_offline_tables_scenarios_can_be_asked_for() -> None:
         (["1", "offline", "--on", "shapes"], "ask for offline by itself"),
         (["1", "--scenarios", "15-5"], "it is allowed with offline"),
         (["offline", "--on", "ade", "--scenarios", "15-5"], "15-5: allowed on ade are 100-50, 100-10, 50-50"),
+        (["offline", "--scenarios", ","], "--scenarios : allowed on voc are 15-5, 15-1, 10-1, 19-1"),
     ],
 )
 def test_what_cannot_be_asked_for_together_is_one_line(

@@ -59,16 +59,16 @@ def _reproduce(options: argparse.Namespace) -> int:
     offline = "offline" in options.table
     if offline and numbers:
         raise RequestError("the paper's tables are of the online protocol: ask for offline by itself")
-    if options.scenarios and not offline:
+    splits = options.scenarios
+    if splits and not offline:
         raise RequestError("--scenarios: the paper's tables have scenarios of their own; it is allowed with offline")
 
     def write(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> list[Path]:
         if offline:
-            return write_offline(runs, options.tables, options.format, options.on, unfinished)
+            return write_offline(runs, options.tables, options.format, options.on, unfinished, splits)
         return write_numbered(numbers, runs, options.tables, options.format, on=options.on, unfinished=unfinished)
 
-    only = options.scenarios
-    requests = offline_requests(options.on, common, only) if offline else requests_for(numbers, options.on, common)
+    requests = offline_requests(options.on, common, splits) if offline else requests_for(numbers, options.on, common)
     return say_end(reproduce(requests, common, write, options.dry_run, console), console)
 
 

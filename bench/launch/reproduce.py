@@ -24,7 +24,7 @@ from bench.settings.errors import RequestError
 from benchmarks.cache import cache_folder
 from reports.grids import needed
 from reports.notes import missing_notes, notes
-from reports.offline_table import offline_scenarios
+from reports.offline_table import offline_scenarios, offline_splits
 from reports.records import Run, Unfinished, find_runs, find_unfinished
 from strategies.learning.registry import STRATEGIES, method_class
 
@@ -53,22 +53,22 @@ def requests_for(tables: Sequence[int], on: str, common: Request) -> list[Reques
     ]
 
 
-def offline_requests(on: str, common: Request, only: Sequence[str] | None = None) -> list[Request]:
+def offline_requests(on: str, common: Request, splits: Sequence[str] | None = None) -> list[Request]:
     """Return the requests of the field's offline table on a data set: every built-in method that it is defined for.
 
-    `only` are those of its scenarios that are wanted, as `15-5`; by default all.
+    `splits` are those of its scenarios that are wanted, as `15-5`; by default all.
     """
-    scenarios = {name.split("-", 1)[1].rpartition("-")[0]: name for name in offline_scenarios(on)}
-    if unknown := [name for name in only or () if name not in scenarios]:
-        raise RequestError(f"--scenarios {unknown[0]}: allowed on {on} are {', '.join(scenarios)}")
+    known = offline_splits(on)
+    unknown = [split for split in splits or () if split not in known]
+    if unknown or splits == []:
+        raise RequestError(f"--scenarios {','.join(unknown)}: allowed on {on} are {', '.join(known)}")
     methods = [name.rpartition(":")[2] for name in STRATEGIES.built_in_names()]
     defined = [name for name in methods if {"offline", "joint"} & set(method_class(name).protocols)]
     labels = [_as_tabled(name, on) for name in defined]
     assignments = with_own_option(common.assignments, "protocol", "offline", "the table's protocol")
     return [
         replace(common, scenario=name, strategies=labels, assignments=assignments, prefix=f"{name} ")
-        for split, name in scenarios.items()
-        if only is None or split in only
+        for name in offline_scenarios(on, splits)
     ]
 
 
