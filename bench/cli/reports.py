@@ -60,7 +60,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     if offline and numbers:
         raise RequestError("the paper's tables are of the online protocol: ask for offline by itself")
     splits = options.scenarios
-    if splits and not offline:
+    if splits is not None and not offline:
         raise RequestError("--scenarios: the paper's tables have scenarios of their own; it is allowed with offline")
 
     def write(runs: Sequence[Run], unfinished: Sequence[Unfinished]) -> list[Path]:
