@@ -18,6 +18,7 @@ from bench.launch.rerunning import cheapest, compared
 from reports.bundle import MANIFEST, write_bundle
 from reports.counts import StepCounts
 from reports.files import RecordError
+from reports.offline_table import write_offline
 from reports.records import find_runs, read_run
 from reports.run_writer import RunWriter
 from reports.verifying import unpacked, verified
@@ -284,3 +285,9 @@ def test_a_run_made_again_is_equal_near_or_different() -> None:
     off = max(abs(a["miou"] - b["miou"]) for a, b in zip(one.steps, other.steps, strict=True))
     assert compared(one, other, off) == (f"within tolerance: mIoU off by up to {off:.2f} points", False)
     assert compared(one, other, 0.9 * off) == (f"different: mIoU off by up to {off:.2f} points", True)
+
+
+def test_the_table_of_offline_methods_is_that_of_its_records(tmp_path: Path) -> None:
+    with verified(DOCS / "offline" / "shapes.zip") as found:
+        (table,) = write_offline(found.runs, tmp_path, ["markdown"], "shapes", splits=["15-5", "15-1"])
+    assert table.read_text().strip() in (DOCS / "offline-shapes.md").read_text()
