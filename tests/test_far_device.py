@@ -34,8 +34,8 @@ def test_tensors_of_two_places_are_refused_together() -> None:
         assert network.weight.device == network.weight.grad.device == FAR
 
 
-SHORT = (*TINY, "base.epochs=1", "evaluation.pictures=0")
-OFFLINE = (*SHORT, "protocol=offline", "incremental.epochs=1", "incremental.batch_size=20")
+SHORT = (*TINY, "base.epochs=1", "base.batch_size=40", "incremental.batch_size=16", "evaluation.pictures=0")
+OFFLINE = (*SHORT, "protocol=offline", "incremental.epochs=1")
 EVERY = [(name, protocol) for name in STRATEGIES.entry_points() for protocol in sorted(method_class(name).protocols)]
 
 
