@@ -114,7 +114,11 @@ def parse_name(name: str) -> ScenarioName:
 def _hint(name: str) -> str:
     plain, colon, options = name.partition(":")
     if plain.startswith("folder"):
-        return "; it is folder-BASE-INCREMENT-SETUP"
+        stem, _, setup = plain.rpartition("-")
+        near = difflib.get_close_matches(setup, SETUPS, n=1) if "-" in stem else []
+        if near and setup not in SETUPS:
+            return f"; did you mean {stem}-{near[0]}{colon}{options}?"
+        return f"; it is folder-BASE-INCREMENT-SETUP, and SETUP one of {', '.join(SETUPS)}"
     near = difflib.get_close_matches(plain, scenario_names(), n=1, cutoff=0.4)
     near = [n for n in (f"{plain}-disjoint",) if n in scenario_names()] or near
     return f"; did you mean {near[0]}{colon}{options}?" if near else "; `bench scenarios` lists them"

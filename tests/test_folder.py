@@ -105,6 +105,8 @@ def test_without_lists_a_fifth_of_the_images_test_and_stay_test_images(tmp_path:
         (lambda root: (root / "classes.txt").write_text(""), "names 0 classes; 2 to 254 are allowed"),
         (lambda root: (root / "classes.txt").write_text("a\nb\na\n"), "'a' more than once"),
         (lambda root: (root / "classes.txt").write_bytes(b"\xff\xfe\x00"), "is not text in UTF-8"),
+        (lambda root: (root / "classes.txt").write_text("a\n\nb\n\n"), "has an empty line where class 2 stands"),
+        (lambda root: (root / "classes.txt").write_text("background\n\na\nb\n"), "an empty line where class 1 stands"),
         (lambda root: (root / "images").rename(root / "photos"), "no folder"),
         (lambda root: (root / "val.txt").unlink(), "give both lists or neither"),
         (lambda root: (root / "val.txt").write_text("im000\nim000\n"), "names im000 more than once"),

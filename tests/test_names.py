@@ -110,6 +110,8 @@ def test_order_of_a_part_of_the_classes_is_refused(tmp_path: Path) -> None:
         ("shapes-15-1-disjoint:order=random:-1", "order=random:SEED"),
         ("shapes-15-1-disjoint:order=mib-b", "order=mib-b is not a file and not random:SEED"),
         ("shapes-15-1-disjoint:order=nowhere.txt", "nowhere.txt is not a file and not random:SEED"),
+        ("folder-2-1-disjunct", "did you mean folder-2-1-disjoint?"),
+        ("folder-2-1", "SETUP one of disjoint, overlapped, sequential"),
         ("shapes-disjoint", "unknown scenario"),
         ("shapes-disjoint:steps=nowhere.txt", "nowhere.txt is not a file"),
         ("shapes-15-1-disjoint:steps=f", "come from 15-1 or from steps="),

@@ -335,6 +335,9 @@ def test_a_request_that_is_wrong_is_one_line(tmp_path: Path, command: Bench) -> 
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "bad").write_bytes(b"no network")
+    for name in ("one", "other"):
+        (tmp_path / "er" / name).mkdir(parents=True)
+        (tmp_path / "er" / name / "spec.yaml").write_text("")
     for arguments, told in (
         ((network, tmp_path / "none", "--out", "o"), "there is no such image or folder"),
         ((network, tmp_path / "empty", "--out", "o"), "there is no image in this folder"),
@@ -344,6 +347,9 @@ def test_a_request_that_is_wrong_is_one_line(tmp_path: Path, command: Bench) -> 
         ((network, image, "--out", tmp_path / "o", "--short-side", 3), "--short-side 3: allowed are 16 to 4096"),
         ((network, tmp_path / "text.png", "--out", tmp_path / "o"), "text.png"),
         ((tmp_path / "bad", image, "--out", tmp_path / "o"), "no safetensors file"),
+        ((network, tmp_path / "er" / "one", image, "--out", tmp_path / "o"), "a run's directory, no photographs"),
+        ((tmp_path, image, "--out", tmp_path / "o"), f"no spec.yaml; below it is {tmp_path}/er/one, and 1 more"),
+        ((tmp_path / "empty", image, "--out", tmp_path / "o"), "no run's directory, it has no spec.yaml\n"),
     ):
         status, _, faults = command("predict", *arguments)
         assert status == 2 and faults.count("\n") == 1 and told in faults, (arguments, faults)

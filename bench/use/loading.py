@@ -29,6 +29,10 @@ def kept_file(run: Path, step: int | None = None) -> Path:
     """Return the file of a run's network after a step, by default the last one; raise `RequestError` without one."""
     if not run.is_dir():
         raise RequestError(f"{run}: there is no such run directory")
+    if not (run / "spec.yaml").exists():
+        below = sorted(str(spec.parent) for depth in range(1, 4) for spec in run.glob("*/" * depth + "spec.yaml"))
+        told = f"; below it is {below[0]}" + (f", and {len(below) - 1} more" if below[1:] else "") if below else ""
+        raise RequestError(f"{run}: no run's directory, it has no spec.yaml{told}")
     spec = read_spec(run)
     steps = kept_steps(run)
     if not steps and not finished_at(run):

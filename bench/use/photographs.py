@@ -44,6 +44,8 @@ def photographs(given: Sequence[Path], out: Path) -> list[Photograph]:
 
 
 def _named(path: Path, out: Path) -> Iterator[Photograph]:
+    if (path / "spec.yaml").is_file():
+        raise RequestError(f"{path}: a run's directory, no photographs; they are labelled by one run at a time")
     if path.is_dir():
         yield from _below(path, out)
     elif path.exists():

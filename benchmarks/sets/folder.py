@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from benchmarks.decoding import MAX_MEGAPIXELS
 from benchmarks.errors import DataError
-from benchmarks.files import and_why, is_there, read_lines
+from benchmarks.files import and_why, is_there, read_text
 from benchmarks.imageset import ImageSet, Split
 from benchmarks.sets.filed import FiledImageSet
 from benchmarks.sets.photographs import EXTENSIONS
@@ -42,7 +42,7 @@ class Folder(FiledImageSet):
         for folder in (self.root / "images", self.root / "masks"):
             if not folder.is_dir():
                 told = f"folder: no folder {folder}{and_why(folder)}"
-                raise DataError(f"{told}; --data-root has images/, masks/, classes.txt")
+                raise DataError(f"{told}; --data-root is a folder with images/, masks/ and classes.txt")
 
     @classmethod
     def open(
@@ -80,8 +80,11 @@ class Folder(FiledImageSet):
         return ("background", *names)
 
     def read_class_names(self) -> list[str]:
-        """Return the names of the classes 1, 2, ... as they are; raise `DataError` where the file is unreadable."""
-        names = read_lines(self.class_file)
+        """Return the names of the classes 1, 2, ... as they are, "" of an empty line before the last name.
+
+        Raises `DataError` where the file is unreadable.
+        """
+        names = [line.strip() for line in read_text(self.class_file).rstrip().splitlines()]
         return names[1:] if names and names[0].lower() == "background" else names
 
     def own_list_file(self, split: Split) -> Path | None:
@@ -111,7 +114,9 @@ def class_name_faults(names: Sequence[str]) -> list[str]:
     faults = []
     if not 2 <= len(names) <= MOST_CLASSES:
         faults.append(f"names {len(names)} classes; 2 to {MOST_CLASSES} are allowed")
-    for name in dict.fromkeys(names):
+    if "" in names:
+        faults.append(f"has an empty line where class {names.index('') + 1} stands")
+    for name in filter(None, dict.fromkeys(names)):
         if names.count(name) > 1 or name.lower() == "background":
             faults.append(f"names '{name}' more than once, or not first")
     return faults
