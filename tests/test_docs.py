@@ -102,7 +102,7 @@ def test_a_page_runs_block_after_block(
         assert (tmp_path / "mine.png").stat().st_size > 1000
         assert len(names["frame"]) == 2 * 2 * 2
     if name == "tutorial.md":
-        assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["003.png", "004.png", "overlays"]
+        assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["089.png", "156.png", "overlays"]
 
 
 def execute(line: str, settings: tuple[str, ...]) -> Any:
