@@ -125,7 +125,8 @@ def _table(scenario: str, rows: pd.DataFrame, runs: Sequence[Run], unfinished: S
     sentences = [
         f"All measures after the last step of {code(scenario)}{f' ({note})' if note else ''}, in per cent; mean and "
         "standard deviation over seeds. hIoU is the harmonic mean of old and new; imIoU is over the increments 1..T, "
-        "avg over steps 0..T; forgetting (less is better) and backward transfer are in points; pixel accuracy and "
+        "avg over steps 0..T; forgetting (less is better) and backward transfer are in points, means over the classes "
+        "of each earlier step, of which those that became better count against the others; pixel accuracy and "
         "frequency-weighted IoU are over all pixels that count, the background's too; boundary IoU is the mean over "
         "classes, of the pixels within 2 % of the image's diagonal of a contour.",
         unfinished_note(scenario, unfinished, len(runs)),
