@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +44,19 @@ EVERY = [(name, protocol) for name in STRATEGIES.entry_points() for protocol in 
 def test_a_run_is_made_on_another_device(
     name: str, protocol: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From its base model on, with evaluations, a stop after a step and what it takes up then, to its kept network."""
+    """From its base model on, with evaluations, a stop after a step and what it takes up then, to its kept network.
+
+    On a GPU where there is one.
+    """
+    device, there = (torch.device("cuda"), nullcontext()) if torch.cuda.is_available() else (FAR, FarDevice())
     monkeypatch.setitem(mir.LOGITS, FAR.type, mir.LOGITS["cuda"])
     settings = OFFLINE if protocol == "offline" else SHORT
     strategy = f"{name}(saliency=none)" if name.startswith("ssul") else name
-    with FarDevice():
-        [job] = plan(data_root, tmp_path / "out", strategy, on=FAR.type, assignments=settings).runs
+    with there:
+        [job] = plan(data_root, tmp_path / "out", strategy, on=device.type, assignments=settings).runs
         if protocol != "joint":
             execute(job, last=1)
         execute(job)
-        kept = Segmenter(KeptNetwork(network_path(job.folder, 2), FAR))
+        kept = Segmenter(KeptNetwork(network_path(job.folder, 2), device))
         assert kept.predict(np.zeros((20, 24, 3), np.uint8)).shape == (20, 24)
     assert (job.folder / "done").exists()
