@@ -213,6 +213,11 @@ def test_other_commands_refuse_in_one_line(refuse: Refuse, arguments: list[str])
     refuse(*arguments)
 
 
+def test_a_kind_of_table_or_figure_is_guessed(refuse: Refuse) -> None:
+    assert "unknown 'class'; did you mean classes?" in refuse("curves", "class")
+    assert "unknown 'measure'; did you mean measures?" in refuse("tables", "shapes-15-1-disjoint", "measure")
+
+
 # --------------------------------------------------------------------------------------------- the settings file
 
 

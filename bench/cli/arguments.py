@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,6 +141,20 @@ def require_formats(asked: Sequence[str], known: Sequence[str]) -> None:
             raise RequestError(f"--format {name}: allowed are {', '.join(known)}")
     if not asked:
         raise RequestError(f"--format is empty: allowed are {', '.join(known)}")
+
+
+def scenarios_of(asked: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    """Return what of the words asked for is no kind of table or figure; each must be a scenario's name."""
+    from bench.settings.errors import RequestError
+    from benchmarks.names import parse_name
+
+    names = [name for name in asked if name not in kinds]
+    for name in names:
+        near = difflib.get_close_matches(name, kinds, n=1)
+        if near and "-" not in name:
+            raise RequestError(f"unknown '{name}'; did you mean {near[0]}?")
+        parse_name(name)
+    return names
 
 
 def request_of(options: argparse.Namespace, strategies: str | Sequence[str], scenario: str) -> Request:

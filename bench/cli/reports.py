@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.arguments import a_path, add_chosen_strategies, add_run_settings, add_runs_folder, require_formats, words
+from bench.cli.arguments import (
+    a_path,
+    add_chosen_strategies,
+    add_run_settings,
+    add_runs_folder,
+    require_formats,
+    scenarios_of,
+    words,
+)
 from bench.cli.chosen import add_convention, counted
 from bench.cli.written import from_bundles, say, say_missing, write_results
 
@@ -89,7 +97,6 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
 
 
 def _curves(options: argparse.Namespace) -> int:
-    from benchmarks.names import parse_name
     from reports.class_heatmap import write_class_heatmap
     from reports.cost_accuracy import write_cost_accuracy
     from reports.curves import write_curves, write_figure3
@@ -100,9 +107,7 @@ def _curves(options: argparse.Namespace) -> int:
     from reports.style import FORMATS
 
     require_formats(options.format, FORMATS)
-    scenarios = [name for name in options.what if name not in (*FIGURES, "3")]
-    for name in scenarios:
-        parse_name(name)
+    scenarios = scenarios_of(options.what, (*FIGURES, "3"))
     per_scenario = {
         "curves": write_curves,
         "forgetting": write_forgetting,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.arguments import a_path, add_runs_folder, require_formats, words
+from bench.cli.arguments import a_path, add_runs_folder, require_formats, scenarios_of, words
 from bench.cli.chosen import add_convention
 from bench.cli.reports import NUMBERS, ON, SETS
 from bench.cli.written import from_bundles, write_results
@@ -46,18 +46,14 @@ def _tables(options: argparse.Namespace) -> int:
 
 def _tables_of_runs(options: argparse.Namespace) -> int:
     from bench.cli.literature import require_comparable
-    from benchmarks.names import parse_name
     from reports import compared, costs, measures, numbered, paper, scenario_tables, statistics_tables
     from reports.grids import MEMORY_SETTING
     from reports.markup import FORMATS
     from reports.notes import notes
     from reports.records import find_unfinished
 
-    special = {*NUMBERS, "measures", "costs", "statistics", "published"}
     numbers = [int(name) for name in options.table if name in NUMBERS]
-    scenarios = [name for name in options.table if name not in special]
-    for name in scenarios:
-        parse_name(name)
+    scenarios = scenarios_of(options.table, (*NUMBERS, "measures", "costs", "statistics", "published"))
     require_comparable(options.compare, options.table, scenarios)
     require_formats(options.format, FORMATS)
     unfinished = find_unfinished(options.runs)
