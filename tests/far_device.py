@@ -16,7 +16,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 FAR = torch.device("xpu")
 HERE = torch.device("cpu")
-SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
+_DEVICE: Any = Tensor.device
+_DATA: Any = Tensor.data
+GET_DEVICE, SET_DATA = _DEVICE.__get__, _DATA.__set__
 PLACES: Any = WeakTensorKeyDictionary()
 OF_TWO_PLACES = (Tensor.copy_, SET_DATA, torch._has_compatible_shallow_copy_type)
 
@@ -26,7 +28,7 @@ class FarDevice(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == GET_DEVICE:
             return FAR if place_of(args[0]) == FAR else func(*args)
         if func in (Tensor.numpy, Tensor.__array__) and place_of(args[0]) == FAR:
             raise TypeError("can't convert a tensor of a far device to numpy")
@@ -40,10 +42,6 @@ class FarDevice(TorchFunctionMode):
             asked = [_place_asked(value) for value in (*args, *kwargs.values())]
             place = next(filter(None, asked), None) or _common(func, args, kwargs)
         result = func(*map(_here, args), **{key: _here(value) for key, value in kwargs.items()})
-        if func == torch.device:
-            return func(*args, **kwargs)
-        if func == torch._C._nn._parse_to:
-            return _aim(None, list(args)), *func(*args, **kwargs)[1:]
         if func in (Tensor.to, Tensor.cpu) and result is args[0] and place_of(result) != place:
             result = result.clone()
         for tensor in tensors_in([result, args[0]] if func == SET_DATA else [result]):
