@@ -93,7 +93,7 @@ def test_sound_runs_verify_in_a_command(
     monkeypatch.chdir(tmp_path)
     assert command("bundle", few, "--out", "b.zip") == 0
     assert command("verify", "b.zip") == 0
-    assert "24 runs of 1 scenarios" in capsys.readouterr().out
+    assert "24 runs of 1 scenario," in capsys.readouterr().out
     with zipfile.ZipFile("b.zip") as archive:
         environment = json.loads(archive.read(MANIFEST))["environment"]
     assert {"python", "torch", "numpy", "continual-seg-bench"} <= environment.keys()

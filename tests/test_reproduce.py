@@ -78,13 +78,13 @@ def test_it_says_what_is_missing_makes_it_and_makes_nothing_twice(
         return " ".join(printed.out.split())
 
     before = said("--dry-run")
-    assert "all 2 0 2" in before and "base models: 1 serve 2 runs; 1 are to be trained" in before
+    assert "all 2 0 2" in before and "1 base model for 2 runs; to be trained: 1" in before
     assert not out.exists()
     said()
     made = {run.path: (run.path / "done").stat().st_mtime_ns for run in find_runs(out)}
     assert len(made) == 2 and (tables / "table-1.csv").is_file()
     after = said()
-    assert "all 2 2 0" in after and "expected time: about 0.0 hours on 1 worker(s)" in after
+    assert "all 2 2 0" in after and "expected time: about 0.0 hours on 1 worker" in after
     assert {run.path: (run.path / "done").stat().st_mtime_ns for run in find_runs(out)} == made
 
 

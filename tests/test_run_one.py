@@ -203,7 +203,7 @@ def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     with (tmp_path / "said").open("w") as said:  # no pipe: the jobs inherit it
         subprocess.run(command, cwd=checkout, env=environment, stdout=said, check=True)
-    assert "1 runs submitted as job" in (tmp_path / "said").read_text()
+    assert "1 run submitted as job" in (tmp_path / "said").read_text()
     broken = checkout / "bench" / "train" / "run.py"
     assert broken.is_file()
     broken.write_text("raise RuntimeError('broken meanwhile')\n")

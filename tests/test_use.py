@@ -368,5 +368,5 @@ def test_a_bundle_of_networks_verifies_and_its_cheapest_run_is_made_again(
     moved = Path(shutil.copytree(data_root, tmp_path / "elsewhere"))
     status, told, _ = command("verify", bundle, "--rerun", 1, "--out", tmp_path / "again", "--data-root", moved)
     assert status == 0
-    assert "2 runs of 1 scenarios" in told and "sound" in told
+    assert "2 runs of 1 scenario," in told and "sound" in told
     assert told.splitlines()[-1].endswith("seed 0: bit-equal")

@@ -128,8 +128,8 @@ def test_a_stop_before_a_finished_run_is_begun_again_leaves_it_and_says_so(
     assert result.untouched == ["er seed 0"]
     assert say_end(result, Console(width=200)) == 130
     assert capsys.readouterr().out.splitlines() == [
-        "1 jobs are not finished; the same command, without --overwrite, goes on with them",
-        "1 finished runs were not begun again and are as before; --overwrite begins them:",
+        "1 job not finished; the same command, without --overwrite, goes on with them",
+        "1 finished run not begun again and as before; --overwrite begins them:",
         "  er seed 0",
     ]
     assert before.items() <= files(tmp_path / "out").items()

@@ -25,6 +25,7 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
 def _bundle(options: argparse.Namespace) -> int:
     from bench.cli.written import say
     from bench.plan.folders import require_writable
+    from bench.screen.words import several
     from bench.settings.errors import RequestError
     from reports.bundle import environment_here, write_bundle
     from reports.notes import missing_notes
@@ -39,7 +40,7 @@ def _bundle(options: argparse.Namespace) -> int:
         raise RequestError(f"{options.runs[0]}: there is no finished run")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     size = write_bundle(runs, options.out, environment_here(), options.networks)
-    print(f"{options.out}: {len(runs)} runs, {size / 1e6:.2f} MB")
+    print(f"{options.out}: {several(len(runs), 'run')}, {size / 1e6:.2f} MB")
     return 0
 
 
@@ -56,6 +57,7 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from bench.screen.words import several
     from bench.settings.errors import RequestError
     from reports.verifying import verified
 
@@ -64,10 +66,11 @@ def _verify(options: argparse.Namespace) -> int:
     with verified(options.file) as found:
         for problem in found.problems:
             print(problem)
-        scenarios = len({run.spec["scenario"] for run in found.runs})
-        told = f"{len(found.problems)} problems" if found.problems else "sound: every number follows from the records"
-        runs, files = len(found.runs), len(found.manifest.files)
-        print(f"{options.file}: {runs} runs of {scenarios} scenarios, {files} files; {told}")
+        runs, files = several(len(found.runs), "run"), several(len(found.manifest.files), "file")
+        scenarios = several(len({run.spec["scenario"] for run in found.runs}), "scenario")
+        faults = several(len(found.problems), "problem")
+        told = faults if found.problems else "sound: every number follows from the records"
+        print(f"{options.file}: {runs} of {scenarios}, {files}; {told}")
         if not found.runs or not options.rerun:
             return int(bool(found.problems or not found.runs))
         return max(int(bool(found.problems)), _rerun(options, found.runs))

@@ -24,6 +24,7 @@ from bench.screen.events import last_line
 from bench.screen.log import last_lines
 from bench.screen.stopping import Heeded, signals_heeded
 from bench.screen.view import make_view
+from bench.screen.words import several
 from bench.train.kept import base_checkpoint, base_model
 from bench.train.work import Work, made
 from benchmarks.cache import cache_folder
@@ -157,9 +158,9 @@ def say_end(result: Result, console: Console) -> int:
     if result.obstacle:
         say(result.obstacle, "red")
     if unfinished := len(result.stopped) - len(result.untouched):
-        say(f"{unfinished} jobs are not finished; the same command, without --overwrite, goes on with them")
+        say(f"{several(unfinished, 'job')} not finished; the same command, without --overwrite, goes on with them")
     if result.untouched:
-        say(f"{len(result.untouched)} finished runs were not begun again and are as before; --overwrite begins them:")
+        say(f"{several(len(result.untouched), 'finished run')} not begun again and as before; --overwrite begins them:")
         for run in result.untouched:
             say(f"  {run}")
     if result.interrupted:
@@ -182,7 +183,7 @@ def _make(plan: Plan, console: Console, heed_signals: bool) -> tuple[Ended, Heed
     say_stale(plan, console)
     with make_view(console, {job.key: job.weight for job in jobs}) as view:
         if plan.kept_bases:
-            view.note(f"{len(plan.kept_bases)} base model(s) from the cache")
+            view.note(f"{several(len(plan.kept_bases), 'base model')} from the cache")
         with signals_heeded(view.note) if heed_signals else nullcontext(Heeded()) as heeded:
             for run in plan.runs:
                 announce(run)

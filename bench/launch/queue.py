@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.launch.submitted import Submitted, read_submitted, write_submitted
 from bench.plan.folders import finished_at, out_of, run_folders
+from bench.screen.words import several
 from bench.settings.errors import RequestError
 
 CLOCK_SECONDS = 2.0
@@ -87,7 +88,10 @@ def cancel(runs: Sequence[Path], console: Console) -> None:
             _kill(process)
         write_submitted(run, None)
     if cancelled:
-        console.print(f"{len(cancelled)} runs cancelled, {len(bases)} base models with them", highlight=False)
+        console.print(
+            f"{several(len(cancelled), 'run')} cancelled, {several(len(bases), 'base model')} with them",
+            highlight=False,
+        )
     else:
         console.print("nothing to cancel: none of these runs is in the queue", highlight=False)
 

@@ -19,6 +19,7 @@ from bench.launch.execution import Result, say_stale
 from bench.launch.session import execute, prepare_all
 from bench.plan.plan import Plan
 from bench.plan.request import Request
+from bench.screen.words import several
 from bench.settings.assignments import with_own_option
 from bench.settings.errors import RequestError
 from benchmarks.cache import cache_folder
@@ -194,10 +195,12 @@ def overview(requests: Sequence[Request], plan: Plan) -> Table:
 def _say_cost(plan: Plan, cost: Estimate, console: Console) -> None:
     own = sum(run.spec["base"] is not None for run in plan.runs)
     bases = len({run.spec["base"]["hash"] for run in plan.runs if run.spec["base"]})
-    console.print(f"base models: {bases} serve {own} runs; {len(plan.bases)} are to be trained", highlight=False)
+    console.print(
+        f"{several(bases, 'base model')} for {several(own, 'run')}; to be trained: {len(plan.bases)}", highlight=False
+    )
     hours = cost.hours(plan.workers)
     if hours is None:
         text = "not known: nothing like it has been measured on this machine yet"
     else:
-        text = f"about {hours:.1f} hours on {plan.workers} worker(s)"
+        text = f"about {hours:.1f} hours on {several(plan.workers, 'worker')}"
     console.print(f"expected time: {text}", highlight=False)

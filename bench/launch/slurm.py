@@ -27,6 +27,7 @@ from bench.plan.folders import run_folders
 from bench.plan.job import BaseJob, RunJob
 from bench.plan.plan import Plan
 from bench.screen.stopping import ends_interrupt, interrupts_wait
+from bench.screen.words import several
 from bench.settings.errors import RequestError
 from bench.settings.slurm import SlurmSettings
 from bench.train.work import made
@@ -216,11 +217,11 @@ class _Submission:
     def say(self, others: int, out: Path) -> None:
         """Tell what was submitted, and of how many runs that was not needed."""
         if self.bases:
-            self._say(f"{len(self.bases)} base models submitted as job {', '.join(_numbers(self.bases))}")
+            self._say(f"{several(len(self.bases), 'base model')} submitted as job {', '.join(_numbers(self.bases))}")
         after = ", after their base models" if self.awaited else ""
-        self._say(f"{len(self.jobs)} runs submitted as job {', '.join(_numbers(self.jobs))}{after}")
+        self._say(f"{several(len(self.jobs), 'run')} submitted as job {', '.join(_numbers(self.jobs))}{after}")
         if others:
-            self._say(f"{others} runs are in the queue already, being made, or just finished")
+            self._say(f"{several(others, 'run')} in the queue already, being made, or just finished")
         command = shlex.join(["bench", "status", f"--runs={out}"])
         self._say(f"{command}   tells how they are; nothing here needs to go on running")
 

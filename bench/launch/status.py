@@ -20,6 +20,7 @@ from bench.launch.submitted import Submitted, read_submitted
 from bench.plan.folders import claim_of, walk_runs
 from bench.plan.spec import made_by
 from bench.plan.stale import stale_text, staleness
+from bench.screen.words import several
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
 from reports.division import EARLIER_DIVISION, by_earlier_division
@@ -172,7 +173,7 @@ def print_states(states: Sequence[RunState], console: Console) -> None:
     for run in states:
         if run.state == "done" or run.folder in others:
             continue
-        text = f"{run.state:<8} {'/'.join(_names(run))}: {run.steps} steps done; {run.detail}"
+        text = f"{run.state:<8} {'/'.join(_names(run))}: {several(run.steps, 'step')} done; {run.detail}"
         if run.earlier_division:
             text += f"; {EARLIER_DIVISION}, it does not go on"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
