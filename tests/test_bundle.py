@@ -18,9 +18,11 @@ from bench.launch.rerunning import cheapest, compared
 from reports.bundle import MANIFEST, write_bundle
 from reports.counts import StepCounts
 from reports.files import RecordError
+from reports.forgetting import forgetting
 from reports.offline_table import write_offline
 from reports.records import find_runs, read_run
 from reports.run_writer import RunWriter
+from reports.tables import frame
 from reports.verifying import unpacked, verified
 
 DOCS = Path(bench.__file__).parents[1] / "docs"
@@ -124,9 +126,11 @@ def test_the_tables_of_photographs_are_those_of_their_records(
     with made.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == methods
+    with verified(DOCS / "photos" / f"{name}.zip") as found:
+        last = forgetting(frame(found.runs)).groupby("strategy")["forgetting"].last()
     for row in rows:
-        means = [row[f"{column}_mean"] for column in ("old", "new", "miou", "imiou", "avg")]
-        numbers = [f"{float(mean):.1f}" if mean else "--" for mean in means]
+        means = [float(row[f"{column}_mean"] or "nan") for column in ("old", "new", "miou", "imiou", "avg")]
+        numbers = [f"{mean:.1f}" if mean == mean else "--" for mean in (*means, last.get(row["strategy"], np.nan))]
         assert f"| {row['strategy']} | {' | '.join(numbers)} |" in text
 
 

@@ -84,7 +84,7 @@ def test_it_says_what_is_missing_makes_it_and_makes_nothing_twice(
     made = {run.path: (run.path / "done").stat().st_mtime_ns for run in find_runs(out)}
     assert len(made) == 2 and (tables / "table-1.csv").is_file()
     after = said()
-    assert "all 2 2 0" in after and "expected time: about 0.0 hours on 1 worker" in after
+    assert "all 2 2 0" in after and "expected time: about 0.0 hours on 1 worker" in after and "workers" not in after
     assert {run.path: (run.path / "done").stat().st_mtime_ns for run in find_runs(out)} == made
 
 
