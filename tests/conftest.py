@@ -33,6 +33,13 @@ def bench_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own: free to be damaged."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "own-cache"))
+    return tmp_path / "own-cache"
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """One torch thread, where a test module has imported torch: sums do not depend on the machine."""
@@ -64,6 +71,11 @@ def voc_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_voc(tmp_path: Path, voc_template: Path) -> Path:
     """A data root of the test's own with 120 + 40 small images: free to be damaged."""
     return Path(shutil.copytree(voc_template, tmp_path / "voc"))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: many tests wait for processes that they start."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -180,12 +180,12 @@ BCE, CLASSES_BCE = BaseRecipe(loss="sigmoid-bce"), BaseRecipe("auxiliary", "clas
 @pytest.mark.parametrize(
     ("devices", "images", "batch", "recipe", "void"),
     [
-        pytest.param(2, 7, 7, BaseRecipe(), "ignore", id="one update, unequal shares"),
+        pytest.param(2, 7, 7, BaseRecipe(), "ignore", id="one update, unequal shares", marks=pytest.mark.long),
         pytest.param(2, 9, 2, BaseRecipe(), "ignore", id="shares of void"),
-        pytest.param(2, 9, 2, BCE, "ignore", id="shares of void, one against the rest"),
+        pytest.param(2, 9, 2, BCE, "ignore", id="shares of void, one against the rest", marks=pytest.mark.long),
         pytest.param(2, 9, 2, CLASSES_BCE, "negative", id="void a negative"),
         pytest.param(3, 10, 4, CLASSES_BCE, "ignore", id="a last batch too small for all"),
-        pytest.param(3, 5, 2, BaseRecipe(), "ignore", id="batches too small for all"),
+        pytest.param(3, 5, 2, BaseRecipe(), "ignore", id="batches too small for all", marks=pytest.mark.long),
     ],
 )
 def test_updates_are_those_of_one_device(
@@ -468,6 +468,7 @@ def processes_with(marker: str) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 def test_a_killed_parent_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -497,6 +498,7 @@ def test_a_killed_parent_leaves_no_process(tmp_path: Path) -> None:
 TINY = {"data.size": 16, "base.epochs": 2, "base.batch_size": 8, "memory.size": 8, "evaluation.pictures": 0}
 
 
+@pytest.mark.long
 def test_runs_on_two_devices_do_not_depend_on_how_many_go_side_by_side(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

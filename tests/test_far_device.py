@@ -10,6 +10,7 @@ import pytest
 import torch
 from far_device import FAR, HERE, FarDevice
 from test_resume import TINY, execute, plan
+from usual import usual
 
 from bench.plan.plugins import STRATEGIES
 from bench.train.keeping import network_path
@@ -40,7 +41,9 @@ OFFLINE = (*SHORT, "protocol=offline", "incremental.epochs=1")
 EVERY = [(name, protocol) for name in STRATEGIES.entry_points() for protocol in sorted(method_class(name).protocols)]
 
 
-@pytest.mark.parametrize(("name", "protocol"), EVERY)
+@pytest.mark.parametrize(
+    ("name", "protocol"), usual(EVERY, ("ours", "online"), ("mib", "offline"), ("ssul-m", "offline"))
+)
 def test_a_run_is_made_on_another_device(
     name: str, protocol: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from ending_job import Ending
 from jobs import Listener
 from small_disk import mounted
 from test_resume import SCENARIO, command_line
+from usual import usual
 
 import bench.cli.entry
 import bench.train.base
@@ -125,7 +126,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("written", POINTS)
+@pytest.mark.parametrize("written", usual(POINTS, "spec.yaml", "costs.csv", "step-1.ckpt", ".tex"))
 def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_space(
     written: str, data_root: Path, disk: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,7 +157,7 @@ CACHED = {
 }
 
 
-@pytest.mark.parametrize("written", CACHED)
+@pytest.mark.parametrize("written", usual(CACHED, "train-images", ".ckpt", "sound/"))
 def test_a_cache_on_a_disk_that_fills_up_is_completed_when_there_is_space(
     written: str,
     data_root: Path,

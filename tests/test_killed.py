@@ -150,6 +150,7 @@ def test_a_grid_killed_again_and_again_ends_byte_for_byte_as_one_left_alone(
     assert not [path for path in (tmp_path / "cache" / "bases").iterdir() if path.suffix in (".ckpt", ".claim")]
 
 
+@pytest.mark.long
 def test_two_commands_make_each_run_of_a_grid_once(
     tmp_path: Path, environment: dict[str, str], data_root: Path
 ) -> None:

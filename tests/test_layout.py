@@ -17,6 +17,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from test_figures import WRITERS, write_run
 from test_pictures import write_run as write_pictured
+from usual import usual
 
 from bench.cli.entry import main
 from reports import lettering, style
@@ -69,7 +70,7 @@ SWEEPS: dict[str, tuple[list[str], list[int], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("sweep", usual(SWEEPS, "odd and long names, one increment", "twenty increments"))
 def test_no_figure_is_cut_and_nothing_is_upon_anything_else(tmp_path: Path, drawn: Drawn, sweep: str) -> None:
     strategies, sizes, changes = SWEEPS[sweep]
     for place, strategy in enumerate(strategies):

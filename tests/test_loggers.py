@@ -13,6 +13,7 @@ import pytest
 import wandb
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from usual import usual
 
 import bench
 import bench.train.run
@@ -168,7 +169,7 @@ def results(out: Path) -> dict[str, bytes]:
     return {name: file.read_bytes() for name, file in found.items() if "/logs/" not in name and file.name not in times}
 
 
-@pytest.mark.parametrize("strategy", ["ours", "agem", "joint"])
+@pytest.mark.parametrize("strategy", usual(["ours", "agem", "joint"], "ours"))
 def test_a_run_with_loggers_is_the_run_without(strategy: str, data_root: Path, tmp_path: Path) -> None:
     without = execute(data_root, tmp_path / "without", strategy)
     with_them = execute(data_root, tmp_path / "with", strategy, loggers="csv,tensorboard")
@@ -226,7 +227,9 @@ def second_of_step_2(template: OnlineTemplate) -> bool:
 @pytest.mark.parametrize(
     ("owner", "name", "when", "finished", "next_step"),
     [
-        pytest.param(bench.train.run, "keep_step", of_step_1, False, 1, id="before a checkpoint"),
+        pytest.param(
+            bench.train.run, "keep_step", of_step_1, False, 1, id="before a checkpoint", marks=pytest.mark.long
+        ),
         pytest.param(bench.train.run, "keep_step", of_step_1, True, 2, id="after a checkpoint"),
         pytest.param(OnlineTemplate, "backward", second_of_step_2, False, 2, id="within a step"),
     ],
@@ -282,6 +285,7 @@ assert not run().failures
 """
 
 
+@pytest.mark.long
 def test_a_run_goes_on_in_weights_and_biases_offline_and_quietly(data_root: Path, tmp_path: Path) -> None:
     """In a process of its own: Weights & Biases reads its environment once."""
     plain = execute(data_root, tmp_path / "plain", "er")

@@ -14,6 +14,7 @@ from avalanche.core import SupervisedPlugin
 from test_resume import TINY, Died, Watcher, _die_at_call, execute, files, plan, undisturbed
 from torch import Tensor, nn
 from toy import benchmark, equal, make
+from usual import usual
 
 import bench.train.offline
 import strategies.learning.offline
@@ -218,9 +219,11 @@ BEST = ["incremental.weights=best", "evaluation.valid_fraction=0.2"]
 IN_PARTS = ["incremental.weight_decays={new: 0.1}", "incremental.batchnorm=frozen", "data.void=negative"]
 
 
-@pytest.mark.parametrize(
-    ("method", "more"), [("dkd-m(exemplars=9)", [*BEST, *IN_PARTS]), ("ssul-m(saliency=spectral,exemplars=9)", [])]
-)
+IN_PARTS_BEST = ("dkd-m(exemplars=9)", [*BEST, *IN_PARTS])
+MAPS = ("ssul-m(saliency=spectral,exemplars=9)", [])
+
+
+@pytest.mark.parametrize(("method", "more"), usual([IN_PARTS_BEST, MAPS], IN_PARTS_BEST))
 def test_a_run_that_dies_within_a_step_ends_with_the_same_files(
     method: str, more: list[str], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

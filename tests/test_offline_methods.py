@@ -12,6 +12,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor
 from toy import arrivals, benchmark, equal, make
+from usual import usual
 
 from bench.plan.spec import _without_later
 from bench.train.state import exemplars_of, packed, unpacked
@@ -70,11 +71,10 @@ def state_of(template: Any) -> dict[str, Tensor]:
     return state
 
 
-@every_method
-def test_a_method_trains_over_epochs_and_goes_on_from_its_state_bit_for_bit(
-    kind: type[Method], parameters: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("name", usual(METHODS, "Mib", "Pi", "Plop", "Ewf on plop, trained"))
+def test_a_method_trains_over_epochs_and_goes_on_from_its_state_bit_for_bit(name: str) -> None:
     """Taken up after a step, and within the next one after an epoch."""
+    kind, parameters = METHODS[name]
     first = train(template_of(kind, **parameters), 1)
     after_step = copy.deepcopy(packed(first.state_dict()))
     epochs: list[Any] = []

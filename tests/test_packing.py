@@ -10,7 +10,6 @@ from PIL import Image
 
 from benchmarks import packing
 from benchmarks.augmentation import Augmentation
-from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError
 from benchmarks.imageset import SPLITS, Split
 from benchmarks.packing import BYTES_PER_PIXEL, DecodingReader, PackedSplit, pack, readers
@@ -88,10 +87,10 @@ def test_batches_are_the_same_kept_and_decoded_by_any_number_of_workers(tiny_voc
     assert batches[0] == batches[1]
 
 
-def test_damaged_pack_is_made_again(tiny_voc: Path) -> None:
+def test_damaged_pack_is_made_again(tiny_voc: Path, own_cache: Path) -> None:
     voc = Voc(tiny_voc)
     before = [part.copy() for part in readers(voc, 32)["train"].read(0)]
-    for file in cache_folder("packed").glob("voc-*/train-images.u8"):
+    for file in own_cache.glob("packed/voc-*/train-images.u8"):
         file.write_bytes(file.read_bytes()[:-1])
     for one, other in zip(before, readers(voc, 32)["train"].read(0), strict=True):
         assert np.array_equal(one, other)

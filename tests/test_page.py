@@ -380,10 +380,10 @@ def test_the_command_says_what_is_wrong(tmp_path, report):
 @pytest.mark.parametrize(
     ("out", "page"),
     [
-        ("new", "new/report.html"),
         ("there.html", "there.html/report.html"),
         ("a/b.html", "a/b.html"),
-        ("c.HTM", "c.HTM"),
+        pytest.param("new", "new/report.html", marks=pytest.mark.long),
+        pytest.param("c.HTM", "c.HTM", marks=pytest.mark.long),
     ],
 )
 def test_out_is_a_folder_as_everywhere_unless_it_ends_as_a_page_does(out, page, tmp_path, report):

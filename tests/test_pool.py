@@ -288,6 +288,7 @@ def test_a_process_that_is_killed_while_it_speaks_fails_its_job_alone(tmp_path: 
     assert (tmp_path / "b").exists()
 
 
+@pytest.mark.long
 def test_workers_start_again_after_the_process_that_they_are_forked_from_was_killed(tmp_path: Path) -> None:
     warm_up()
     children = psutil.Process().children()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_run import QUICK, quick_run
 from toy import benchmark, equal, make, train
+from usual import usual
 from voc_root import make_voc_root
 
 from bench.settings.schema import RuntimeConfig
@@ -53,7 +54,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_voc_root(tmp_path_factory.mktemp("data"))
 
 
-@pytest.mark.parametrize("name", ["finetune", "er", "lwf-mc", "icarl", "agem", "mir", "mib", "coriseg", "ours"])
+METHODS = ["finetune", "er", "lwf-mc", "icarl", "agem", "mir", "mib", "coriseg", "ours"]
+
+
+@pytest.mark.parametrize("name", usual(METHODS, "er", "coriseg", "ours"))
 def test_each_method_trains_and_predicts_in_bf16(name: str) -> None:
     full, rough = make(name), make(name)
     rough.network.precision = "bf16"

@@ -18,6 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 from torch import nn
+from usual import usual
 
 import bench.train.base
 import bench.train.epochs
@@ -150,7 +151,9 @@ def assert_as_undisturbed(
 # ------------------------------------------------------------------------------------------------ going on
 
 
-@pytest.mark.parametrize("name", [*ONLINE, "joint(every_step=true)"])
+@pytest.mark.parametrize(
+    "name", usual([*ONLINE, "joint(every_step=true)"], "er", "icarl", "ours", "joint(every_step=true)")
+)
 def test_a_run_that_dies_in_and_after_steps_ends_with_the_same_files(
     name: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
+@pytest.mark.long
 def test_submitted_runs_are_made_by_the_code_as_it_was_and_survive_preemption(
     checkout: Path, data_root: Path, tmp_path: Path
 ) -> None:

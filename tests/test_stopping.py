@@ -119,7 +119,7 @@ def test_a_stopped_run_is_told_of_and_the_status_says_by_what(
         stopped = execute(planned, QUIET)
         assert "er seed 0" in stopped.stopped and stopped.failures == {} and stopped.interrupted
         assert say_end(stopped, Console(width=200)) == 128 + number
-        assert "1 job not finished; the same command, without --overwrite, goes on with them" in capsys.readouterr().out
+        assert "not finished; the same command, without --overwrite, goes on with them" in capsys.readouterr().out
 
 
 def test_the_second_signal_interrupts() -> None:

@@ -75,6 +75,7 @@ def for_all() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.long
 def test_a_run_in_a_container_as_nobody_in_particular_in_a_folder_of_namesakes(
     data_root: Path, namesakes: Path, for_all: Path
 ) -> None:

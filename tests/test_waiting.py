@@ -9,6 +9,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy import benchmark, make
+from usual import usual
 
 
 class Waits(TorchDispatchMode):
@@ -51,7 +52,9 @@ OFFLINE_METHODS = ["finetune", "mib", "lwf", "ilt", "ewf", "plop", "ssul", "dkd"
 CASES = [*((name, []) for name in ONLINE_METHODS), *((name, OFFLINE) for name in OFFLINE_METHODS)]
 
 
-@pytest.mark.parametrize(("name", "settings"), CASES)
+@pytest.mark.parametrize(
+    ("name", "settings"), usual(CASES, ("ours", []), ("mir", []), ("plop", OFFLINE), ("dkd-m", OFFLINE))
+)
 def test_no_update_waits_for_its_device(name: str, settings: list[str]) -> None:
     watch = Watch()
     template = make(name, [watch], settings=settings)

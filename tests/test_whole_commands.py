@@ -89,6 +89,7 @@ def test_a_spec_that_cannot_be_written_fails_that_run_alone(job: RunJob, data_ro
     assert list(result.failures) == [job.key]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv here")
 def test_a_directory_that_is_another_users_fails_that_run_alone(
     job: RunJob, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
