@@ -298,6 +298,7 @@ def test_workers_start_again_after_the_process_that_they_are_forked_from_was_kil
     assert ended.failures == {}
 
 
+@pytest.mark.long
 def test_an_interrupt_that_a_terminal_sends_to_all_reaches_no_worker(tmp_path: Path) -> None:
     """Not the process that they are forked from either, nor while they start."""
     done = subprocess.run(

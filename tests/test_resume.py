@@ -527,8 +527,8 @@ def test_another_version_of_what_computes_it_is_another_job(job: RunJob) -> None
         ("failed", None, [0, 1, 2]),
         ("stale", None, [2]),
         ("always", [0, 1, 2], [0, 1, 2]),
-        (False, None, [2]),
-        (True, [0, 1, 2], [0, 1, 2]),
+        pytest.param(False, None, [2], marks=pytest.mark.long),
+        pytest.param(True, [0, 1, 2], [0, 1, 2], marks=pytest.mark.long),
     ],
 )
 def test_which_steps_are_computed_again(

@@ -11,6 +11,7 @@ import pytest
 from bench.cli.entry import main
 
 
+@pytest.mark.long
 def test_it_measures_every_method_and_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["speed", "gpu", "--device", "cpu", "--out", str(tmp_path / "gpu.json")])
