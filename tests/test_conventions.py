@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 from rich.console import Console
+from usual import usual
 
 from bench.launch.execution import Result
 from bench.launch.session import run
@@ -90,7 +91,7 @@ def default(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     return quick(voc, tmp_path_factory.mktemp("default"))
 
 
-@pytest.mark.parametrize("setting", CHOSEN)
+@pytest.mark.parametrize("setting", usual(CHOSEN, "evaluation.future_classes", "evaluation.short_side"))
 def test_what_was_chosen_is_in_every_results_row(setting: str, voc: Path, default: Result, tmp_path: Path) -> None:
     value, column, shown = CHOSEN[setting]
     result = quick(voc, tmp_path, f"{setting}={value}")

@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch import distributed as dist
+from usual import usual
 
 import bench
 import bench.train.epochs
@@ -235,7 +236,7 @@ def dies_at(fatal: int, config: Any, done: int, total: int) -> float:
     return 0.01
 
 
-@pytest.mark.parametrize(("devices", "optimizer"), [(2, "adamw"), (3, "sgd")])
+@pytest.mark.parametrize(("devices", "optimizer"), usual([(2, "adamw"), (3, "sgd")], (2, "adamw")))
 def test_a_training_that_dies_ends_with_the_same_weights(
     devices: int, optimizer: str, patch: Patch, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
 from toy import benchmark, equal, make
+from usual import usual
 
 from strategies.ewc import Ewc
 from strategies.finetune import Finetune
@@ -207,7 +208,7 @@ def slow(kind: type[Regularised], record: Record, name: str, steps: int) -> np.n
     return np.asarray(found.reshape(record.ends[steps][name].shape))
 
 
-@pytest.mark.parametrize("kind", [Ewc, Pi, Rw])
+@pytest.mark.parametrize("kind", usual([Ewc, Pi, Rw], Rw))
 def test_importance_after_two_steps_and_the_penalty_in_the_second_are_those_of_a_slow_derivation(
     kind: type[Regularised],
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from toy import LABEL_OF, LEARNED, VOID, arrivals, benchmark, full_label_map, id_by_content
+from usual import usual
 
 import bench
 import bench.train.epochs
@@ -159,7 +160,10 @@ def test_in_the_toy_images_come_in_several_steps_and_only_all_steps_together_tel
 QUICK = {"data.size": 32, "base.epochs": 1, "base.warmup_steps": 2, "base.batch_size": 8}
 
 
-@pytest.mark.parametrize(("strategy", "steps"), [("joint", [5]), ("joint(every_step=true)", list(range(6)))])
+EVERY_STEP = ("joint(every_step=true)", list(range(6)))
+
+
+@pytest.mark.parametrize(("strategy", "steps"), usual([("joint", [5]), EVERY_STEP], EVERY_STEP))
 def test_a_run_of_joint_needs_no_base_model_and_has_the_steps_it_was_asked_for(
     tiny_voc: Path, tmp_path: Path, strategy: str, steps: list[int]
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from archive_server import Offer, serving
+from usual import usual
 
 from bench.plan.network_check import Measured, _measured
 from bench.settings.errors import RequestError
@@ -59,7 +60,7 @@ def lite0() -> Path:
 # ------------------------------------------------------------------------------------------------ models
 
 
-@pytest.mark.parametrize("backbone", TRIED)
+@pytest.mark.parametrize("backbone", usual(TRIED, "tf_efficientnet_lite0", "convnext_atto", "vit_tiny_patch16_224"))
 def test_a_model_gives_the_features_that_it_says_and_trains_on_one_image(backbone: str) -> None:
     fine, last = TRIED[backbone]
     for decoder, stride, channels in (("light", fine, 128), ("aspp", last, 256)):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_resume import TINY, Watcher, files, plan
+from usual import usual
 
 from bench.plan.job import RunJob
 from bench.screen import stopping
@@ -33,7 +34,7 @@ def job_on(method: str, devices: int, data_root: Path, out: Path, *more: str) ->
     return job
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", usual(METHODS, "plop(thresholds=median)"))
 def test_two_devices_make_the_updates_of_one(method: str, data_root: Path, tmp_path: Path) -> None:
     """Where BatchNorm does not normalise by a rank's own share; a rank has four images of a batch, the other three."""
     jobs = [job_on(method, devices, data_root, tmp_path, "incremental.batchnorm=statistics") for devices in (1, 2)]

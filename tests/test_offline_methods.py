@@ -171,7 +171,7 @@ def test_the_first_update_has_the_loss_of_its_method() -> None:
 FROZEN_CLASSIFIER = [*WITHOUT_MEMORY, "incremental.lr_factors={classifier: 0}"]
 
 
-@pytest.mark.parametrize("kind", [Mib, Plop])
+@pytest.mark.parametrize("kind", usual([Mib, Plop], Mib))
 def test_ewf_with_a_1_is_the_method_it_is_on_byte_for_byte(kind: type[Method]) -> None:
     on = kind.__name__.lower()
     alone = train(template_of(kind), 1, 2)

@@ -72,7 +72,7 @@ def runs(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for setting in (*QUICK, "base.epochs=1", "strategies.latest.every=2")
         for argument in ("--set", setting)
     ]
-    common = ["--scenario", SCENARIO, "--data-root", str(root), "--preset", "small", "--jobs", "2", *settings]
+    common = ["--scenario", SCENARIO, "--data-root", str(root), "--preset", "small", "--jobs", "1", *settings]
     done = bench(site, "run", "--strategies", "latest,er", *common, "--out", str(folder / "runs"))
     assert done.returncode == 0, done.stderr
     return folder / "runs"

@@ -207,7 +207,7 @@ def test_dropout_draws_the_same_after_a_run_or_base_training_went_on(
     _assert_base_goes_on(data_root, tmp_path, settings, monkeypatch)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", usual(["adamw", "sgd"], "adamw"))
 def test_a_base_training_that_dies_ends_with_the_same_weights(
     optimizer: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +303,7 @@ def _kept_of_another_seed(file: Path, data_root: Path, tmp_path: Path) -> None:
     shutil.copy(base_model(run.spec["base"]["hash"]).path, file)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "of another seed"])
+@pytest.mark.parametrize("damage", usual(["flipped", "of another seed"], "flipped"))
 def test_a_damaged_base_model_is_named_and_trained_again(
     damage: str, data_root: Path, tmp_path: Path, whole: dict[str, object]
 ) -> None:
@@ -428,9 +428,10 @@ DAMAGES: dict[Callable[[RunJob, Path], None], str] = {
     _ill_fitting: "does not fit (KeyError: 'seen')",
     _of_other_images: "does not fit (LookupError: image 0 of step 0 is",
 }
+USUAL = (_flipped, _of_another_seed, _sealed_pickle, _ill_fitting)
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", usual(DAMAGES, *USUAL), ids=lambda damage: damage.__name__)
 def test_a_damaged_checkpoint_is_named_and_its_step_computed_again(
     damage: Callable[[RunJob, Path], None], job: RunJob, whole: dict[str, object]
 ) -> None:

@@ -31,6 +31,9 @@ KIND_OF_REGION = {
 """The sky is in streets and landscapes."""
 
 
+whole_set = pytest.mark.long  # 4,500 images are painted
+
+
 @pytest.fixture(scope="module")
 def parts() -> dict[Split, PackedSplit]:
     return pack(Scenes(), SIDE).parts
@@ -73,6 +76,7 @@ def test_first_images_have_the_pinned_checksum() -> None:
     assert digest_of_first(40, seed=0) == FIRST_40
 
 
+@whole_set
 @pytest.mark.parametrize("split", SPLITS)
 def test_all_label_maps_have_the_pinned_checksum(label_maps: dict[Split, np.ndarray], split: Split) -> None:
     assert hashlib.sha256(label_maps[split].tobytes()).hexdigest() == LABEL_MAPS[split]
@@ -89,6 +93,7 @@ def test_generation_leaves_numpys_global_generator_alone() -> None:
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
+@whole_set
 def test_no_test_image_is_a_training_image(parts: dict[Split, PackedSplit]) -> None:
     train, test = (
         {hashlib.sha256(parts[split].read(i)[0].tobytes()).digest() for i in range(SIZES[split])} for split in SPLITS
@@ -97,6 +102,7 @@ def test_no_test_image_is_a_training_image(parts: dict[Split, PackedSplit]) -> N
     assert not train & test
 
 
+@whole_set
 def test_packed_images_are_the_generated_ones(parts: dict[Split, PackedSplit]) -> None:
     for split in SPLITS:
         image, label_map = Scenes().read(split, 17)
@@ -127,6 +133,7 @@ def test_every_third_of_the_classes_mixes_regions_and_objects_of_all_scenes(thir
     assert {c % 3 for c in CLASSES[third][IS_OBJECT[third]]} == {0, 1, 2}
 
 
+@whole_set
 @pytest.mark.parametrize("split", SPLITS)
 def test_label_maps_hold_the_background_and_all_150_classes_alone(
     pixels: dict[Split, np.ndarray], split: Split
@@ -134,6 +141,7 @@ def test_label_maps_hold_the_background_and_all_150_classes_alone(
     assert np.flatnonzero(pixels[split].any(axis=0)).tolist() == list(range(151))
 
 
+@whole_set
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_image_holds_5_to_12_classes(pixels: dict[Split, np.ndarray], split: Split) -> None:
     counts = images_with(pixels[split]).sum(axis=1)
@@ -146,16 +154,19 @@ def test_images_of_another_seed_hold_5_to_12_classes_too() -> None:
         assert 5 <= len(np.setdiff1d(generate("train", i, seed=7)[1], [0])) <= 12
 
 
+@whole_set
 @pytest.mark.parametrize("split", SPLITS)
 def test_little_is_unlabelled(pixels: dict[Split, np.ndarray], split: Split) -> None:
     assert 0.05 <= pixels[split][:, 0].sum() / pixels[split].sum() <= 0.15
 
 
+@whole_set
 @pytest.mark.parametrize(("split", "fewest"), [("train", 20), ("test", 4)])
 def test_every_class_stands_in_enough_images(pixels: dict[Split, np.ndarray], split: Split, fewest: int) -> None:
     assert images_with(pixels[split]).sum(axis=0).min() >= fewest
 
 
+@whole_set
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_long_tail_falls_with_the_class_id(pixels: dict[Split, np.ndarray], split: Split) -> None:
     share = pixels[split][:, 1:151].sum(axis=0)
@@ -167,6 +178,7 @@ def test_a_long_tail_falls_with_the_class_id(pixels: dict[Split, np.ndarray], sp
     assert share.max() > 50 * share.min()
 
 
+@whole_set
 def test_regions_of_different_kinds_of_scene_never_meet(pixels: dict[Split, np.ndarray]) -> None:
     present = images_with(pixels["train"])
     has = [present[:, classes_of(kind)].any(axis=1) for kind in ("room", "street", "landscape")]
@@ -176,6 +188,7 @@ def test_regions_of_different_kinds_of_scene_never_meet(pixels: dict[Split, np.n
     assert (skies & has[1]).any() and (skies & has[2]).any()
 
 
+@whole_set
 def test_objects_go_together(pixels: dict[Split, np.ndarray]) -> None:
     """Two objects that live in rooms meet more than twice as often where they are of one theme."""
     present = images_with(pixels["train"])
@@ -189,6 +202,7 @@ def test_objects_go_together(pixels: dict[Split, np.ndarray]) -> None:
     assert np.mean(together[True]) > 2 * np.mean(together[False])
 
 
+@whole_set
 def test_colour_alone_does_not_tell_the_classes(parts: dict[Split, PackedSplit]) -> None:
     """The best class of each of 4,096 colours, learnt from 500 images, has a mean IoU below 10 %."""
 
@@ -207,6 +221,7 @@ def test_colour_alone_does_not_tell_the_classes(parts: dict[Split, PackedSplit])
     assert iou.mean() < 0.10
 
 
+@whole_set
 @pytest.mark.parametrize(("base", "increment"), [(100, 50), (100, 10), (50, 50)])
 def test_every_step_of_ades_scenarios_gets_ten_images_of_each_class_or_more(
     pixels: dict[Split, np.ndarray], base: int, increment: int
