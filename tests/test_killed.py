@@ -17,7 +17,7 @@ import pytest
 import bench
 from reports.records import find_runs
 
-RUNS, KILLS = 4, 6
+RUNS, KILLS = 4, 4
 VOC = ("voc-15-1-disjoint", "data.size=16", "base.epochs=4", "base.batch_size=8", "incremental.batch_size=2")
 """Of few images, in many steps."""
 
