@@ -127,11 +127,18 @@ def test_the_tables_of_photographs_are_those_of_their_records(
         rows = list(csv.DictReader(file))
     assert len(rows) == methods
     with verified(DOCS / "photos" / f"{name}.zip") as found:
-        last = forgetting(frame(found.runs)).groupby("strategy")["forgetting"].last()
+        last = forgetting(frame(found.runs)).groupby(["strategy", "seed"])["forgetting"].last().groupby("strategy")
+        lost = last.agg(["mean", "std"])
     for row in rows:
-        means = [float(row[f"{column}_mean"] or "nan") for column in ("old", "new", "miou", "imiou", "avg")]
-        numbers = [f"{mean:.1f}" if mean == mean else "--" for mean in (*means, last.get(row["strategy"], np.nan))]
-        assert f"| {row['strategy']} | {' | '.join(numbers)} |" in text
+        columns = [(row[f"{c}_mean"], row[f"{c}_std"]) for c in ("old", "new", "miou", "imiou", "avg")]
+        columns.append(tuple(lost.loc[row["strategy"]]) if row["strategy"] in lost.index else ("", ""))
+        assert f"| {row['strategy']} | {' | '.join(shown(*column) for column in columns)} |" in text
+
+
+def shown(mean: str | float, std: str | float) -> str:
+    """A mean over seeds with its deviation, where there is one."""
+    numbers = [float(number) for number in (mean, std) if number != "" and number == number]
+    return " ± ".join(f"{number:.1f}" for number in numbers) or "--"
 
 
 def test_tables_of_a_bundle_are_those_of_its_folder(few: Path, tmp_path: Path) -> None:
