@@ -126,7 +126,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("written", usual(POINTS, "spec.yaml", "costs.csv", "step-1.ckpt", ".tex"))
+@pytest.mark.parametrize("written", usual(POINTS, "costs.csv", "step-1.ckpt", ".tex"))
 def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_space(
     written: str, data_root: Path, disk: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,7 +157,7 @@ CACHED = {
 }
 
 
-@pytest.mark.parametrize("written", usual(CACHED, "train-images", ".ckpt", "sound/"))
+@pytest.mark.parametrize("written", usual(CACHED, "train-images", ".ckpt"))
 def test_a_cache_on_a_disk_that_fills_up_is_completed_when_there_is_space(
     written: str,
     data_root: Path,

@@ -17,7 +17,7 @@ import pytest
 import bench
 from reports.records import find_runs
 
-RUNS, KILLS = 4, 4
+RUNS, KILLS = 4, 10
 VOC = ("voc-15-1-disjoint", "data.size=16", "base.epochs=4", "base.batch_size=8", "incremental.batch_size=2")
 """Of few images, in many steps."""
 
@@ -124,6 +124,7 @@ def python(environment: dict[str, str], *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_grid_killed_again_and_again_ends_byte_for_byte_as_one_left_alone(
     tmp_path: Path, environment: dict[str, str], data_root: Path, record_property: Callable[[str, object], None]
 ) -> None:

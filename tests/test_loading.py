@@ -14,7 +14,6 @@ import pytest
 import torch
 from surroundings import in_surroundings
 from torch import Tensor
-from usual import usual
 
 from benchmarks import loading
 from benchmarks.loading import ordered_batches, passes
@@ -63,7 +62,8 @@ def test_what_comes_through_the_pipe_can_be_changed_in_place() -> None:
         batch += 1
 
 
-@pytest.mark.parametrize("shm", usual(["64k", "none"], "64k"))
+@pytest.mark.long
+@pytest.mark.parametrize("shm", ["64k", "none"])
 def test_batches_come_where_the_folder_of_shared_memory_is_small_or_absent(shm: str) -> None:
     code = (
         "import torch; from test_loading import Numbers, large; from benchmarks.loading import ordered_batches\n"

@@ -149,6 +149,7 @@ def test_the_csv_files_hold_a_row_per_step_that_agrees(er: tuple[RunJob, list[fl
     assert [float(row["training_loss"]) for row in training] == pytest.approx(shown, abs=ROUNDED)
 
 
+@pytest.mark.long
 def test_joint_shows_its_miou_at_the_updates_done(data_root: Path, tmp_path: Path) -> None:
     job = execute(data_root, tmp_path, "joint(every_step=true)", loggers=["csv", "tensorboard"])
     xs, shown = zip(*evaluated(tensorboard(job), "mIoU"), strict=True)
@@ -230,7 +231,7 @@ def second_of_step_2(template: OnlineTemplate) -> bool:
         pytest.param(
             bench.train.run, "keep_step", of_step_1, False, 1, id="before a checkpoint", marks=pytest.mark.long
         ),
-        pytest.param(bench.train.run, "keep_step", of_step_1, True, 2, id="after a checkpoint"),
+        pytest.param(bench.train.run, "keep_step", of_step_1, True, 2, id="after a checkpoint", marks=pytest.mark.long),
         pytest.param(OnlineTemplate, "backward", second_of_step_2, False, 2, id="within a step"),
     ],
 )

@@ -123,6 +123,7 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(text))
 
 
+@pytest.mark.long
 def test_a_run_on_two_devices_ends_as_one_on_one(data_root: Path, tmp_path: Path) -> None:
     """Memory and E(c) go through the processes of both increments, and what was logged is logged."""
     more = "incremental.batchnorm=frozen", "incremental.lr=0.02"

@@ -140,6 +140,7 @@ sys.exit(len(result.failures))
     assert len({name.split("/")[1] for name in made}) == 2
 
 
+@pytest.mark.long
 def test_a_base_model_trained_anew_gives_the_same_numbers(
     first: tuple[Result, Path], root: Path, tmp_path: Path
 ) -> None:
@@ -153,11 +154,11 @@ def test_a_base_model_trained_anew_gives_the_same_numbers(
 
 
 def test_two_seeds_differ(root: Path, first: tuple[Result, Path], tmp_path: Path) -> None:
-    result = quick_run(root, tmp_path, strategies="er", seeds=[0, 1])
-    zero, one = (r.steps for r in result.runs)
-    assert [s["miou"] for s in zero] != [s["miou"] for s in one]
-    assert len(result.frame) == 12
-    assert set(result.frame.seed) == {0, 1}
+    result = quick_run(root, tmp_path, strategies="er", seeds=[1])
+    [zero] = [one for one in first[0].runs if one.spec["strategy"] == "er"]
+    assert [s["miou"] for s in zero.steps] != [s["miou"] for s in result.runs[0].steps]
+    assert len(result.frame) == 6
+    assert set(result.frame.seed) == {1}
 
 
 def test_finished_runs_are_not_made_again(first: tuple[Result, Path], root: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_resume import TINY, plan
+from test_resume import TINY, planned
 
 from bench.settings.errors import RequestError
 from benchmarks.errors import DataError
@@ -51,7 +51,7 @@ def test_what_is_missing_or_unusable_of_the_maps_is_told_before_anything_is_trai
 ) -> None:
     def refused() -> str:
         with pytest.raises((RequestError, DataError)) as error:
-            plan(tiny_voc, tmp_path / "out", "ssul", assignments=[*TINY, "protocol=offline"])
+            planned(tiny_voc, tmp_path / "out", "ssul", assignments=[*TINY, "protocol=offline"])
         assert "\n" not in str(error.value)
         return str(error.value)
 
@@ -81,7 +81,7 @@ def test_other_maps_make_another_run(tiny_voc: Path, tmp_path: Path) -> None:
     first = open_image_set("voc", tiny_voc).ids("train")[0]
 
     def hashes() -> list[Any]:
-        jobs = plan(tiny_voc, tmp_path, asked["strategies"], assignments=[*TINY, "protocol=offline"]).runs
+        jobs = planned(tiny_voc, tmp_path, asked["strategies"], assignments=[*TINY, "protocol=offline"]).runs
         return [(job.spec["hash"], job.spec["base"]["hash"]) for job in jobs]
 
     before = hashes()

@@ -235,6 +235,7 @@ def test_every_step_of_ades_scenarios_gets_ten_images_of_each_class_or_more(
 # ---------------------------------------------------------------------------------------- its scenarios
 
 
+@whole_set
 @pytest.mark.parametrize("split", ["100-50", "100-10", "50-50"])
 def test_scenes_give_every_image_with_a_class_to_exactly_one_step(split: str) -> None:
     """The embedded set that stands in for ADE20K."""
@@ -246,6 +247,7 @@ def test_scenes_give_every_image_with_a_class_to_exactly_one_step(split: str) ->
         assert presence[step.train][:, list(step.classes)].any(axis=1).all()
 
 
+@whole_set
 @pytest.mark.parametrize("setup", ["disjoint", "sequential"])
 def test_scenes_100_50_joins_the_increments_of_100_10(setup: str) -> None:
     """... and so do the base models: their images and classes are the same."""

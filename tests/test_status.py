@@ -252,6 +252,7 @@ def test_what_cannot_be_read_hides_no_other(runs: dict[str, Path]) -> None:
     assert "it cannot be read (Too many levels of symbolic links" in told.stdout
 
 
+@pytest.mark.long
 def test_a_thousand_runs_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:

@@ -292,6 +292,7 @@ def test_jobs_are_those_of_the_user_who_gives_them(box: Box, submit: Submit, mon
     assert record and record.user == pwd.getpwuid(os.getuid()).pw_name
 
 
+@pytest.mark.long
 def test_more_runs_than_files_may_be_open_by_default(box: Box, submit: Submit) -> None:
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 30, most))

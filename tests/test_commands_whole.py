@@ -206,6 +206,7 @@ def test_a_process_that_has_other_code_than_was_planned_makes_nothing(job: RunJo
     assert not (job.folder / "steps.csv").exists()
 
 
+@pytest.mark.long
 def test_code_that_is_edited_meanwhile_is_not_what_a_command_runs(data_root: Path, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     for package in PACKAGES:
