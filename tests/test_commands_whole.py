@@ -15,6 +15,7 @@ import pytest
 import yaml
 from rich.console import Console
 from test_resume import SCENARIO, TINY, command_line, execute, files, plan
+from usual import usual
 
 import bench as harness
 from bench.cli.entry import main
@@ -145,7 +146,7 @@ def test_a_stop_says_nothing_of_a_run_that_another_command_has_finished(
     assert session.execute(planned, QUIET).untouched == []
 
 
-@pytest.mark.parametrize("damage", ["truncated", "gone"])
+@pytest.mark.parametrize("damage", usual(["truncated", "gone"], "truncated"))
 def test_a_base_model_that_is_lost_is_trained_again_and_costs_no_checkpoint(
     damage: str, job: RunJob, data_root: Path, tmp_path: Path
 ) -> None:

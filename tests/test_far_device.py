@@ -41,7 +41,7 @@ OFFLINE = (*SHORT, "protocol=offline", "incremental.epochs=1")
 EVERY = [(name, protocol) for name in STRATEGIES.entry_points() for protocol in sorted(method_class(name).protocols)]
 
 
-@pytest.mark.parametrize(("name", "protocol"), usual(EVERY, ("ours", "online"), ("ssul-m", "offline")))
+@pytest.mark.parametrize(("name", "protocol"), usual(EVERY, ("ssul-m", "offline")))
 def test_a_run_is_made_on_another_device(
     name: str, protocol: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,7 +126,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("written", usual(POINTS, "costs.csv", "step-1.ckpt", ".tex"))
+@pytest.mark.parametrize("written", usual(POINTS, "costs.csv", "step-1.ckpt"))
 def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_space(
     written: str, data_root: Path, disk: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,7 +70,7 @@ SWEEPS: dict[str, tuple[list[str], list[int], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("sweep", usual(SWEEPS, "odd and long names, one increment", "twenty increments"))
+@pytest.mark.parametrize("sweep", usual(SWEEPS, "odd and long names, one increment"))
 def test_no_figure_is_cut_and_nothing_is_upon_anything_else(tmp_path: Path, drawn: Drawn, sweep: str) -> None:
     strategies, sizes, changes = SWEEPS[sweep]
     for place, strategy in enumerate(strategies):

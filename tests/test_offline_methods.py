@@ -71,7 +71,7 @@ def state_of(template: Any) -> dict[str, Tensor]:
     return state
 
 
-@pytest.mark.parametrize("name", usual(METHODS, "Mib", "Pi", "Plop", "Ewf on plop, trained"))
+@pytest.mark.parametrize("name", usual(METHODS, "Pi", "Ewf on plop, trained"))
 def test_a_method_trains_over_epochs_and_goes_on_from_its_state_bit_for_bit(name: str) -> None:
     """Taken up after a step, and within the next one after an epoch."""
     kind, parameters = METHODS[name]

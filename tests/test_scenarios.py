@@ -396,7 +396,7 @@ def save_sbd(path: Path, mask: np.ndarray) -> None:
     )
 
 
-@pytest.mark.parametrize("folder", SBD_FOLDERS)
+@pytest.mark.parametrize("folder", usual(SBD_FOLDERS, "sbd"))
 @pytest.mark.parametrize("with_list", [True, False])
 def test_sbd_layout_gives_the_same_split(tiny_voc: Path, folder: str, with_list: bool) -> None:
     name = "voc-15-1-disjoint"

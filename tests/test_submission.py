@@ -16,6 +16,7 @@ import psutil
 import pytest
 from rich.console import Console
 from test_resume import SCENARIO, TINY, files
+from usual import usual
 
 import bench.launch.slurm
 from bench.launch.claims import Claims
@@ -242,7 +243,7 @@ def test_jobs_may_open_as_many_files_as_the_command_might(box: Box, submit: Subm
     assert f"\nulimit -Sn {before}\n" in box.script(1)
 
 
-@pytest.mark.parametrize("overwrite", ["always", "failed"])
+@pytest.mark.parametrize("overwrite", usual(["always", "failed"], "always"))
 def test_what_is_to_be_made_anew_is_kept_until_the_queue_has_taken_it(
     overwrite: str, box: Box, submit: Submit, data_root: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from kept_networks import write
 from PIL import Image
+from usual import usual
 
 import bench
 from bench.cli.entry import main
@@ -96,7 +97,7 @@ def counts(root: Path, label_maps: Path, ids: list[str], known: int) -> np.ndarr
 # ---------------------------------------------------------------- keeping
 
 
-@pytest.mark.parametrize("strategy", ["lwf-mc", "icarl"])
+@pytest.mark.parametrize("strategy", usual(["lwf-mc", "icarl"], "icarl"))
 def test_the_written_label_maps_give_the_counts_of_the_record(
     runs: dict[str, Run], data_root: Path, tmp_path: Path, command: Bench, strategy: str
 ) -> None:
