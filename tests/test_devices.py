@@ -549,6 +549,7 @@ def evaluated(weights: Weights, data: AnnotatedImages, config: Any, classes: int
     return mean_iou(matrix)
 
 
+@pytest.mark.long
 def test_two_devices_end_with_the_miou_of_one(tmp_path: Path) -> None:
     """On the CPU each normalises by its own half of a batch, so that it is near and not the same."""
     benchmark = load_benchmark("shapes-5-15-disjoint", size=32)

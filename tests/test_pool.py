@@ -336,6 +336,7 @@ print(json.dumps({"failures": ended.failures, "stopped": sorted(ended.stopped)})
 """
 
 
+@pytest.mark.long
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(pool.__file__).parents[2], HERE]))}
     parent = subprocess.Popen([sys.executable, "-c", ORPHANS, str(tmp_path)], env=environment)
