@@ -12,6 +12,8 @@ from voc_root import make_voc_root
 
 pytest_plugins = ["plugin_packages", "small_archives"]
 
+IN_MEMORY = "/dev/shm"
+ROOM = 2 * 2**30
 VOC_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
@@ -71,6 +73,16 @@ def voc_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_voc(tmp_path: Path, voc_template: Path) -> Path:
     """A data root of the test's own with 120 + 40 small images: free to be damaged."""
     return Path(shutil.copytree(voc_template, tmp_path / "voc"))
+
+
+def pytest_configure() -> None:
+    """Keep the tests' files in memory where it has room: a disk takes a fifth of the tests' time to make and remove them."""
+    try:
+        memory = os.statvfs(IN_MEMORY)
+    except OSError:
+        return
+    if memory.f_bavail * memory.f_frsize >= ROOM and not memory.f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", IN_MEMORY)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
