@@ -76,7 +76,7 @@ def tiny_voc(tmp_path: Path, voc_template: Path) -> Path:
 
 
 def pytest_configure() -> None:
-    """Keep the tests' files in memory where it has room: a disk takes a fifth of the tests' time to make and remove them."""
+    """Keep the tests' files in memory, if it has room: a disk takes a fifth of their time to make and remove them."""
     try:
         memory = os.statvfs(IN_MEMORY)
     except OSError:

@@ -121,8 +121,20 @@ def test_memory_never_holds_more_than_its_size(first: tuple[Result, Path]) -> No
 
 
 def test_numbers_do_not_depend_on_jobs(first: tuple[Result, Path], root: Path, tmp_path: Path) -> None:
-    """In a script without `if __name__ == "__main__":`, which no worker imports."""
-    _, out = first
+    assert not quick_run(root, tmp_path / "out", strategies="ours,er", jobs=2).failures
+    assert_the_same_two(tmp_path / "out", first[1])
+
+
+def assert_the_same_two(made: Path, alone: Path) -> None:
+    """Assert that two runs have the files that they have in a folder of more."""
+    files = results(made)
+    assert files == {name: content for name, content in results(alone).items() if name in files}
+    assert len({name.split("/")[1] for name in files}) == 2
+
+
+@pytest.mark.long
+def test_jobs_can_be_asked_for_in_a_script(first: tuple[Result, Path], root: Path, tmp_path: Path) -> None:
+    """Without `if __name__ == "__main__":`, for no worker imports it."""
     script = f"""
 import sys
 from dataclasses import dataclass
@@ -135,9 +147,7 @@ sys.exit(len(result.failures))
     (tmp_path / "script.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[1])}
     subprocess.run([sys.executable, str(tmp_path / "script.py")], check=True, timeout=300, env=environment)
-    made = results(tmp_path / "out")
-    assert made == {name: content for name, content in results(out).items() if name in made}
-    assert len({name.split("/")[1] for name in made}) == 2
+    assert_the_same_two(tmp_path / "out", first[1])
 
 
 @pytest.mark.long

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import fnmatch
 import importlib.resources
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -135,8 +137,12 @@ def preset_settings(preset: str, scenario: str) -> Settings:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise RequestError(f"unknown preset '{preset}'{hint} (known: {', '.join(PRESETS)})")
-    file = importlib.resources.files("bench.settings") / "presets" / f"{preset}.yaml"
-    return _for_scenario(read_yaml(file), scenario)
+    return _for_scenario(copy.deepcopy(_in_file(preset)), scenario)
+
+
+@cache
+def _in_file(preset: str) -> Settings:
+    return read_yaml(importlib.resources.files("bench.settings") / "presets" / f"{preset}.yaml")
 
 
 def _of_presets(names: Sequence[str], scenario: str) -> list[Settings]:
