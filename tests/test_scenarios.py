@@ -19,7 +19,7 @@ from benchmarks.division import tested_images as images_that_test
 from benchmarks.errors import DataError
 from benchmarks.names import class_groups, parse_name, scenario_names
 from benchmarks.scenarios import Scenario, load_scenario
-from benchmarks.sets.registry import image_set_class
+from benchmarks.sets.registry import image_set_class, open_image_set
 
 PUBLISHED = {
     "19-1-disjoint": [10034, 548],
@@ -173,8 +173,6 @@ def test_name_has_one_spelling(name: str) -> None:
 
 
 def test_unknown_data_set_is_refused_by_name() -> None:
-    from benchmarks.sets.registry import open_image_set
-
     with pytest.raises(DataError, match="did you mean shapes"):
         open_image_set("shape")
 
@@ -356,9 +354,8 @@ def test_real_voc_list_is_derived_exactly(voc_data: Path, tmp_path: Path) -> Non
     (lists / "val.txt").write_text("\n".join(listed(voc_data, "val")))
     masks = devkit(voc_data) / "SegmentationClassAug"
     (devkit(tmp_path) / "SegmentationClassAug").symlink_to(masks.resolve(), target_is_directory=True)
-    derived = load_scenario("voc-15-1-disjoint", tmp_path)
-    assert set(derived.imageset.ids("train")) == set(listed(voc_data, "trainaug"))
-    assert [len(s.train) for s in derived.steps] == PUBLISHED["15-1-disjoint"]
+    derived = open_image_set("voc", tmp_path).ids("train")
+    assert len(derived) == 10_582 and set(derived) == set(listed(voc_data, "trainaug"))
 
 
 SBD_FOLDERS = ["sbd", "SBD", "benchmark_RELEASE/dataset", "."]
