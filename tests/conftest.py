@@ -95,6 +95,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Leave nothing out when Python ends: jax would call it leaked."""
+    gc.unfreeze()
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are cores: many tests wait for processes that they start."""
     return (os.cpu_count() or 1) + 1
