@@ -54,16 +54,11 @@ class Manifest:
 def write_bundle(runs: Sequence[Run], out: Path, environment: Mapping[str, str], networks: bool = False) -> int:
     """Write finished runs into the zip file `out` and return its size in bytes.
 
-    `environment` is the lock to write beside them: packages by name, with their versions. Raises RecordError where
-    two runs would have one place: the same run from two folders.
+    `environment` is the lock to write beside them: packages by name, with their versions. No run may be there twice.
     """
-    places: dict[Path, Path] = {}
     content: dict[str, Path] = {}
     for run in runs:
         place = run_folder(Path(), run.spec)
-        if place in places:
-            raise RecordError(f"{run.path}: the same run as {places[place]}; give one of them")
-        places[place] = run.path
         content.update(((place / name).as_posix(), run.path / name) for name in _files(run, networks))
     manifest = {
         "schema": SCHEMA,

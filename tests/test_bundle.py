@@ -15,7 +15,7 @@ from finished_runs.make import RUNS
 import bench
 from bench.cli.entry import main
 from bench.launch.rerunning import cheapest, compared
-from reports.bundle import MANIFEST, write_bundle
+from reports.bundle import MANIFEST, environment_here, write_bundle
 from reports.counts import StepCounts
 from reports.files import RecordError
 from reports.forgetting import forgetting
@@ -87,6 +87,17 @@ def test_equal_runs_make_equal_bundles(few: Path, tmp_path: Path) -> None:
     for name in ("one.zip", "other.zip"):
         write_bundle(find_runs(few), tmp_path / name, {"python": "3"})
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "other.zip").read_bytes()
+
+
+def test_bundles_and_folders_make_the_bundle_of_all_their_runs(few: Path, tmp_path: Path) -> None:
+    runs = find_runs(few)
+    for name, some in (("one.zip", runs[:3]), ("other.zip", runs[3:5])):
+        write_bundle(some, tmp_path / name, {})
+    shutil.copytree(runs[5].path, tmp_path / "third" / "run")
+    given = [tmp_path / name for name in ("one.zip", "third", "other.zip")]
+    assert command("bundle", *given, "--out", tmp_path / "all.zip") == 0
+    write_bundle(runs[:6], tmp_path / "same.zip", environment_here())
+    assert (tmp_path / "all.zip").read_bytes() == (tmp_path / "same.zip").read_bytes()
 
 
 def test_sound_runs_verify_in_a_command(
@@ -279,8 +290,10 @@ def test_what_is_no_bundle_is_refused_in_a_line(
     ("arguments", "told"),
     [
         (("bundle", "{few}", "--out", "{tmp}"), "a folder, it is to be a file"),
-        (("bundle", "{few}", "{few}", "--out", "{tmp}/b.zip"), "the same run as"),
+        (("bundle", "{few}", "{few}", "--out", "{tmp}/b.zip"), "seed0 is in {few} too; give one of them"),
+        (("bundle", "{few}", "{tmp}/b.txt", "--out", "{tmp}/b.zip"), "b.txt: no bundle (File is not a zip file)"),
         (("bundle", "{tmp}/none", "--out", "{tmp}/b.zip"), "there is no finished run"),
+        (("bundle", "{few}", "{tmp}/none", "--out", "{tmp}/b.zip"), "none: there is no finished run"),
         (("verify", "{tmp}/none.zip"), "No such file"),
         (("verify", "{tmp}/none.zip", "--rerun", "-1"), "neither may be below 0"),
     ],
@@ -288,9 +301,10 @@ def test_what_is_no_bundle_is_refused_in_a_line(
 def test_a_wrong_request_is_one_line(
     arguments: tuple[str, ...], told: str, few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "b.txt").write_text("no zip")
     assert command(*(argument.format(few=few, tmp=tmp_path) for argument in arguments)) == 2
     line = capsys.readouterr().err
-    assert told in line and line.count("\n") == 1
+    assert told.format(few=few) in line and line.count("\n") == 1
 
 
 # ---------------------------------------------------------------- made again

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add `bench bundle`."""
     add = parser.add_argument
-    add("runs", nargs="+", type=a_path, metavar="RUNS", help="directories of finished runs, or folders of them")
+    add("runs", nargs="+", type=a_path, metavar="RUNS", help="finished runs, folders of them, or bundles")
     add("--out", type=a_path, required=True, metavar="FILE.zip", help="file to write")
     add("--networks", action="store_true", help="with the networks that the runs have kept")
     parser.set_defaults(command=_bundle)
@@ -30,18 +32,36 @@ def _bundle(options: argparse.Namespace) -> int:
     from reports.bundle import environment_here, write_bundle
     from reports.notes import missing_notes
     from reports.records import find_runs, find_unfinished
+    from reports.verifying import unpacked
 
     if options.out.is_dir():
         raise RequestError(f"--out {options.out}: a folder, it is to be a file: {options.out / 'runs.zip'}")
     require_writable(options.out.parent)
-    runs = [run for folder in options.runs for run in find_runs(folder)]
-    say(missing_notes(runs, [run for folder in options.runs for run in find_unfinished(folder)]))
-    if not runs:
-        raise RequestError(f"{options.runs[0]}: there is no finished run")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    size = write_bundle(runs, options.out, environment_here(), options.networks)
+    with ExitStack() as opened:
+        folders = [opened.enter_context(unpacked(given)) for given in options.runs]
+        found = [find_runs(folder) for folder in folders]
+        _require_different(options.runs, found)
+        runs = [run for each in found for run in each]
+        say(missing_notes(runs, [run for folder in folders for run in find_unfinished(folder)]))
+        if empty := [given for given, each in zip(options.runs, found, strict=True) if not each]:
+            raise RequestError(f"{empty[0]}: there is no finished run")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        size = write_bundle(runs, options.out, environment_here(), options.networks)
     print(f"{options.out}: {several(len(runs), 'run')}, {size / 1e6:.2f} MB")
     return 0
+
+
+def _require_different(given: Sequence[Path], found: Sequence[Sequence[Run]]) -> None:
+    """Raise `RequestError` for a run that two of what was given have."""
+    from bench.settings.errors import RequestError
+    from reports.spec import run_folder
+
+    places: dict[Path, Path] = {}
+    for source, runs in zip(given, found, strict=True):
+        for place in (run_folder(Path(), run.spec) for run in runs):
+            if place in places:
+                raise RequestError(f"{source}: {place} is in {places[place]} too; give one of them")
+            places[place] = source
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
