@@ -15,6 +15,7 @@ pytest_plugins = ["plugin_packages", "small_archives"]
 
 IN_MEMORY = "/dev/shm"
 ROOM = 2 * 2**30
+"""Bytes that are to be free there; the files of a whole suite take a tenth of that at most."""
 VOC_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 

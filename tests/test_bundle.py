@@ -290,7 +290,7 @@ def test_what_is_no_bundle_is_refused_in_a_line(
     ("arguments", "told"),
     [
         (("bundle", "{few}", "--out", "{tmp}"), "a folder, it is to be a file"),
-        (("bundle", "{few}", "{few}", "--out", "{tmp}/b.zip"), "seed0 is in {few} too; give one of them"),
+        (("bundle", "{few}", "{few}", "--out", "{tmp}/b.zip"), "seed0 is there, and in {few}/voc-15-5-disjoint/"),
         (("bundle", "{few}", "{tmp}/b.txt", "--out", "{tmp}/b.zip"), "b.txt: no bundle (File is not a zip file)"),
         (("bundle", "{tmp}/none", "--out", "{tmp}/b.zip"), "there is no finished run"),
         (("bundle", "{few}", "{tmp}/none", "--out", "{tmp}/b.zip"), "none: there is no finished run"),

@@ -52,16 +52,17 @@ def _bundle(options: argparse.Namespace) -> int:
 
 
 def _require_different(given: Sequence[Path], found: Sequence[Sequence[Run]]) -> None:
-    """Raise `RequestError` for a run that two of what was given have."""
+    """Raise `RequestError` for a run that is there twice, naming the bundles or directories that it is in."""
     from bench.settings.errors import RequestError
     from reports.spec import run_folder
 
     places: dict[Path, Path] = {}
     for source, runs in zip(given, found, strict=True):
-        for place in (run_folder(Path(), run.spec) for run in runs):
+        for run in runs:
+            place, told = run_folder(Path(), run.spec), source if source.is_file() else run.path
             if place in places:
-                raise RequestError(f"{source}: {place} is in {places[place]} too; give one of them")
-            places[place] = source
+                raise RequestError(f"{told}: {place} is there, and in {places[place]} too; give one of them")
+            places[place] = told
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -25,8 +24,7 @@ def checked(kind: type[T], settings: Mapping[str, Any], where: str = "", whole: 
     known = (whole, "") if whole else (kind, where)
     _check_keys(kind, settings, where, lambda unknown, value: did_you_mean(unknown, value, *known))
     try:
-        value: T = _adapter(kind).validate_python(dict(settings))  # type: ignore[arg-type]
-        return value
+        return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:
         if error.errors()[0]["type"] == "missing":
             raise MissingSettingError(first_problem(error, where)) from None
@@ -47,7 +45,7 @@ def _shown(value: object) -> str:
 
 
 def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str, hint: Callable[[str, object], str]) -> None:
-    types = _types(kind)  # type: ignore[arg-type]
+    types = get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
     for key, value in settings.items():
         path = f"{where}.{key}" if where else str(key)
@@ -62,14 +60,3 @@ def _check_keys(kind: type[Any], settings: Mapping[str, Any], where: str, hint: 
                 told = what_it_holds(types[key], path)
                 raise RequestError(f"{path}={_shown(value)}: a section of settings is a mapping; {told}")
             _check_keys(types[key], value, path, hint)
-
-
-# mypy takes a class for something that has no hash: https://github.com/python/mypy/issues/11469
-@cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-@cache
-def _types(kind: type[Any]) -> dict[str, Any]:
-    return get_type_hints(kind)
