@@ -7,16 +7,22 @@ import lzma
 import posixpath
 import shutil
 import stat
-import tarfile
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from benchmarks.errors import DataError, FetchError
 from benchmarks.obtain.download import CHUNK, Progress, disk_errors, require_space
+
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    import tarfile
+else:
+    from backports import tarfile
 
 DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
