@@ -1,12 +1,10 @@
 """`bench data get`: archives are downloaded, verified, unpacked and put in place at once, whatever goes wrong."""
 
-import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from pathlib import Path
@@ -37,6 +35,7 @@ from small_archives import (
     sbd_files,
     sbd_mat,
     sources_of,
+    voc_files,
 )
 
 from bench.cli.entry import main
@@ -133,9 +132,10 @@ def test_a_folder_with_as_many_label_maps_as_published_lacks_only_the_list(
 # ---------------------------------------------------------------------------------------- what is already there
 
 
-def test_a_root_with_voc_alone_gets_sbd_alone(get: Get, root: Path, server: ArchiveServer, archives: Files) -> None:
-    with tarfile.open(fileobj=io.BytesIO(archives[VOC.name])) as tar:
-        tar.extractall(root, filter="data")
+def test_a_root_with_voc_alone_gets_sbd_alone(get: Get, root: Path, server: ArchiveServer, tmp_path: Path) -> None:
+    for name, content in voc_files(tmp_path).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
     get("voc")
     assert_voc_is_complete(root)
     assert {entry.name for entry in server.log} == {SBD.name}
