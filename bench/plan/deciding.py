@@ -24,6 +24,7 @@ TELLING = frozenset(
         "bench.screen.events",
         "bench.screen.faults",
         "bench.train.forkserver",  # what a process may import, and where its socket lies
+        "bench.train.heap",  # where tensors lie
         "bench.screen.log",
         "bench.train.keeping",
         "bench.train.loggers",

@@ -30,6 +30,7 @@ from bench.screen.stopping import Stopped, ask_to_stop, stop_asked
 from bench.settings.schema import RuntimeConfig
 from bench.train.computing import compute_as
 from bench.train.forkserver import start, warm_up
+from bench.train.heap import keep_freed_memory
 from strategies.networks.batchnorm import PooledBatchNorm, by_running_statistics
 from strategies.networks.network import SegmentationNetwork
 
@@ -242,6 +243,7 @@ def _child(
     report = pipe.send if rank.leads else lambda event: None
     ending = _Ending()
     try:
+        keep_freed_memory()
         compute_as(runtime)
         _join_group(rank, rendezvous)
         work(rank, report)

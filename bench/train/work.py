@@ -17,6 +17,7 @@ from bench.plan.job import Bars, BaseJob, RunJob, below_bar
 from bench.plan.plugins import plugins_of
 from bench.screen.events import Event, Report
 from bench.screen.log import log_start, logged
+from bench.train.heap import keep_freed_memory
 from bench.train.kept import base_model
 from reports.atomic import clear_scraps, write_atomic
 from reports.files import RecordError, read_rows
@@ -44,6 +45,7 @@ def ended_early(run: Path, bars: Bars) -> bool:
 
 def execute(job: BaseJob | RunJob, report: Report) -> None:
     """Train a base model and keep it, or make a run and write its directory, `done` last."""
+    keep_freed_memory()
     if isinstance(job, BaseJob):
         _train_base(job, report)
     else:
