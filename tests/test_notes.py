@@ -12,7 +12,7 @@ import pytest
 from finished_runs.make import cost, matrix, spec_of
 from rich.console import Console
 
-from bench.cli.summary import results_table
+from bench.cli.summary import print_results, results_table
 from reports.class_notes import classes_note
 from reports.curves import write_curves
 from reports.grids import NeededRun
@@ -131,7 +131,13 @@ def test_the_table_keeps_rows_of_other_settings_apart(mixed: list[Run], tmp_path
 def test_the_terminal_leaves_a_gap_between_them(mixed: list[Run]) -> None:
     table = results_table(mixed, 120)
     assert [row.end_section for row in table.rows] == [True, False, False, False]
-    assert "mean of 21 classes with the background (old 16, new 5)" in str(table.caption)
+
+
+def test_the_terminal_has_the_note_in_a_line_below_however_narrow_the_table(tmp_path: Path) -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_results([write_run(tmp_path, "er", USUAL)], console)
+    said = console.export_text().splitlines()[-1]
+    assert said == "all is the mean of 21 classes with the background (old 16, new 5)."
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

@@ -69,9 +69,9 @@ def _run_one(options: argparse.Namespace) -> int:
 
 def _show(result: Result, out: Path, console: Console) -> None:
     """Print the table of this command's runs, and write the tables and curves of all runs in the folder."""
-    from bench.cli.summary import results_table
+    from bench.cli.summary import print_results
 
-    console.print(results_table(result.runs, console.width))
+    print_results(result.runs, console)
     written = _write_results(out, result.runs[0].spec["scenario"], console)
     for path in [*(run.path for run in result.runs), *written]:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)

@@ -19,6 +19,12 @@ from reports.tables import MEASURES, frame, group_breaks, summary
 _COSTS = {"seconds_per_batch": "s/batch", "forward_per_batch": "fwd", "backward_per_batch": "bwd"}
 
 
+def print_results(runs: Sequence[Run], console: Console) -> None:
+    """Print the `results_table` of runs, and below it, as wide as the console, what classes its means are of."""
+    console.print(results_table(runs, console.width))
+    console.print(classes_note(runs).replace("`", ""), markup=False, highlight=False)
+
+
 def results_table(runs: Sequence[Run], width: int) -> Table:
     """Return the measures of `MEASURES` (per cent, mean and deviation over seeds) and costs per incoming batch.
 
@@ -39,8 +45,6 @@ def _table(runs: Sequence[Run], costs: Collection[str]) -> Table:
         box=SIMPLE,
         pad_edge=False,
         padding=(0, 1, 0, 0),
-        caption=classes_note(runs).replace("`", ""),
-        caption_justify="left",
     )
     table.add_column("strategy", overflow="fold", min_width=min(14, max(map(len, names))))
     cells = [
