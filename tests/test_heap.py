@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -25,9 +26,14 @@ faults(1)
 print(faults(5))
 """
 
+ALLOCATORS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+"""Beginnings of what says in the environment how memory is allocated."""
+
 
 def faults(*arguments: str) -> int:
-    done = subprocess.run([sys.executable, "-c", FAULTS, *arguments], capture_output=True, text=True, check=True)
+    by_default = {key: value for key, value in os.environ.items() if not key.startswith(ALLOCATORS)}
+    command = [sys.executable, "-c", FAULTS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=by_default)
     return int(done.stdout)
 
 
