@@ -124,6 +124,8 @@ def test_the_bundles_of_the_documentation_are_sound(file: Path) -> None:
         ("voc-5-1-overlapped", "photos.md", 9),
         ("voc-5-1-overlapped-parts", "photos.md", 6),
         ("voc-5-3-overlapped", "photos.md", 10),
+        ("voc-5-1-disjoint", "photos.md", 9),
+        ("voc-5-3-disjoint", "photos.md", 10),
         ("voc-5-3-overlapped-no-weights", "photos.md", 2),
         ("voc-5-3-overlapped-160", "photos.md", 4),
         ("voc-15-5-overlapped", "photos.md", 7),
