@@ -130,6 +130,8 @@ def test_the_bundles_of_the_documentation_are_sound(file: Path) -> None:
         ("voc-5-3-overlapped-160", "photos.md", 4),
         ("voc-15-5-overlapped", "photos.md", 7),
         ("voc-15-1-overlapped", "photos.md", 7),
+        ("folder-30-10-disjoint", "laptop-preset.md", 2),
+        ("folder-1-1-overlapped", "laptop-preset.md", 1),
         ("voc-5-1-overlapped-offline", "offline-photos.md", 15),
         ("voc-5-3-overlapped-offline", "offline-photos.md", 15),
     ],
