@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def update_seconds(
 
     from bench.settings.strategies import method_parameters, parse_strategies
     from bench.train.computing import computing
+    from bench.train.heap import keep_freed_memory
     from bench.train.networks import new_network
     from bench.train.template import make_template
     from strategies.learning.offline import OfflineTemplate
@@ -93,6 +95,7 @@ def update_seconds(
     from strategies.networks.settings import HeadName
     from strategies.plugins.registry import OWN_PACKAGE
 
+    keep_freed_memory()  # as every training process does; without it a pass can take half as long again
     known = len(benchmark.train_stream[0].classes_in_this_experience)
     networks = {
         head: new_network(config, BaseRecipe(head=head), known, pretrained=False) for head in get_args(HeadName)
@@ -222,5 +225,10 @@ ER, FINETUNE = Bare("er", _bare_er), Bare("finetune", _bare_finetune)
 
 def _interleaved(kinds: dict[str, Callable[[], float]], count: int) -> dict[str, float]:
     """Return the least of each measurement over rounds, one round of warm-up; all take turns in a round."""
-    rounds = [{name: kind() for name, kind in kinds.items()} for _ in range(count + 1)][1:]
+
+    def alone(kind: Callable[[], float]) -> float:
+        gc.collect()  # templates lie in cycles: one that is still there has memory that the next must fetch anew
+        return kind()
+
+    rounds = [{name: alone(kind) for name, kind in kinds.items()} for _ in range(count + 1)][1:]
     return {name: min(r[name] for r in rounds) for name in kinds}
