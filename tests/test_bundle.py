@@ -22,6 +22,7 @@ from reports.forgetting import forgetting
 from reports.offline_table import write_offline
 from reports.records import find_runs, read_run
 from reports.run_writer import RunWriter
+from reports.statistics import paired
 from reports.tables import frame
 from reports.verifying import unpacked, verified
 
@@ -152,6 +153,21 @@ def test_the_tables_of_photographs_are_those_of_their_records(
         columns = [(row[f"{c}_mean"], row[f"{c}_std"]) for c in ("old", "new", "miou", "imiou", "avg")]
         columns.append(tuple(lost.loc[row["strategy"]]) if row["strategy"] in lost.index else ("", ""))
         assert f"| {row['strategy']} | {' | '.join(shown(*column) for column in columns)} |" in text
+
+
+def test_the_table_of_tuning_is_that_of_its_records() -> None:
+    with verified(DOCS / "tuning" / "shapes-15-1-disjoint-runs.zip") as found:
+        last: dict[tuple[str, bool], dict[int, float]] = {}
+        for run in found.runs:
+            row = last.setdefault((run.spec["strategy"], "study" in run.spec["config"]), {})
+            row[run.spec["seed"]] = float(run.steps[-1]["miou"])
+    text = (DOCS / "tuning.md").read_text().replace("\N{MINUS SIGN}", "-")
+    for strategy in ("ours", "mib", "er", "coriseg", "mir"):
+        default, best = last[strategy, False], last[strategy, True]
+        means = [shown(np.mean([*row.values()]), np.std([*row.values()], ddof=1)) for row in (default, best)]
+        change = paired(best, default)
+        difference = f"{change['difference']:.1f} [{change['low']:.1f}, {change['high']:.1f}]"
+        assert f"| {strategy} | {' | '.join([*means, difference])} |" in text
 
 
 def shown(mean: str | float, std: str | float) -> str:
