@@ -61,6 +61,13 @@ def test_recipes_are_the_published_ones(name: str) -> None:
 def test_what_scenarios_have_of_their_own() -> None:
     assert resolve_config("voc-15-1-overlapped", "mib").strategies["mib"]["distillation_weight"] == 100
     assert resolve_config("voc-15-5-overlapped", "mib").strategies["mib"]["distillation_weight"] == 10
+    for preset in ("mib", "plop"):  # what ewf fuses is mib; its own script has 100 for ADE20K's 100-10
+        for scenario, weights in (("voc-15-1", (100, 100)), ("voc-15-5", (10, 10)), ("ade-100-10", (10, 100))):
+            config = resolve_config(f"{scenario}-overlapped", preset)
+            found = [method_parameters(request, config) for request in parse_strategies(["mib", "ewf"])]
+            assert tuple(each.distillation_weight for each in found) == weights
+    plop = resolve_config("voc-15-5-overlapped", "plop")
+    assert [method_parameters(r, plop).penalty_weight for r in parse_strategies(["ewc", "pi", "rw"])] == [100] * 3
     dkd = [resolve_config(name, "dkd").strategies["dkd"] for name in ("voc-15-5-overlapped", "ade-100-50-overlapped")]
     weights = [(each["base_positive_weight"], each["positive_weight"], each["distillation_weight"]) for each in dkd]
     assert weights == [(2, 1, 5), (35, 35, 5)]
@@ -83,8 +90,9 @@ def test_rates_of_parts_and_warm_up() -> None:
     assert ssul.incremental.lr_factors == dict.fromkeys(("backbone", "pyramid", "classifier"), 0)
     assert ssul.incremental.batchnorm == dkd.incremental.batchnorm == "frozen"
     assert [learning_rate(ssul.incremental, i, 1000) for i in (0, 100, 550)] == pytest.approx(
-        [0.05 * 0.001, 0.05, 0.05 * 0.5**0.9]
+        [0.05 * 0.001, 0.05 * 0.9**0.9, 0.05 * 0.45**0.9]
     )
+    assert ssul.base.min_lr == ssul.incremental.min_lr == 0
     assert [learning_rate(dkd.base, i, 1000) for i in (0, 100, 600)] == pytest.approx(
         [0.0025 * 0.001, 0.0025 * 0.5005 * 0.9**0.9, 0.0025 * 0.4**0.9]
     )
@@ -107,6 +115,11 @@ def test_a_lineages_small_form_has_its_pyramid_on_a_small_trunk(name: str) -> No
     assert small.protocol == "offline" and small.data.size == 64 and small.evaluation.short_side is None
     assert (small.data.augmentation, small.data.void) == (alone.data.augmentation, alone.data.void)
     assert small.incremental.batchnorm == alone.incremental.batchnorm
+    for preset in ("small", "laptop"):  # their rates are one for all parts that are trained, and their decays
+        config = resolve_config("voc-15-1-overlapped", f"{name},{preset}", None, ["protocol=offline"])
+        for recipe_of in (config.base, config.incremental):
+            assert set(recipe_of.lr_factors.values()) <= {0, 1}
+            assert set(recipe_of.weight_decays.values()) <= {recipe_of.weight_decay}
 
 
 def test_a_small_form_runs_on_embedded_images(tmp_path: Path) -> None:

@@ -154,12 +154,25 @@ def test_each_epoch_meets_every_image_once_in_an_order_of_its_own(drop_last: boo
             {"warmup_share": 0.2, "warmup_from": 0.1, "warmup_poly": "after"},
             {0: 0.03, 10: 0.3 * 0.55, 20: 0.3, 60: 0.3 * 0.5**0.9},
         ),
-        ({"min_lr": 0.1}, {0: 0.3, 50: 0.3 * 0.5**0.9, 99: 0.1}),
     ],
 )
 def test_the_learning_rate_at_an_update_of_a_hundred(changes: dict[str, Any], rates: dict[int, float]) -> None:
     for iteration, rate in rates.items():
         assert learning_rate(protocol(**changes), iteration, 100) == pytest.approx(rate, rel=1e-12)
+
+
+def test_no_parts_rate_falls_below_the_least() -> None:
+    """SSUL's background head has a ten-thousandth of 0.01, which is its least rate from the first update on."""
+    batches = Batches()
+    least = ["incremental.min_lr=0.000001", "incremental.lr_factors={classifier: 0.0001}", "incremental.lr=0.01"]
+    template = make("finetune", [batches], settings=[*OFFLINE, *least])
+    template.begin(benchmark().train_stream[0])
+    template.train(benchmark().train_stream[1], eval_streams=[])
+    total = len(batches.rates)
+    order = [group["lr_factor"] == 1.0 for group in template.optimizer.param_groups]
+    for iteration, rates in enumerate(batches.rates):
+        usual = 0.01 * (1 - iteration / total) ** 0.9
+        assert rates == pytest.approx([usual if whole else 1e-6 for whole in order])
 
 
 def test_parts_have_rates_and_decays_of_their_own_and_what_is_frozen_stays_bit_for_bit() -> None:

@@ -197,7 +197,8 @@ class EpochTraining:
         order = self.order(epoch)
         for number, (images, labels) in enumerate(batches):
             iteration = epoch * self.updates_per_epoch + number
-            set_learning_rate(optimizer, learning_rate(self.config.base, iteration, self.total))
+            base = self.config.base
+            set_learning_rate(optimizer, learning_rate(base, iteration, self.total), base.min_lr)
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             optimizer.zero_grad()
             if self.config.base.accumulate == 1:

@@ -62,13 +62,13 @@ class EpochProtocol:
     weight_decays: dict[Part, Annotated[float, Field(ge=0)]] = field(default_factory=dict)
     """By part of the network, in the place of `weight_decay`."""
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Of all updates: a warm-up of so many in the place of `warmup_steps`, linear from `warmup_from`."""
+    """Of all updates, rounded down: a warm-up of so many in the place of `warmup_steps`, linear from `warmup_from`."""
     warmup_from: Annotated[float, Field(ge=0, le=1)] = 0.001
     """The factor of the first update of a `warmup_share`."""
     warmup_poly: Literal["from_start", "after"] = "from_start"
     """Whether the poly decay goes on during the warm-up, or begins after it."""
     min_lr: Annotated[float, Field(ge=0)] = 0.0
-    """No learning rate falls below it."""
+    """No part's learning rate falls below it."""
     accumulate: Annotated[int, Field(ge=1, le=65536)] = 1
     """Each batch is passed in so many parts whose gradients add up to its own; BatchNorm sees the parts."""
     batchnorm: Literal["train", "statistics", "frozen"] = "train"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,19 +12,18 @@ from strategies.networks.network import SegmentationNetwork
 
 
 def learning_rate(protocol: EpochProtocol, iteration: int, total: int) -> float:
-    """Return the rate of update `iteration` of `total`: linear warm-up and poly decay, not below the least."""
+    """Return the rate of update `iteration` of `total`: linear warm-up and poly decay, without `min_lr`."""
     p = protocol
     warm, warmup = _warm_up(p, iteration, total)
     start, length = (warm, total - warm) if p.warmup_poly == "after" else (0, total)
     decay = (1 - max(0, iteration - start) / length) ** p.poly_power
-    return max(float(p.lr * warmup * decay), p.min_lr)
+    return float(p.lr * warmup * decay)
 
 
 def _warm_up(protocol: EpochProtocol, iteration: int, total: int) -> tuple[int, float]:
     """The number of updates of the warm-up, and its factor at one."""
     p = protocol
-    if p.warmup_share:
-        warm = math.ceil(p.warmup_share * total)
+    if warm := int(p.warmup_share * total):
         return warm, min(1.0, p.warmup_from + (1 - p.warmup_from) * iteration / warm)
     if p.warmup_steps:
         return p.warmup_steps, min(1.0, (iteration + 1) / p.warmup_steps)
@@ -64,7 +62,7 @@ def _groups(network: SegmentationNetwork, protocol: EpochProtocol) -> list[dict[
     return groups
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every group, times its factor."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, least: float) -> None:
+    """Set the rate of every group, times its factor, but not below the least."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_factor"]
+        group["lr"] = max(rate * group["lr_factor"], least)
