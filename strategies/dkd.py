@@ -49,8 +49,9 @@ class Dkd(Distilling):
         z+_c = Σ_k max(w_ck, 0) f_k,  z-_c = Σ_k min(w_ck, 0) f_k,  l(z, t) = -t log σ(z) - (1-t) log(1-σ(z))
 
     m is a mean over the batch's pixels, M over the cells of the features f. An auxiliary classifier a on detached
-    features learns to be 0 everywhere; new classifiers begin as copies of it. A pixel is background where no sigmoid is
-    above 1/2.
+    features learns to be 0 everywhere; new classifiers begin as copies of it. A pixel counts `positive_weight` times
+    for its own class; void ones count as a negative of every class with `data.void=negative` and not at all without. A
+    pixel is background where no sigmoid is above 1/2.
     """
 
     citation: ClassVar[str] = (

@@ -43,8 +43,8 @@ class Ssul(Distilling):
     trained, the background's at a small rate.
 
         L = (1/N) Σ_i Σ_k l(z_ik, [ỹ_i = k]),  l(z, t) = -t log σ(z) - (1-t) log(1-σ(z)), k the unknown class too
-        ỹ_i = y_i where that is a class; else the previous model's likeliest class where its sigmoid is at least
-              `threshold`; else unknown where i is salient; else background
+        ỹ_i = y_i where that is a class or void; else the previous model's largest output where that is a class and
+              its sigmoid at least `threshold`; else unknown where i is salient; else background
         prediction  argmax of σ(z_0) + σ(z_unknown), σ(z_1), σ(z_2), ...
 
     The previous model only labels; there is no distillation.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -61,3 +62,6 @@ def test_a_run_is_made_on_another_device(
         kept = Segmenter(KeptNetwork(network_path(job.folder, 2), device))
         assert kept.predict(np.zeros((20, 24, 3), np.uint8)).shape == (20, 24)
     assert (job.folder / "done").exists()
+    if torch.cuda.is_available() and protocol != "joint":
+        steps = list(csv.DictReader((job.folder / "costs.csv").open()))
+        assert all(int(step["peak_gpu_bytes"]) > 0 for step in steps if int(step["updates"]))

@@ -22,7 +22,7 @@ from benchmarks.augmentation import Augmentation, normalised
 from strategies.er import Er
 from strategies.finetune import Finetune, FinetuneParameters
 from strategies.learning import cost
-from strategies.learning.cost import StepCost, peak_ram_bytes
+from strategies.learning.cost import StepCost, peak_gpu_counted, peak_ram_bytes
 from strategies.learning.evaluation import PixelMeter, new_evaluator
 from strategies.learning.protocol import BaseRecipe, OnlineProtocol
 from strategies.learning.randomness import Seeds
@@ -225,6 +225,11 @@ def test_on_a_gpu_the_seconds_go_to_the_end_of_its_work_and_the_peak_is_the_step
     steps: list[Any] = [("reset_peak_memory_stats", gpu), "updates", ("synchronize", gpu)]
     assert asked == [*steps, ("max_memory_allocated", gpu)]
     assert template.cost.peak_gpu_bytes == 123
+    for most, told in ((7, 123), (130, 130)):  # an offline step is counted epoch by epoch
+        watched("max_memory_allocated", most)
+        with peak_gpu_counted(template.cost, gpu):
+            pass
+        assert template.cost.peak_gpu_bytes == told
 
 
 def test_the_most_memory_held_is_the_kernels_number_for_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

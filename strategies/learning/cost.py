@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 
 @dataclass
@@ -23,6 +27,18 @@ class StepCost:
     """Of the process, since it started."""
     peak_gpu_bytes: int = 0
     """Allocated by torch during the step."""
+
+
+@contextmanager
+def peak_gpu_counted(cost: StepCost, device: torch.device) -> Iterator[None]:
+    """Raise `peak_gpu_bytes` to what torch holds on a GPU during a block, which ends when the GPU is done."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.reset_peak_memory_stats(device)
+    yield
+    torch.cuda.synchronize(device)
+    cost.peak_gpu_bytes = max(cost.peak_gpu_bytes, torch.cuda.max_memory_allocated(device))
 
 
 def peak_ram_bytes() -> int:

@@ -1,4 +1,5 @@
-"""Losses over pixels: every one is finite, leaves void pixels out, and divides by the number of the others.
+"""Losses over pixels: every one is finite, leaves void pixels out, and divides by the number of the others, but where
+it says otherwise.
 
 Shapes: logits float (B, C, H, W) with C = 1 + |Y_t| and output 0 the background; labels int64 (B, H, W) with
 0 unlabelled or background and 255 void; `own` bool (B, C), True where output c is in C_tau, the classes of

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.learning.cost import StepCost
+from strategies.learning.cost import StepCost, peak_gpu_counted
 from strategies.learning.memory import Exemplar
 from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.randomness import generator_states, set_generator_states
@@ -135,7 +135,8 @@ class OfflineTemplate(SegmentationTemplate):
         """Add a block's seconds, forward passes and images to what the step costs."""
         tally, started = self.network.tally, time.perf_counter()
         passes, images = tally.passes, tally.images
-        yield
+        with peak_gpu_counted(self.cost, self.device):
+            yield
         self.cost.seconds += time.perf_counter() - started
         self.cost.forward_passes += tally.passes - passes
         self.cost.images += int(self.devices.total(torch.tensor(tally.images - images, device=self.device)))

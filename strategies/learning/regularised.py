@@ -14,7 +14,7 @@ from strategies.learning.protocol import BaseRecipe
 from strategies.learning.search import Search
 from strategies.learning.strategy import Strategy
 
-PENALTY = Search(10.0, 10_000.0, "ten times below 100 (PLOP) and above 1000 (SDR); MiB has 500", log=True)
+PENALTY = Search(10.0, 10_000.0, "ten times below 100 (PLOP) and above 1000 (SDR)", log=True)
 """Where the penalty's weight is tuned."""
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from strategies.learning.arrivals import ArrivingImages, Holdings, OnePass, SeenExperience
-from strategies.learning.cost import StepCost
+from strategies.learning.cost import StepCost, peak_gpu_counted
 from strategies.learning.devices import share_of
 from strategies.learning.faults import OnlineContractError
 from strategies.learning.protocol import OnlineProtocol
@@ -131,18 +131,13 @@ class OnlineTemplate(SegmentationTemplate):
         self.cost = StepCost(incoming_batches=len(self.dataloader))
         tally = self.network.tally
         passes, images, started = tally.passes, tally.images, time.perf_counter()
-        on_gpu = self.device.type == "cuda"
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(self.device)
         if self.protocol.batchnorm == "frozen":
             _freeze_batchnorm(self.network)
         if self.devices.size > 1:  # else all would drop out the same
             place = [self.seeds.initialisation, self.experience.data.step, self.devices.number]
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-        self._update_all(**kwargs)
-        if on_gpu:
-            torch.cuda.synchronize(self.device)
-            self.cost.peak_gpu_bytes = torch.cuda.max_memory_allocated(self.device)
+        with peak_gpu_counted(self.cost, self.device):
+            self._update_all(**kwargs)
         self.cost.seconds = time.perf_counter() - started
         self.cost.forward_passes = tally.passes - passes
         self.cost.images = tally.images - images
