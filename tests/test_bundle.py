@@ -170,6 +170,37 @@ def test_the_table_of_tuning_is_that_of_its_records() -> None:
         assert f"| {strategy} | {' | '.join([*means, difference])} |" in text
 
 
+def test_where_pixels_go_on_shapes_and_on_photographs_is_what_their_records_say() -> None:
+    text = (DOCS / "photos.md").read_text()
+    for data, bundle, base in (
+        ("`shapes`", "tuning/shapes-15-1-disjoint-runs.zip", 16),
+        ("photographs", "photos/voc-5-1-disjoint.zip", 6),
+    ):
+        shares: dict[str, list[list[float]]] = {}
+        with verified(DOCS / bundle) as found:
+            for run in found.runs:
+                if "study" not in run.spec["config"]:
+                    shares.setdefault(run.spec["strategy"], []).append(where_pixels_go(run.last_confusion, base))
+        for strategy in ("er", "mir", "mib", "coriseg", "ours"):
+            numbers = " | ".join(f"{number:.0f}" for number in np.mean(shares[strategy], axis=0))
+            assert f"| {strategy}, {data} | {numbers} |" in text
+
+
+def where_pixels_go(confusion: np.ndarray, base: int) -> list[float]:
+    """Per cent of the pixels of new and of old classes: themselves, background, an old class, a new one, in this order;
+    of old classes the last two are another old one and a new one.
+    """
+    whole = np.asarray(confusion, float)
+    told = []
+    for rows in (slice(base, None), slice(1, base)):
+        of = whole[rows]
+        right = np.trace(whole[rows, rows])
+        old, new = of[:, 1:base].sum(), of[:, base:].sum()
+        old, new = (old, new - right) if rows.start == base else (old - right, new)
+        told += [100 * each / of.sum() for each in (right, of[:, 0].sum(), old, new)]
+    return told
+
+
 def shown(mean: str | float, std: str | float) -> str:
     """A mean over seeds with its deviation, where there is one."""
     numbers = [float(number) for number in (mean, std) if number != "" and number == number]

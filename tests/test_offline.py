@@ -149,6 +149,7 @@ def test_each_epoch_meets_every_image_once_in_an_order_of_its_own(drop_last: boo
     ("changes", "rates"),
     [
         ({}, {0: 0.3, 50: 0.3 * 0.5**0.9, 99: 0.3 * 0.01**0.9}),
+        ({"warmup_share": 0.001, "warmup_steps": 50}, {0: 0.3}),
         ({"warmup_share": 0.2, "warmup_from": 0.1}, {0: 0.03, 10: 0.3 * 0.55 * 0.9**0.9, 20: 0.3 * 0.8**0.9}),
         (
             {"warmup_share": 0.2, "warmup_from": 0.1, "warmup_poly": "after"},

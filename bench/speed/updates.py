@@ -95,7 +95,7 @@ def update_seconds(
     from strategies.networks.settings import HeadName
     from strategies.plugins.registry import OWN_PACKAGE
 
-    keep_freed_memory()  # as every training process does; without it a pass can take half as long again
+    keep_freed_memory()  # as every training process does
     known = len(benchmark.train_stream[0].classes_in_this_experience)
     networks = {
         head: new_network(config, BaseRecipe(head=head), known, pretrained=False) for head in get_args(HeadName)

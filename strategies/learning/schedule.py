@@ -23,8 +23,9 @@ def learning_rate(protocol: EpochProtocol, iteration: int, total: int) -> float:
 def _warm_up(protocol: EpochProtocol, iteration: int, total: int) -> tuple[int, float]:
     """The number of updates of the warm-up, and its factor at one."""
     p = protocol
-    if warm := int(p.warmup_share * total):
-        return warm, min(1.0, p.warmup_from + (1 - p.warmup_from) * iteration / warm)
+    if p.warmup_share:
+        warm = int(p.warmup_share * total)
+        return warm, min(1.0, p.warmup_from + (1 - p.warmup_from) * iteration / warm) if warm else 1.0
     if p.warmup_steps:
         return p.warmup_steps, min(1.0, (iteration + 1) / p.warmup_steps)
     return 0, 1.0
