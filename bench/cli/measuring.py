@@ -10,8 +10,8 @@ from bench.cli.arguments import a_path, add_data_root
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Add `bench speed`."""
-    what = "update, offline, laptop, losses, large, evaluation, scan, remap, loader, memory, index, scale, pool"
-    parser.add_argument("what", nargs="*", help=f"{what} (default: those that are quick); or gpu alone")
+    what = "update, offline, offline-laptop, laptop, losses, large, evaluation, scan, remap, loader, memory, index"
+    parser.add_argument("what", nargs="*", help=f"{what}, scale, pool (default: those that are quick); or gpu alone")
     add_data_root(parser)
     parser.add_argument("--device", default="auto", help="of gpu: auto (default), cpu (tiny), cuda, cuda:N")
     parser.add_argument("--out", type=a_path, metavar="FILE", help="of gpu: a JSON file of what was measured")

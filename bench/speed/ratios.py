@@ -2,6 +2,7 @@
 
 `update`: one update of each method against one of er, and the template against a bare PyTorch loop.
 `offline`: the same of the offline protocol, against finetune.
+`offline-laptop`: the same for the preset `laptop` at 96 pixels; only when named.
 `laptop`: the same of the preset `laptop` on photographs, its loader, evaluation against training, and its counting.
 `losses`: methods' losses against er's on large logits, and the memory beside these; only when named.
 `large`: updates of ResNet-101 on the CPU, online against er and offline against finetune; only when named.
@@ -50,6 +51,7 @@ def measure(what: Sequence[str], data_root: Path | None) -> int:
 MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "update": speed_updates.update,
     "offline": speed_updates.offline,
+    "offline-laptop": speed_updates.offline_laptop,
     "laptop": speed_laptop.laptop,
     "losses": speed_losses.losses,
     "large": speed_large.large,
@@ -63,5 +65,5 @@ MEASUREMENTS: dict[str, Callable[[Path | None], None]] = {
     "pool": speed_pool.pool,
 }
 """By name; each is given the data root."""
-WHEN_NAMED = ("laptop", "losses", "large", "evaluation", "index", "scale", "pool")
+WHEN_NAMED = ("offline-laptop", "laptop", "losses", "large", "evaluation", "index", "scale", "pool")
 """They take minutes, or gigabytes, or measure nothing."""

@@ -58,19 +58,30 @@ def update(data_root: Path | None) -> None:
 
 def offline(data_root: Path | None) -> None:
     """Print the same of the offline protocol: each method against finetune, and that against a bare loop."""
+    _print_offline(SCENARIO, "small", [])
+
+
+def offline_laptop(data_root: Path | None) -> None:
+    """Print what `offline` does for the preset `laptop`, as it is on the photographs of docs/offline-photos.md."""
+    settings = ["data.size=96", "data.crop=96", "runtime.threads=1", "network.weights=none"]
+    _print_offline("shapes-5-3-disjoint", "laptop", settings)
+
+
+def _print_offline(scenario: str, preset: str, settings: list[str]) -> None:
     from bench.settings.merging import resolve_config
     from bench.train.networks import normalisation
     from benchmarks.streams import load_benchmark
     from strategies.learning.registry import STRATEGIES, method_class
 
-    config = resolve_config(SCENARIO, None, None, ["protocol=offline", "incremental.epochs=2"])
-    benchmark = load_benchmark(SCENARIO, size=config.data.size, normalisation=normalisation(config))
+    config = resolve_config(scenario, preset, None, ["protocol=offline", "incremental.epochs=2", *settings])
+    side, count = config.data.size, config.incremental.batch_size
+    benchmark = load_benchmark(scenario, size=side, normalisation=normalisation(config))
     names = [
         name.rpartition(":")[2] for name in STRATEGIES.built_in_names() if "offline" in method_class(name).protocols
     ]
-    size = config.incremental.batch_size
-    print(f"offline: small network, 64 x 64, {size} images, {config.runtime.threads} thread, least of {ROUNDS}")
-    print_updates(update_seconds(names, config, SCENARIO, benchmark, FINETUNE), FINETUNE)
+    threads = f"{config.runtime.threads} thread{'s' if config.runtime.threads > 1 else ''}"
+    print(f"offline: preset {preset}, {side} x {side}, {count} images, {threads}, least of {ROUNDS}")
+    print_updates(update_seconds(names, config, scenario, benchmark, FINETUNE), FINETUNE)
 
 
 def update_seconds(
