@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -526,10 +527,17 @@ def test_the_weights_of_the_epoch_that_is_best_on_held_out_images_are_kept(
     monkeypatch.setattr(bench.train.epochs, "held_out_miou", measured)
     longer = config(**{**QUICK, "base.epochs": 3, "base.weights": "best", "evaluation.valid_fraction": 0.1})
     data, held_out = benchmark().train_stream[1].data, benchmark().valid_stream[1].data
-    task = EpochTraining(data, 4, longer, BaseRecipe(), 0, "base", Checkpoint(tmp_path / "a.ckpt", {}), held_out)
+    recipe = BaseRecipe(importance=True)
+    task = EpochTraining(data, 4, longer, recipe, 0, "base", Checkpoint(tmp_path / "a.ckpt", {}), held_out)
     best = train_epochs(task, torch.device("cpu"), lambda event: None)
     assert best.best is not None and best.best["miou"] == 30.0 and len(states) == 3
     assert equal(best.network.state_dict(), best.best["network"])
+    whole = replace(task, config=config(**{**QUICK, "base.epochs": 3}), checkpoint=Checkpoint(tmp_path / "b.ckpt", {}))
+    last = train_epochs(whole, torch.device("cpu"), lambda event: None)
+    assert best.measures is not None and last.measures is not None
+    assert not equal(best.network.state_dict(), last.network.state_dict())
+    for name, kinds in last.measures.found().items():
+        assert all(equal(best.measures.found()[name][kind], tensors) for kind, tensors in kinds.items())
 
 
 def test_a_base_training_that_measures_importance_trains_the_same_and_measures_each_update(
@@ -551,7 +559,7 @@ def test_a_base_training_that_measures_importance_trains_the_same_and_measures_e
     for gradient in gradients[: len(gradients) // 2]:
         fisher = 0.9 * gradient**2 + 0.1 * fisher
     assert measured.measures is not None
-    found = measured.measures.finished()
+    found = measured.measures.found()
     torch.testing.assert_close(found["rw"]["fisher"]["head.weight.0"].double(), fisher, rtol=1e-5, atol=1e-12)
     assert set(found["rw"]) == {"fisher", "score"} and set(found["pi"]) == {"score"}
     assert found["pi"]["score"]["head.weight.0"].max() > 0
@@ -560,7 +568,7 @@ def test_a_base_training_that_measures_importance_trains_the_same_and_measures_e
 def test_what_a_base_training_measured_is_what_the_first_increment_holds_on_to(tmp_path: Path) -> None:
     ended = trained(tmp_path, config(**QUICK), BaseRecipe(importance=True))
     assert ended.measures is not None
-    save_base(ended.network, {"hash": "abcdefabcdef0123", "inputs": INPUTS}, 0.25, ended.measures.finished())
+    save_base(ended.network, {"hash": "abcdefabcdef0123", "inputs": INPUTS}, 0.25, ended.measures.found())
     for kind in (Ewc, Pi, Rw):
         template = make(kind, settings=["protocol=offline", "memory.size=0"])
         template.network.grow(1)
@@ -575,7 +583,7 @@ def test_what_a_base_training_measured_is_what_the_first_increment_holds_on_to(t
 def test_what_a_base_training_measured_is_loaded_to_the_networks_device(tmp_path: Path) -> None:
     ended = trained(tmp_path, config(**QUICK), BaseRecipe(importance=True))
     assert ended.measures is not None
-    save_base(ended.network, {"hash": "abcdefabcdef0123", "inputs": INPUTS}, 0.25, ended.measures.finished())
+    save_base(ended.network, {"hash": "abcdefabcdef0123", "inputs": INPUTS}, 0.25, ended.measures.found())
     found = load_base("abcdefabcdef0123", copy.deepcopy(ended.network).to("meta"))
     assert {tensor.device.type for kinds in found.values() for of in kinds.values() for tensor in of.values()} == {
         "meta"
@@ -593,5 +601,5 @@ def test_a_measured_training_that_is_stopped_ends_with_the_same_measures(
             trained(tmp_path / "cut", settings, measured)
     end = trained(tmp_path / "cut", settings, measured)
     assert whole.measures is not None and end.measures is not None
-    expected, found = whole.measures.finished(), end.measures.finished()
+    expected, found = whole.measures.found(), end.measures.found()
     assert all(equal(found[name][kind], tensors) for name in expected for kind, tensors in expected[name].items())

@@ -87,7 +87,7 @@ class Batch:
         self.mb_output = self.network(self.mb_x)
         loss = method.loss(self)
         Dkd.after_training_exp(method, self)
-        assert not self.network.head._forward_pre_hooks
+        assert not self.network.head._forward_hooks
         return loss
 
     def expected(self, p: DkdParameters, void_is_negative: bool) -> float:
@@ -311,7 +311,7 @@ def test_the_steps_begin_with_copies_of_the_auxiliary_and_decay_the_new_classifi
             assert all(torch.equal(row, tensor[0]) for row in tensor[known:])
         assert decays == {"known_weight": 0.0, "known_bias": 0.0, "new_weight": 0.5, "new_bias": 0.5}
     assert not torch.equal(starts[1][0]["bias"][0], starts[0][0]["bias"][0])
-    assert not template.network.head._forward_pre_hooks
+    assert not template.network.head._forward_hooks
 
 
 def test_void_moves_the_new_classifier_where_it_is_a_negative() -> None:

@@ -79,7 +79,7 @@ def test_images_are_chosen_by_what_is_annotated_and_by_sigmoids_of_nine_tenths()
     kept = [exemplar.image_id for exemplar in template.method.memory.exemplars]
     assert len(set(kept)) == len(kept) == template.method.kept() == 8 and set(kept) <= before | step
     assert template.cost.images == passed[-1] + len(step | before)
-    assert not template.network.head._forward_pre_hooks
+    assert not template.network.head._forward_hooks
 
 
 def test_it_goes_on_from_its_state_bit_for_bit() -> None:

@@ -248,3 +248,18 @@ def test_without_a_penalty_they_are_finetune() -> None:
     for kind in (Ewc, Pi, Rw):
         assert equal(weights(kind, penalty_weight=0.0), finetune)
     assert not equal(weights(Ewc), finetune)
+
+
+def test_importance_is_of_the_whole_way_whichever_weights_go_on() -> None:
+    """The measures follow every update; those of the best epoch alone would be of no training."""
+    scores, ends = [], []
+    for best in (0, 8):
+        template = make(Pi, settings=SETTINGS)
+        template.begin(benchmark().train_stream[0])
+        template.end_epoch = lambda template=template, best=best: template.keep_if_best(
+            float(template.epochs_done == best)
+        )
+        template.train(benchmark().train_stream[1], eval_streams=[])
+        scores.append(template.method.measure.tensors["score"])
+        ends.append(template.network.state_dict())
+    assert equal(*scores) and not equal(*ends) and max(score.max() for score in scores[0].values()) > 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,15 +19,19 @@ from usual import usual
 
 import bench.train.offline
 import strategies.learning.offline
+from bench.plan.job import RunJob
+from bench.screen.events import Event
 from bench.settings.errors import RequestError
 from bench.settings.merging import resolve_config
+from bench.train.template import Progress
 from bench.train.work import Work
 from benchmarks.labels import VOID
 from strategies.finetune import Finetune, FinetuneParameters
 from strategies.learning.offline import OfflineTemplate
 from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.randomness import Seeds
-from strategies.learning.schedule import learning_rate
+from strategies.learning.schedule import learning_rate, make_optimizer
+from strategies.networks.grouped_head import GroupedHead
 from strategies.networks.heads import LinearHead
 from strategies.networks.network import SegmentationNetwork
 
@@ -142,6 +147,22 @@ def test_each_epoch_meets_every_image_once_in_an_order_of_its_own(drop_last: boo
     assert again.seen == batches.seen
 
 
+def test_progress_tells_the_epoch_under_way_and_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = []
+    progress = Progress(cast(RunJob, SimpleNamespace(key="a", units=12)), events.append)
+    monkeypatch.setattr(progress.throttle, "due", lambda: True)
+    trained(make("finetune", [progress], settings=OFFLINE))
+    told = [(event.step, event.phase, event.batch, event.batches) for event in events]
+    batches = {step: sum(event.step == step for event in events) // 2 for step in (1, 2)}
+    assert told == [
+        (step, f"epoch {epoch}/2", batch, batches[step])
+        for step in (1, 2)
+        for epoch in (1, 2)
+        for batch in range(1, batches[step] + 1)
+    ]
+    assert [event.done for event in events] == list(range(1, len(events) + 1)) and min(batches.values()) > 1
+
+
 # ---------------------------------------------------------------------------------------- rates
 
 
@@ -150,6 +171,7 @@ def test_each_epoch_meets_every_image_once_in_an_order_of_its_own(drop_last: boo
     [
         ({}, {0: 0.3, 50: 0.3 * 0.5**0.9, 99: 0.3 * 0.01**0.9}),
         ({"warmup_share": 0.001, "warmup_steps": 50}, {0: 0.3}),
+        ({"warmup_steps": 100, "warmup_poly": "after"}, {0: 0.003, 49: 0.15, 99: 0.3}),
         ({"warmup_share": 0.2, "warmup_from": 0.1}, {0: 0.03, 10: 0.3 * 0.55 * 0.9**0.9, 20: 0.3 * 0.8**0.9}),
         (
             {"warmup_share": 0.2, "warmup_from": 0.1, "warmup_poly": "after"},
@@ -174,6 +196,15 @@ def test_no_parts_rate_falls_below_the_least() -> None:
     for iteration, rates in enumerate(batches.rates):
         usual = 0.01 * (1 - iteration / total) ** 0.9
         assert rates == pytest.approx([usual if whole else 1e-6 for whole in order])
+
+
+def test_in_the_base_step_all_outputs_are_the_classifier() -> None:
+    """Of a head in groups, too, which tells the last step's and the background's apart later."""
+    network = SegmentationNetwork(nn.Conv2d(3, 8, 1), GroupedHead(8, 4))
+    base = resolve_config("shapes", "small", None, ["base.lr_factors={classifier: 10}"]).base
+    rates = {id(p): group["lr_factor"] for group in make_optimizer(network, base).param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in network.head.parameters()} == {10.0}
+    assert {rates[id(p)] for p in network.backbone.parameters()} == {1.0}
 
 
 def test_parts_have_rates_and_decays_of_their_own_and_what_is_frozen_stays_bit_for_bit() -> None:
@@ -271,6 +302,13 @@ def test_a_run_that_dies_within_a_step_ends_with_the_same_files(
         (["memory.size=0"], "memory.size=0: the online protocol replays images"),
         (["protocol=offline", "incremental.weights=best"], "incremental.weights=best needs evaluation.valid_fraction"),
         (["protocol=offline", "incremental.lr_factors.neck=1"], "incremental.lr_factors.neck"),
+        (["base.lr_factors={new: 2}"], "base.lr_factors.new: of increments alone"),
+        (["base.weight_decays={background: 2}"], "base.weight_decays.background: of increments alone"),
+        (["base.accumulate=9", "base.batch_size=8"], "base.accumulate=9: a batch has base.batch_size=8 images"),
+        (
+            ["protocol=offline", "incremental.accumulate=17"],
+            "incremental.accumulate=17: a batch has incremental.batch_size=16 images",
+        ),
         (["protocol=offline", "incremental.epoch=1"], "unknown setting incremental.epoch; did you mean"),
     ],
 )

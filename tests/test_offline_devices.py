@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -19,6 +21,11 @@ from bench.train.keeping import network_path
 from bench.train.kept import base_model, run_checkpoints
 from bench.train.work import Work
 from bench.use.loading import KeptNetwork
+from benchmarks.annotated import _Places
+from strategies.learning.devices import Devices
+from strategies.learning.offline import OfflineTemplate
+from strategies.learning.protocol import OfflineProtocol
+from strategies.learning.randomness import Seeds
 
 OFFLINE = [*TINY, "base.epochs=1", "protocol=offline", "incremental.epochs=2", "incremental.batch_size=7"]
 SETTINGS = [*OFFLINE, "memory.size=0", "incremental.optimizer=sgd", "incremental.lr=0.02"]
@@ -82,5 +89,28 @@ def test_several_devices_go_without_memory_and_accumulation(data_root: Path, tmp
         plan(data_root, tmp_path, "ssul-m(saliency=none)", device="cpu", assignments=settings)
     with pytest.raises(RequestError, match=r"^memory.size=5: increments on several devices"):
         resolve_config("shapes", "small", None, ["protocol=offline", "memory.size=5", "base.devices=2"])
-    with pytest.raises(RequestError, match=r"^base.accumulate and base.devices both divide a batch"):
-        resolve_config("shapes", "small", None, ["base.accumulate=2", "base.devices=2"])
+    for where in ("base", "incremental"):
+        with pytest.raises(RequestError, match=rf"^{where}.accumulate and base.devices both divide a batch"):
+            resolve_config("shapes", "small", None, ["protocol=offline", f"{where}.accumulate=2", "base.devices=2"])
+
+
+def test_an_increments_batch_has_an_image_for_each_device() -> None:
+    with pytest.raises(RequestError, match=r"^base.devices=3: offline they share increments too"):
+        resolve_config("shapes", "small", None, ["protocol=offline", "incremental.batch_size=2", "base.devices=3"])
+    resolve_config("shapes", "small", None, ["protocol=offline", "incremental.batch_size=3", "base.devices=3"])
+
+
+@pytest.mark.parametrize(("images", "batch", "devices"), [(1, 24, 4), (3, 24, 8), (9, 8, 2), (10, 4, 4), (11, 4, 3)])
+def test_all_devices_make_the_same_updates_of_however_few_images(images: int, batch: int, devices: int) -> None:
+    seeds = Seeds(initialisation=0, order=1, augmentation=2, memory=3)
+    protocol = OfflineProtocol(1, batch, "sgd", 0.1, 0.9, 0.0, 0, 0.9)
+    step = SimpleNamespace(data=SimpleNamespace(step=1))
+    template = SimpleNamespace(
+        seeds=seeds, protocol=protocol, experience=step, images=images, train_mb_size=batch, devices=Devices()
+    )
+    template.devices.size = devices
+    order, seed = OfflineTemplate._order(cast(OfflineTemplate, template), 0)
+    shares = [list(_Places(batch, order, seed, (number, devices))) for number in range(devices)]
+    updates = protocol.updates_an_epoch(images)
+    assert all(len(share) == updates and all(share) for share in shares)
+    assert set(order) == set(range(images))

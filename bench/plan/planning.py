@@ -44,7 +44,13 @@ from bench.settings.strategies import (
 from bench.settings.usual import told_of_preset, usual_preset
 from benchmarks.names import parse_name
 from benchmarks.packing import readers
-from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts
+from benchmarks.scenarios import (
+    Scenario,
+    load_scenario,
+    require_training_images,
+    require_valid_images,
+    training_parts,
+)
 from reports.files import RecordError
 from reports.spec import read_spec, run_folder
 from strategies.learning.protocol import OfflineProtocol
@@ -137,7 +143,10 @@ def _read_scenario(request: Request, config: Config, console: Console) -> Scenar
     scenario = load_scenario(
         request.scenario, request.data_root, data.train_list, data.shared_ids, max_megapixels=data.max_megapixels
     )
-    require_training_images(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
+    held_out = config.evaluation.valid_fraction, config.evaluation.valid_seed
+    require_training_images(scenario, *held_out)
+    if config.looks_at_held_out:
+        require_valid_images(scenario, config.evaluation.images, *held_out)
     with reading(console) as progress:
         size = data.size or scenario.imageset.uniform_side
         readers(scenario.imageset, size, data.ram_gb * 2**30, progress, data.jpeg_draft)

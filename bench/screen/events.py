@@ -15,7 +15,7 @@ class Event:
     """A job's progress.
 
     `done` of `total` are base iterations or incoming batches over all steps; `batch` of `batches` those of
-    the step under way; `step` is None while a base model is trained; `miou` is the last evaluation's, in
+    the step, or its epoch, under way; `step` is None while a base model is trained; `miou` is the last evaluation's, in
     per cent; `finished_step` marks the event that ends a step.
     """
 

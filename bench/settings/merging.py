@@ -22,6 +22,7 @@ from bench.settings.usual import PRESETS, usual_preset
 from benchmarks.paths import user_path
 from strategies.learning.protocol import OfflineProtocol, OnlineProtocol, ProtocolName
 from strategies.learning.registry import STRATEGIES
+from strategies.networks.settings import OF_INCREMENTS
 from strategies.plugins.registry import UnknownPluginError
 
 LAUNCHER_SECTION = "slurm"
@@ -193,24 +194,43 @@ def _check_together(config: Config) -> None:
         raise RequestError("data.crop must be set where data.size is null or data.scale varies: images differ in size")
     if config.protocol == "online" and config.memory.size == 0:
         raise RequestError("memory.size=0: the online protocol replays images; protocol=offline needs none")
-    if config.base.devices > 1 and config.base.accumulate > 1:
-        raise RequestError("base.accumulate and base.devices both divide a batch: one of them must be 1")
     if config.protocol == "offline" and config.base.devices > 1 and config.memory.size:
         raise RequestError(f"memory.size={config.memory.size}: increments on several devices (base.devices) have none")
-    _check_shares(config.incremental)
-    for where, section in (("base", config.base), ("incremental", config.incremental)):
-        if getattr(section, "weights", "last") == "best" and config.evaluation.valid_fraction == 0:
-            raise RequestError(f"{where}.weights=best needs evaluation.valid_fraction above 0, never test images")
+    _check_shares(config)
+    for key in ("lr_factors", "weight_decays"):
+        if absent := getattr(config.base, key).keys() & OF_INCREMENTS:
+            raise RequestError(
+                f"base.{key}.{min(absent)}: of increments alone; in the base step outputs are 'classifier'"
+            )
+    _check_updates("base", config.base, config)
+    _check_updates("incremental", config.incremental, config)
     if config.evaluation.stream == "valid" and config.evaluation.valid_fraction == 0:
         raise RequestError("evaluation.stream=valid needs evaluation.valid_fraction above 0")
 
 
-def _check_shares(incremental: OnlineProtocol | OfflineProtocol) -> None:
-    """Raise `RequestError` where an update has fewer images than there are devices to share them."""
+def _check_updates(where: str, section: Any, config: Config) -> None:
+    """Raise `RequestError` where a section's updates cannot be made as it says."""
+    parts = getattr(section, "accumulate", 1)
+    if config.base.devices > 1 and parts > 1:
+        raise RequestError(f"{where}.accumulate and base.devices both divide a batch: one of them must be 1")
+    if parts > section.batch_size:
+        raise RequestError(f"{where}.accumulate={parts}: a batch has {where}.batch_size={section.batch_size} images")
+    if getattr(section, "weights", "last") == "best" and config.evaluation.valid_fraction == 0:
+        raise RequestError(f"{where}.weights=best needs evaluation.valid_fraction above 0, never test images")
+
+
+def _check_shares(config: Config) -> None:
+    """Raise `RequestError` where an update of an increment has fewer images than there are devices to share them."""
+    incremental, devices = config.incremental, config.base.devices
     if isinstance(incremental, OnlineProtocol) and incremental.devices > 2 * incremental.batch_size:
         raise RequestError(
             f"incremental.devices={incremental.devices}: an update has {incremental.batch_size} incoming images and as "
             f"many from memory to share; base.devices alone shares the base training"
+        )
+    if isinstance(incremental, OfflineProtocol) and devices > incremental.batch_size:
+        raise RequestError(
+            f"base.devices={devices}: offline they share increments too, where incremental.batch_size is "
+            f"{incremental.batch_size}"
         )
 
 

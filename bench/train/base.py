@@ -31,7 +31,7 @@ def make_base(job: BaseJob, benchmark: SegmentationScenario, report: Report) -> 
     held_out = benchmark.valid_stream[0].data
     task = EpochTraining(experience.data, classes, job.config, job.recipe, job.seed, job.key, checkpoint, held_out)
     trained = train_epochs(task, torch.device(job.device), report)
-    importance = trained.measures.finished() if trained.measures else {}
+    importance = trained.measures.found() if trained.measures else {}
     save_base(trained.network, job.base, trained.seconds / job.units, importance)
     checkpoint.remove()
 

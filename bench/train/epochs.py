@@ -164,6 +164,8 @@ class EpochTraining:
                 if throttle.due():
                     report(Event(self.job, f"epoch {epoch + 1}/{epochs}", done, self.total, loss=loss.item()))
             training.epochs = epoch + 1
+            if training.measures and training.epochs == epochs:
+                training.measures.finish()
             if self.config.base.weights == "best" and rank.leads:
                 self.keep_if_best(training)
             training.seconds += time.perf_counter() - started

@@ -74,14 +74,15 @@ class Progress(SupervisedPlugin):
         if log.isEnabledFor(logging.DEBUG):
             log.debug("update %d of %d, loss %.8g", done, self.job.units, strategy.loss.item())
         if self.throttle.due():
+            offline = isinstance(strategy, OfflineTemplate)
             self.report(
                 Event(
                     self.job.key,
-                    "training",
+                    f"epoch {strategy.epochs_done + 1}/{strategy.epochs}" if offline else "training",
                     done,
                     self.job.units,
                     step=strategy.experience.data.step,
-                    batch=strategy.clock.train_exp_iterations + 1,
+                    batch=strategy.clock.train_epoch_iterations + 1,
                     batches=len(strategy.dataloader),
                     loss=strategy.loss.item(),
                 )

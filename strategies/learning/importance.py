@@ -222,10 +222,13 @@ class BaseMeasures:
         for measure in self.measures.values():
             measure.follow(parts)
 
-    def finished(self) -> dict[str, dict[str, Tensors]]:
-        """End the base step and return what it found, by measure and by kind."""
+    def finish(self) -> None:
+        """The training ends: the network is as its last update has left it."""
         for measure in self.measures.values():
             measure.finish(self._pieces())
+
+    def found(self) -> dict[str, dict[str, Tensors]]:
+        """Return what a finished training has found, by measure and by kind."""
         return {
             name: {kind: tensors for kind, tensors in measure.tensors.items() if kind in self.kept}
             for name, measure in self.measures.items()

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class OfflineTemplate(SegmentationTemplate):
         order = np.random.default_rng([self.seeds.order, step, epoch]).permutation(self.images).tolist()
         taken = order[: self.protocol.updates_an_epoch(self.images) * self.train_mb_size]
         short = self.devices.size - (len(taken) % self.train_mb_size or self.train_mb_size)
-        taken += order[: max(0, short)]  # as torch's DistributedSampler, that every device has an image
+        taken += islice(cycle(order), max(0, short))  # as torch's DistributedSampler, that every device has an image
         return taken, (self.seeds.augmentation, 0, step, epoch)
 
     def make_optimizer(self, **kwargs: Any) -> None:

@@ -70,9 +70,10 @@ class Regularised(Method):
                 away = parts[name].value - self.anchor[name]
                 gradient.addcmul_(omega, away, value=2 * self.parameters.penalty_weight)
 
-    def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """End the measure's step."""
-        self.measure.finish(pieces(strategy.network, self.outputs))
+    def after_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """End the measure's step after its last epoch, before the weights of a better one may take the place."""
+        if strategy.epochs_done + 1 == strategy.epochs:
+            self.measure.finish(pieces(strategy.network, self.outputs))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the measure knows; `grow` makes the rest of it and of the network."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from strategies.learning.protocol import EpochProtocol
+from strategies.learning.protocol import EpochProtocol, OfflineProtocol
 from strategies.networks.modes import freeze_affine
 from strategies.networks.network import SegmentationNetwork
+from strategies.networks.settings import OF_INCREMENTS
 
 
 def learning_rate(protocol: EpochProtocol, iteration: int, total: int) -> float:
@@ -16,7 +17,7 @@ def learning_rate(protocol: EpochProtocol, iteration: int, total: int) -> float:
     p = protocol
     warm, warmup = _warm_up(p, iteration, total)
     start, length = (warm, total - warm) if p.warmup_poly == "after" else (0, total)
-    decay = (1 - max(0, iteration - start) / length) ** p.poly_power
+    decay = (1 - max(0, iteration - start) / max(1, length)) ** p.poly_power
     return float(p.lr * warmup * decay)
 
 
@@ -54,6 +55,8 @@ def _groups(network: SegmentationNetwork, protocol: EpochProtocol) -> list[dict[
         return [{"params": list(network.parameters()), "lr_factor": 1.0}]
     groups: list[dict[str, Any]] = []
     for part, parameters in network.parts().items():
+        if part in OF_INCREMENTS and not isinstance(protocol, OfflineProtocol):
+            part = "classifier"
         factor = factors.get(part, 1.0)
         for parameter in parameters:
             parameter.requires_grad_(factor > 0)

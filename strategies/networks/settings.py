@@ -16,6 +16,8 @@ Precision = Literal["fp32", "bf16"]
 Part = Literal["backbone", "pyramid", "background", "classifier", "new"]
 """Parts of a network (`SegmentationNetwork.parts`): `new` are the outputs of an increment, `background` is that of a
 head in which it has layers of its own."""
+OF_INCREMENTS: frozenset[Part] = frozenset({"new", "background"})
+"""Those that only increments tell apart: in a base step all outputs are `classifier`."""
 NO_WEIGHTS = "none"
 """What `network.weights` says where a network starts from random weights."""
 
