@@ -87,7 +87,7 @@ class Dkd(Distilling):
         with torch.no_grad():
             old_features = self.old.features(images)
             old_logits = self.old.logits(old_features, images.shape[-2:])
-        given = p.distillation_weight, p.positive_weight, strategy.void_is_negative, self.replayed(strategy)
+        given = p.distillation_weight, p.positive_weight, strategy.void_is_negative, self.telling_old(strategy)
         loss = labels_and_distillation(strategy.mb_output, old_logits, strategy.mb_y, *given)
         new_parts = parts(self.features(), head_of(strategy.network).weight[1:known])
         old_parts = parts(old_features, head_of(self.old).weight[1:])
@@ -96,9 +96,13 @@ class Dkd(Distilling):
             loss = loss + weight * sigmoid_distillation(new, old)
         return loss
 
-    def replayed(self, strategy: Strategy) -> Tensor | None:
-        """Return of which images of the mini-batch, bool (B,), old classes learn from labels too; None if of none."""
-        return None
+    def telling_old(self, strategy: Strategy) -> Tensor | None:
+        """Return of which images of the mini-batch, bool (B,), old classes learn from labels too; None if of none.
+
+        Of all where steps annotate every class seen so far (`sequential`).
+        """
+        labels = strategy.mb_y
+        return labels.new_ones(len(labels), dtype=torch.bool) if strategy.experience.annotates_all_seen else None
 
 
 def parts(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,11 @@ class DkdM(ExemplarMethod, Dkd):
         best, place = logits[:, 1:].max(1)
         return (place + 1).where(best.sigmoid() >= self.parameters.threshold, BACKGROUND)
 
-    def replayed(self, strategy: Strategy) -> Tensor | None:
-        """Return which images are from memory, unless their labels of old classes are erased."""
-        return strategy.is_memory if self.parameters.replayed == "corrected" else None
+    def telling_old(self, strategy: Strategy) -> Tensor | None:
+        """Return which images are from memory, or by their annotation tell old classes; without those from memory where
+        their labels of old classes are erased.
+        """
+        annotated, erased = super().telling_old(strategy), self.parameters.replayed == "erased"
+        if annotated is None:
+            return None if erased else strategy.is_memory
+        return ~strategy.is_memory if erased else annotated

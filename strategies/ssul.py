@@ -80,8 +80,13 @@ class Ssul(Distilling):
         return one_vs_rest(logits, labels.masked_fill(labels == UNKNOWN, logits.shape[1] - 1))
 
     def labels(self, strategy: Strategy) -> Tensor:
-        """Return the annotation with the previous model's sure classes where it tells none, int64 (B, H, W)."""
+        """Return the annotation with the previous model's sure classes where it tells none, int64 (B, H, W).
+
+        Where steps annotate every class seen so far (`sequential`) it tells all.
+        """
         labels = self.annotation(strategy)
+        if strategy.experience.annotates_all_seen:
+            return labels
         sure = sure_classes(self.old_logits(strategy.mb_x), self.parameters.threshold)
         free = (labels == BACKGROUND) | (labels == UNKNOWN)
         return torch.where(free & (sure != BACKGROUND), sure, labels)

@@ -62,6 +62,8 @@ class Batch:
         """The last image is one, where there are two."""
         return torch.arange(len(self.mb_y)) > 0
 
+    experience = SimpleNamespace(annotates_all_seen=False)
+
     def __init__(self, shape: tuple[int, int, int], new: int, void: str) -> None:
         rng = np.random.default_rng([*shape, new])
         torch.manual_seed(int(rng.integers(1000)))
@@ -140,20 +142,34 @@ def test_the_loss_is_that_of_loops_over_pixels_and_cells(void: str, void_is_nega
 def test_labels_of_old_classes_are_their_own_on_images_from_memory_and_negatives_of_the_new_ones(
     void_is_negative: bool,
 ) -> None:
+    """In `sequential`, where every image tells old classes, they are on all, less what memory has erased."""
     batch = Batch((2, 5, 7), 2, "some")
     without = batch.loss(UNLIKE, void_is_negative)
     batch.mb_y[batch.mb_y == 0] = 1 + torch.arange(int((batch.mb_y == 0).sum())) % 2
     erased = DkdMParameters(**asdict(UNLIKE), replayed="erased")
     for kind, parameters in ((Dkd, UNLIKE), (DkdM, erased)):
         assert torch.equal(batch.loss(parameters, void_is_negative, kind), without)
-    of_memory = math.fsum(
-        35.0 * bce(z[c], 1) if y == c else bce(z[c], 0)
-        for z, _, y in list(batch.of_pixels())[5 * 7 :]
-        for c in (1, 2)
-        if void_is_negative or y != VOID
+    pixels = list(batch.of_pixels())
+    of_incoming, of_memory = (
+        math.fsum(
+            35.0 * bce(z[c], 1) if y == c else bce(z[c], 0)
+            for z, _, y in of_image
+            for c in (1, 2)
+            if void_is_negative or y != VOID
+        )
+        for of_image in (pixels[: 5 * 7], pixels[5 * 7 :])
     )
-    found = batch.loss(DkdMParameters(**asdict(UNLIKE)), void_is_negative, DkdM)
+    corrected = DkdMParameters(**asdict(UNLIKE))
+    found = batch.loss(corrected, void_is_negative, DkdM)
     torch.testing.assert_close(found, without + of_memory / (2 * 5 * 7), **EXACT)
+    batch.experience = SimpleNamespace(annotates_all_seen=True)
+    for kind, parameters, of_all in (
+        (Dkd, UNLIKE, of_incoming + of_memory),
+        (DkdM, corrected, of_incoming + of_memory),
+        (DkdM, erased, of_incoming),
+    ):
+        found = batch.loss(parameters, void_is_negative, kind)
+        torch.testing.assert_close(found, without + of_all / (2 * 5 * 7), **EXACT)
 
 
 @pytest.mark.parametrize("void_is_negative", [False, True])
@@ -324,7 +340,10 @@ def test_void_moves_the_new_classifier_where_it_is_a_negative() -> None:
         assert any((each == VOID).any() for each in labels)
         images = [benchmark().train_stream[1].data[i][0] for i in range(len(labels))]
         strategy: Any = SimpleNamespace(
-            network=template.network, mb_x=torch.stack(images), void_is_negative=void == "negative"
+            network=template.network,
+            mb_x=torch.stack(images),
+            void_is_negative=void == "negative",
+            experience=benchmark().train_stream[1],
         )
         strategy.mb_y = torch.stack(labels)
         if void == "background":

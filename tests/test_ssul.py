@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_sequential import sequential
 from torch import Tensor
 from toy import GROUPS, Toy, benchmark, equal, full_label_map, make
 
@@ -100,6 +101,33 @@ def begun(method: Any = Ssul, of: SegmentationScenario | None = None, plugins: A
     template = make(method, plugins, settings=OFFLINE, **parameters)
     template.begin((of or benchmark()).train_stream[0])
     return template
+
+
+@pytest.mark.parametrize("kind", [Ssul, SsulM])
+def test_where_steps_annotate_every_class_seen_the_annotation_stands(
+    kind: type[Ssul], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In labels, and in what a memory takes images to show; with a threshold of 0 the model is sure of every pixel."""
+    labels_of, choose = Ssul.labels, ChosenExemplars.choose
+    met, chosen = [], []
+
+    def labels(method: Ssul, strategy: Any) -> Tensor:
+        met.append((labels_of(method, strategy), strategy.mb_y.clone()))
+        return met[-1][0]
+
+    def choosing(memory: ChosenExemplars, candidates: Any) -> None:
+        chosen.append(candidates)
+        choose(memory, candidates)
+
+    monkeypatch.setattr(Ssul, "labels", labels)
+    monkeypatch.setattr(ChosenExemplars, "choose", choosing)
+    template = begun(kind, sequential(), threshold=0.0)
+    for experience in sequential().train_stream[1:]:
+        template.train(experience, eval_streams=[])
+    assert met and all(torch.equal(found, told) for found, told in met)
+    for exemplar, shown in chosen[-1].items() if kind is SsulM else ():
+        told = exemplar.told_up_to(6).load(None, np.random.default_rng(0))[1]
+        assert shown == set(told.unique().tolist()) - {0, VOID}
 
 
 def test_pseudo_labels_stand_where_an_image_tells_no_class() -> None:

@@ -65,7 +65,7 @@ def test_labels_and_distillation(case: Any, void_is_negative: bool, of_memory: l
     replayed = None if of_memory is None else torch.tensor([b in of_memory for b in range(len(labels))])
     given = {"positive_weight": 35.0, "void_is_negative": void_is_negative}
     assert_equal(
-        lambda z: labels_and_distillation(z, old, labels, 5.0, **given, replayed=replayed),
+        lambda z: labels_and_distillation(z, old, labels, 5.0, **given, telling_old=replayed),
         lambda z: dkd(z, old, labels, 5.0, replayed, **given),
         logits,
     )

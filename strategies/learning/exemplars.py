@@ -48,14 +48,15 @@ def shown_classes(
     """Return the classes annotated in each image, and those that the network is sure of where none is.
 
     `sure_classes` gives labels (B, H, W) of logits, 0 where it is sure of none. It takes one pass over the images as
-    they are, with the network as it is now.
+    they are, with the network as it is now; where steps annotate every class seen so far (`sequential`) none is asked.
     """
     found: list[Shown] = []
     with strategy.counted(), torch.no_grad(), evaluation_mode(strategy.network):
         for _, images, labels in strategy.inspected(exemplars):
-            free = (labels == BACKGROUND) | (labels == UNKNOWN)
-            filled = torch.where(free, sure_classes(strategy.network(images)), labels)
-            found += [frozenset(image.unique().tolist()) - {BACKGROUND, VOID} for image in filled]
+            if not strategy.experience.annotates_all_seen:
+                free = (labels == BACKGROUND) | (labels == UNKNOWN)
+                labels = torch.where(free, sure_classes(strategy.network(images)), labels)
+            found += [frozenset(image.unique().tolist()) - {BACKGROUND, VOID, UNKNOWN} for image in labels]
     return found
 
 

@@ -59,14 +59,14 @@ def labels_and_distillation(
     weight: float,
     positive_weight: float = 1.0,
     void_is_negative: bool = False,
-    replayed: Tensor | None = None,
+    telling_old: Tensor | None = None,
 ) -> Tensor:
     """Return DKD's binary cross-entropies of logits (B, C, H, W): sums over outputs, means over all pixels.
 
     New outputs, which the old model's `old_logits` (B, O, H, W) have none of, are compared with the label map, output 0
     with 0; a positive counts `positive_weight` times, void pixels are left out or negatives. `weight` times the other
-    old outputs are compared with the old model's sigmoids everywhere; in the images that are `replayed`, bool (B,),
-    with the label map too.
+    old outputs are compared with the old model's sigmoids everywhere; in the images `telling_old`, bool (B,), with the
+    label map too.
     """
     old, flat, before = old_logits.shape[1], labels.flatten(1), old_logits.flatten(2)
     one, count = 1 / labels.numel(), logits.shape[1]
@@ -76,9 +76,9 @@ def labels_and_distillation(
         void, new = y == VOID, (y >= old) & (y < count)
         counted = torch.ones_like(y, dtype=z.dtype) if void_is_negative else (~void).to(z)
         positive, of_old = new, counted.new_zeros(())
-        if replayed is not None:
-            of_old = replayed[image].to(z)
-            positive = new | (replayed[image] & (y > BACKGROUND) & (y < old))
+        if telling_old is not None:
+            of_old = telling_old[image].to(z)
+            positive = new | (telling_old[image] & (y > BACKGROUND) & (y < old))
         target = y.where(positive, BACKGROUND)[None]
         of_positive = positive.to(z)
         soft, chosen = F.softplus(z, threshold=_LINEAR), z.gather(0, target)[0]
