@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from usual import usual
 
 import bench
+import bench.train.offline
 import bench.train.run
 import bench.train.template
 from bench.cli.arguments import request_of
@@ -26,6 +27,7 @@ from bench.plan.request import Request
 from bench.settings.errors import RequestError
 from bench.train.work import Work
 from reports.records import find_runs
+from strategies.learning.offline import OfflineTemplate
 from strategies.learning.template import OnlineTemplate
 
 SCENARIO = "voc-10-5-overlapped"
@@ -144,7 +146,7 @@ def test_the_csv_files_hold_a_row_per_step_that_agrees(er: tuple[RunJob, list[fl
     assert [row["eval_exp"] for row in evaluation] == ["0", "1", "2"]
     for column in GROUPS.values():
         assert [row[column] for row in evaluation] == [row[column] for row in steps]
-    assert [row["training_exp"] for row in training] == ["1", "2"]
+    assert [(row["training_exp"], row["epoch"]) for row in training] == [("1", "1"), ("2", "1")]
     shown = [y for _, y in scalars["Loss_Epoch/train_phase/train_stream"]]
     assert [float(row["training_loss"]) for row in training] == pytest.approx(shown, abs=ROUNDED)
 
@@ -250,6 +252,34 @@ def test_a_run_that_died_logs_what_an_undisturbed_one_does(
     Work(job).execute(lambda event: steps.append(event.step) if event.finished_step else None)
     assert steps == list(range(next_step, 3))
     assert untimed(job) == untimed(whole)
+
+
+def in_epoch_3_of_step_1(template: OfflineTemplate) -> bool:
+    return template.experience.data.step == 1 and template.epochs_done == 2
+
+
+def test_an_offline_run_that_died_within_a_step_logs_every_epoch_once(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.train.offline, "CHECKPOINT_SECONDS", 0.0)
+    settings: dict[str, Any] = {
+        "assignments": (*TINY, "protocol=offline", "incremental.epochs=3", "memory.size=0"),
+        "loggers": "csv,tensorboard",
+    }
+    whole = execute(data_root, tmp_path / "whole", "finetune", **settings)
+    [job] = plan(data_root, tmp_path / "cut", "finetune", **settings).runs
+    with monkeypatch.context() as patch:
+        patch.setattr(OfflineTemplate, "backward", dying(OfflineTemplate.backward, in_epoch_3_of_step_1, False))
+        with pytest.raises(Died):
+            Work(job).execute(lambda event: None)
+    time.sleep(1)  # TensorBoard reads event files in the order of the seconds in their names
+    notes: list[str] = []
+    Work(job).execute(lambda event: notes.append(event.note))
+    assert "goes on after epoch 2 of step 1" in notes
+    assert untimed(job) == untimed(whole)
+    training = rows(job.folder / "logs" / "csv" / "training_results.csv")
+    epochs = [(row["training_exp"], row["epoch"]) for row in training]
+    assert epochs == [(step, epoch) for step in "12" for epoch in "123"]
 
 
 def test_a_run_made_again_keeps_nothing_of_the_logs_before(data_root: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A setting is what its text says, in `--set`, in files and from Python; one that is wrong gets a way out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bench.settings.merging import resolve_config
 from bench.settings.plain_yaml import parse_yaml, read_yaml
 from bench.settings.schema import Config as Settings
 from bench.settings.slurm import SlurmSettings
-from bench.settings.strategies import parse_strategies, require_void_known
+from bench.settings.strategies import method_parameters, parse_strategies, require_memory_known, require_void_known
 from strategies.learning.registry import method_class
 from strategies.ours import Ours
 
@@ -170,6 +171,47 @@ def test_hints_hold_for_every_dataclass_of_settings(tmp_path: Path) -> None:
     assert read_yaml(tmp_path / "settings.yaml")
     with pytest.raises(RequestError, match=r"did you mean incremental\.lr or base\.lr"):
         settings(file=tmp_path / "settings.yaml")
+
+
+# ---------------------------------------------------------------- what has no effect
+
+
+@pytest.mark.parametrize(
+    ("asked", "needs"),
+    [
+        ("ewf(on=mib,pod_factor=0.1)", "pod_factor has no effect without on=plop"),
+        ("ewf(distillation_weight=5,on=plop)", "distillation_weight has no effect without on=mib"),
+        ("ours(loss=cross-entropy,delta=0.5)", "delta has no effect without loss=composite"),
+    ],
+)
+def test_a_parameter_that_has_no_effect_is_refused(asked: str, needs: str) -> None:
+    [request] = parse_strategies([asked])
+    with pytest.raises(RequestError, match=f"^strategy {re.escape(request.label)}: {needs}$"):
+        method_parameters(request, settings())
+    for works in ("ewf(on=plop,pod_factor=0.1)", "ewf(distillation_weight=5)", "ours(delta=0.5)", "ewf(on=plop)"):
+        method_parameters(parse_strategies([works])[0], settings())
+
+
+@pytest.mark.parametrize(
+    ("asked", "keeps"),
+    [("mib", True), ("ewf", True), ("lwf-mc", True), ("ewf(on=plop)", False), ("dkd", False), ("ssul-m", False)],
+)
+def test_offline_a_memory_is_for_methods_alone_that_keep_one(asked: str, keeps: bool) -> None:
+    [request] = parse_strategies([asked])
+    told = settings("protocol=offline,memory.size=9")
+    parameters = method_parameters(request, told)
+    require_memory_known(request, settings("protocol=offline"), parameters)
+    if keeps:
+        require_memory_known(request, told, parameters)
+    else:
+        with pytest.raises(RequestError, match=rf"^memory.size=9: offline {re.escape(request.label)} keeps no memory"):
+            require_memory_known(request, told, parameters)
+
+
+def test_joint_and_online_methods_are_told_of_memory_as_before() -> None:
+    joint, mib = parse_strategies("joint,mib")
+    require_memory_known(joint, settings("protocol=offline,memory.size=9"), method_parameters(joint))
+    require_memory_known(mib, settings("memory.size=9"), method_parameters(mib))
 
 
 # ---------------------------------------------------------------- void as a negative

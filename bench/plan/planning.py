@@ -38,6 +38,7 @@ from bench.settings.strategies import (
     base_recipe,
     method_parameters,
     parse_strategies,
+    require_memory_known,
     require_void_known,
     setting_sections,
 )
@@ -171,6 +172,7 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
     try:
         parameters = method_parameters(asked, config)
         require_void_known(asked, config)
+        require_memory_known(asked, config, parameters)
         recipe = base_recipe(asked, parameters)
     except BrokenPluginError as error:
         raise RequestError(str(error)) from error

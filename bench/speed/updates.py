@@ -100,6 +100,7 @@ def update_seconds(
     from bench.train.heap import keep_freed_memory
     from bench.train.networks import new_network
     from bench.train.template import make_template
+    from strategies.learning.importance import BaseMeasures
     from strategies.learning.offline import OfflineTemplate
     from strategies.learning.protocol import BaseRecipe
     from strategies.learning.registry import method_class
@@ -121,6 +122,10 @@ def update_seconds(
             network = copy.deepcopy(networks[kind.recipe(parameters).head])
             device = torch.device("cpu")
             template = make_template(network, kind, parameters, config, scenario, 0, device)
+            if kind.recipe(parameters).importance:  # as a base training leaves it: without, there is no penalty
+                measures = BaseMeasures(network)
+                measures.finish()
+                template.method.begin_from(measures.found())
             template.begin(_few_images(benchmark.train_stream[0]))
             if isinstance(template, OfflineTemplate):
                 return _second_epoch(template, benchmark.train_stream[1])

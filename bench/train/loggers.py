@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 from avalanche.evaluation import PluginMetric
 from avalanche.evaluation.metric_results import MetricValue
@@ -50,13 +50,13 @@ class RunLoggers(ExitStack):
             self.evaluator.loggers.append(add[name](folder, start))
 
     def _csv(self, folder: Path, start: Start) -> BaseLogger:
-        logger = RunCSVLogger(folder / "csv", start.step)
+        logger = RunCSVLogger(folder / "csv")
         self.callback(logger.close)
         return logger
 
     def _tensorboard(self, folder: Path, start: Start) -> BaseLogger:
-        logger = RunTensorboardLogger(folder / "tensorboard", None if start.step < 0 else start.done + 1)
-        self.callback(logger.writer.close)
+        logger = RunTensorboardLogger(folder / "tensorboard")
+        self.callback(logger.close)
         return logger
 
     def _wandb(self, folder: Path, start: Start) -> BaseLogger:
@@ -92,7 +92,7 @@ def _kept_id(file: Path) -> str:
 
 
 def _metrics(spec: Spec, meter: PixelMeter) -> list[PluginMetric[Any]]:
-    """Return the metrics: an epoch is all of a step's training, a stream the complete test set of a step."""
+    """Return the metrics: online an epoch is all of a step's training; a stream is the complete test set of a step."""
     groups = [GroupMeanIoU(name, spec, meter) for name in MIOU]
     return [BatchLoss(), *loss_metrics(epoch=True), *timing_metrics(epoch=True, stream=True), *groups]
 
@@ -149,58 +149,91 @@ class RunWandBLogger(WandBLogger):
 
 
 class RunTensorboardLogger(TensorboardLogger):
-    """Avalanche's TensorBoard logger; what an earlier process logged from `purge_step` on is not shown."""
+    """Avalanche's TensorBoard logger; what an earlier process logged from the first value's place on is not shown."""
 
-    def __init__(self, folder: Path, purge_step: int | None) -> None:
-        self.purge_step = purge_step
+    writer: SummaryWriter | None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         super().__init__(folder)
 
-    def _make_writer(self, folder: Path, suffix: str) -> SummaryWriter:
-        return SummaryWriter(folder, purge_step=self.purge_step, filename_suffix=suffix)
+    def _make_writer(self, folder: Path, suffix: str) -> SummaryWriter | None:
+        return None  # until it is known where this process goes on
+
+    def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
+        """Log a number at `x_plot` updates."""
+        if self.writer is None:
+            self.writer = SummaryWriter(self.folder, purge_step=x_plot)
+        super().log_single_metric(name, value, x_plot)
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        if self.writer is not None:
+            self.writer.close()
 
 
 class RunCSVLogger(CSVLogger):
-    """Avalanche's CSV logger and file names, a row per step, with other columns.
+    """Avalanche's CSV logger and file names, a row per epoch (online there is one) and per evaluation, other columns.
 
-    Its own are accuracies and forgetting, which nobody measures here. Rows up to `last_step` are kept.
+    Its own are accuracies and forgetting, which nobody measures here. What earlier processes wrote of an epoch or an
+    evaluation that is written again, and of all after it, is dropped.
     """
 
     TRAINING: ClassVar = {"training_loss": "Loss_Epoch", "seconds": "Time_Epoch"}
     EVALUATION: ClassVar = {**{column: name for name, column in MIOU.items()}, "seconds": "Time_Stream"}
 
-    def __init__(self, folder: Path, last_step: int) -> None:
-        files = (folder / "training_results.csv", folder / "eval_results.csv")
-        kept = [_rows_until(last_step, file) for file in files]
+    def __init__(self, folder: Path) -> None:
+        training, evaluation = (_whole_lines(folder / f"{kind}_results.csv")[1:] for kind in ("training", "eval"))
         super().__init__(folder)
-        for file, key, columns, rows in (
-            (self.training_file, "training_exp", self.TRAINING, kept[0]),
-            (self.eval_file, "eval_exp", self.EVALUATION, kept[1]),
-        ):
-            file.seek(0)
-            file.truncate()
-            print(key, *columns, sep=",", file=file)
-            print(*rows, sep="", end="", file=file, flush=True)
-
-    def _print_row(self, file: Any, columns: Iterable[str], strategy: Any, values: Sequence[MetricValue]) -> None:
-        by_name = {value.name.partition("/")[0]: self._val_to_str(value.value) for value in values}
-        cells = [by_name.get(name, "") for name in columns]
-        print(strategy.experience.current_experience, *cells, sep=",", file=file, flush=True)
+        self.training_table = _Table(self.training_file, ("training_exp", "epoch"), self.TRAINING, training)
+        self.eval_table = _Table(self.eval_file, ("eval_exp",), self.EVALUATION, evaluation)
 
     def after_training_epoch(self, strategy: Any, metric_values: Sequence[MetricValue], **kwargs: Any) -> None:
-        """Write a step's training."""
-        self._print_row(self.training_file, self.TRAINING.values(), strategy, metric_values)
+        """Write an epoch's training."""
+        place = (strategy.experience.current_experience, getattr(strategy, "epochs_done", 0) + 1)
+        self.training_table.write(place, self._cells(self.TRAINING.values(), metric_values))
 
     def after_eval_exp(self, strategy: Any, metric_values: Sequence[MetricValue], **kwargs: Any) -> None:
         """Leave it to `after_eval`, when all pixels are counted."""
 
     def after_eval(self, strategy: Any, metric_values: Sequence[MetricValue], **kwargs: Any) -> None:
         """Write a step's evaluation."""
-        self._print_row(self.eval_file, self.EVALUATION.values(), strategy, metric_values)
+        place = (strategy.experience.current_experience,)
+        self.eval_table.write(place, self._cells(self.EVALUATION.values(), metric_values))
+
+    def _cells(self, columns: Iterable[str], values: Sequence[MetricValue]) -> list[str]:
+        by_name = {value.name.partition("/")[0]: self._val_to_str(value.value) for value in values}
+        return [by_name.get(name, "") for name in columns]
 
 
-def _rows_until(step: int, file: Path) -> list[str]:
-    """Return the lines of the steps up to `step`; one that was cut short is of a later step."""
+class _Table:
+    """A CSV file whose rows begin with their place, whole numbers that grow."""
+
+    def __init__(self, file: TextIO, places: Sequence[str], columns: Iterable[str], lines: Sequence[str]) -> None:
+        head = [*places, *columns]
+        self.file, self.head, self.width = file, ",".join(head) + "\n", len(places)
+        self._set([line for line in lines if line.count(",") == len(head) - 1])
+
+    def write(self, place: tuple[int, ...], cells: Sequence[str]) -> None:
+        """Write a row in the place of those that are there or after it."""
+        before = [line for line in self.lines if self._place(line) < place]
+        if len(before) < len(self.lines):
+            self._set(before)
+        self.lines.append(",".join([*map(str, place), *cells]) + "\n")
+        print(self.lines[-1], end="", file=self.file, flush=True)
+
+    def _place(self, line: str) -> tuple[int, ...]:
+        return tuple(map(int, line.split(",")[: self.width]))
+
+    def _set(self, lines: list[str]) -> None:
+        self.lines = lines
+        self.file.seek(0)
+        self.file.truncate()
+        print(self.head, *lines, sep="", end="", file=self.file, flush=True)
+
+
+def _whole_lines(file: Path) -> list[str]:
+    """Return a file's lines, less one that was cut short."""
     if not file.exists():
         return []
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    return [line for line in lines if line.partition(",")[0] in map(str, range(step + 1))]
+    return [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

@@ -9,6 +9,7 @@ from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metrics.loss import LossPluginMetric
 from torch import Tensor
 
+from strategies.learning.offline import OfflineTemplate
 from strategies.learning.segmentation import SegmentationTemplate
 
 
@@ -35,12 +36,15 @@ class LossRecord(SupervisedPlugin):
 def log_losses(template: SegmentationTemplate, experience: Any, epochs: list[list[list[float]]], done: int) -> None:
     """Tell a template's loggers the losses of a step's `epochs`, as of the last of `done` updates.
 
-    Its metrics of time are told nothing: the seconds of a step are in `costs.csv`.
+    Its metrics of time are told nothing: the seconds of a step are in `costs.csv`. Of a step that was taken up again
+    `epochs` are those since.
     """
     evaluator, clock = template.evaluator, template.clock
     metrics, evaluator.metrics = evaluator.metrics, [m for m in evaluator.metrics if isinstance(m, LossPluginMetric)]
     template.experience, template.is_training = experience, True
     clock.train_iterations = done - sum(map(len, epochs))
+    if isinstance(template, OfflineTemplate):
+        template.epochs_done = template.epochs - len(epochs)
     for updates in epochs:
         evaluator.before_training_epoch(template)
         for loss, images in updates:
@@ -49,4 +53,6 @@ def log_losses(template: SegmentationTemplate, experience: Any, epochs: list[lis
             evaluator.after_training_iteration(template)
             clock.train_iterations += 1
         evaluator.after_training_epoch(template)
+        if isinstance(template, OfflineTemplate):
+            template.epochs_done += 1
     evaluator.metrics, template.mbatch = metrics, []
