@@ -33,8 +33,6 @@ __all__ = ["Scenario", "Step", "compute_scenario", "load_scenario", "parse_name"
 
 SharedIds = Literal["refuse", "allow"]
 """What becomes of images that the training and the test list name both."""
-Tested = Literal["known", "all"]
-"""Which images an evaluation has: those that show a class learned so far, or all."""
 THIN = 0.01
 """A step with a smaller share of the training images is told."""
 
@@ -266,20 +264,11 @@ def training_parts(scenario: Scenario, valid_fraction: float, valid_seed: int = 
     return [step.train[~held[step.train]] for step in scenario.steps]
 
 
-def valid_parts(scenario: Scenario, tested: Tested, valid_fraction: float, valid_seed: int = 0) -> list[np.ndarray]:
-    """Return the training images of each step's valid stream, of those that are held out."""
+def valid_parts(scenario: Scenario, valid_fraction: float, valid_seed: int = 0) -> list[np.ndarray]:
+    """Return the images of each step's valid stream: those held out of training that show a class learned by then."""
     held = np.flatnonzero(held_out(len(scenario.imageset.ids("train")), valid_fraction, valid_seed))
-    if tested == "all":
-        return [held for _ in scenario.groups]
     presence = scenario.imageset.class_presence("train")[held]
     return [held[places] for places in tested_images(presence, scenario.groups)]
-
-
-def require_valid_images(scenario: Scenario, tested: Tested, valid_fraction: float, valid_seed: int = 0) -> None:
-    """Raise `DataError` where a step's valid stream has no image."""
-    for t, part in enumerate(valid_parts(scenario, tested, valid_fraction, valid_seed)):
-        if not len(part):
-            raise DataError(f"scenario '{scenario.name}': valid_fraction {valid_fraction} holds no image for step {t}")
 
 
 def require_training_images(scenario: Scenario, valid_fraction: float, valid_seed: int = 0) -> None:

@@ -25,9 +25,10 @@ from benchmarks.imageset import SPLITS, Split
 from benchmarks.labels import BACKGROUND, VOID, SaliencySource
 from benchmarks.packing import Progress, readers
 from benchmarks.saliency import require_saliency, saliency_of
-from benchmarks.scenarios import Scenario, SharedIds, Tested, held_out, load_scenario, training_parts, valid_parts
+from benchmarks.scenarios import Scenario, SharedIds, held_out, load_scenario, training_parts, valid_parts
 
 FutureClasses = Literal["background", "ignore", "kept"]
+Tested = Literal["known", "all"]
 TrainingVoid = Literal["ignore", "background", "negative"]
 REST = "_rest"  # ends the name of the stream of the images that `test` or `valid` leaves out
 RAM_BUDGET = 4.0 * 2**30  # bytes of decoded images that are kept in memory by default
@@ -172,9 +173,10 @@ def build_benchmark(
 
     train = training_parts(scenario, valid_fraction, valid_seed)
     held = np.flatnonzero(held_out(len(presence["train"]), valid_fraction, valid_seed))
-    valid = valid_parts(scenario, tested, valid_fraction, valid_seed)
-    every = np.arange(len(presence["test"]))
-    test = [every if tested == "all" else step.test for step in scenario.steps]
+    valid = valid_parts(scenario, valid_fraction, valid_seed)
+    test, every = [step.test for step in scenario.steps], np.arange(len(presence["test"]))
+    if tested == "all":
+        valid, test = [held for _ in steps], [every for _ in steps]
     annotated = known if scenario.annotates_all_seen else groups
     return SegmentationScenario(
         scenario,

@@ -51,7 +51,8 @@ class Dkd(Distilling):
     m is a mean over the batch's pixels, M over the cells of the features f. An auxiliary classifier a on detached
     features learns to be 0 everywhere; new classifiers begin as copies of it. A pixel counts `positive_weight` times
     for its own class; void ones count as a negative of every class with `data.void=negative` and not at all without. A
-    pixel is background where no sigmoid is above 1/2.
+    pixel is background where no sigmoid is above 1/2. In `sequential`, where images tell old classes, these learn from
+    the labels too.
     """
 
     citation: ClassVar[str] = (

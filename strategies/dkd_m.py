@@ -39,7 +39,7 @@ class DkdMParameters(DkdParameters):
 class DkdM(ExemplarMethod, Dkd):
     """DKD whose epochs pass over the images in memory as over the step's own.
 
-        L = L_DKD + m[ Σ_{c old} l(z_c, [y = c]) ], the mean's sum over images from memory alone
+        L = L_DKD + m[ Σ_{c old} l(z_c, [y = c]) ], the mean's sum over images from memory alone (in `sequential` all)
 
     The images are chosen after each step, balanced over the classes that they show or are predicted to. The
     old classes learn from their labels beside the distillation, unless these are erased.

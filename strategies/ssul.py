@@ -47,7 +47,7 @@ class Ssul(Distilling):
               its sigmoid at least `threshold`; else unknown where i is salient; else background
         prediction  argmax of σ(z_0) + σ(z_unknown), σ(z_1), σ(z_2), ...
 
-    The previous model only labels; there is no distillation.
+    The previous model only labels; there is no distillation. In `sequential` ỹ is y: an image tells every class seen.
     """
 
     citation: ClassVar[str] = (

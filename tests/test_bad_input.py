@@ -348,7 +348,7 @@ def test_a_step_left_without_images_by_the_validation_part(run_voc: Refuse) -> N
 @pytest.mark.parametrize("looks", ["evaluation.stream=valid", "base.weights=best"])
 def test_a_validation_part_without_images(looks: str, run_voc: Refuse) -> None:
     said = run_voc("--set", f"{looks},evaluation.valid_fraction=0.001")
-    assert "valid_fraction 0.001 holds no image for step 0" in said
+    assert f"valid_fraction=0.001 holds out no image with a class known after step 0; {looks} needs one" in said
 
 
 # --------------------------------------------------------------------------------------------- files of the data

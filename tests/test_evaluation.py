@@ -16,8 +16,7 @@ from toy import TEST, benchmark, make
 
 from bench.launch.session import run
 from bench.plan.request import Request
-from benchmarks.scenarios import Tested
-from benchmarks.streams import FutureClasses, load_benchmark
+from benchmarks.streams import FutureClasses, Tested, load_benchmark
 from reports.contours import boundary_iou, contour_pixels
 from reports.counts import StepCounts, folded
 from reports.measures import measured

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
+from rich.console import Console
 from test_resume import TINY, Died, Watcher, _die_at_call, execute, files, plan, undisturbed
 from torch import Tensor, nn
 from toy import benchmark, equal, make
@@ -19,7 +20,9 @@ from usual import usual
 
 import bench.train.offline
 import strategies.learning.offline
+from bench.launch.session import prepare
 from bench.plan.job import RunJob
+from bench.plan.request import Request
 from bench.screen.events import Event
 from bench.settings.errors import RequestError
 from bench.settings.merging import resolve_config
@@ -316,6 +319,32 @@ def test_what_does_not_go_together_is_told_in_one_line(assignments: list[str], t
     with pytest.raises(RequestError) as error:
         resolve_config("shapes", "small", None, assignments)
     assert told in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("seed", "settings", "file", "needs"),
+    [
+        (14, ["base.weights=best"], "", "0; base.weights=best"),
+        (14, ["base.weights=best", "evaluation.images=all"], "", "0; base.weights=best"),
+        (14, ["incremental.weights=best"], "", None),
+        (0, ["incremental.weights=best"], "", "1; incremental.weights=best"),
+        (0, [], "methods: {finetune: {incremental: {weights: best}}}", "1; incremental.weights=best"),
+    ],
+)
+def test_the_best_weights_are_chosen_by_images_with_a_known_class(
+    seed: int, settings: list[str], file: str, needs: str | None, tmp_path: Path
+) -> None:
+    """Held out is one image: by seed 14 it shows the class of step 1, by seed 0 that of step 3."""
+    (tmp_path / "settings.yaml").write_text(file)
+    held_out = ["evaluation.valid_fraction=0.0004", f"evaluation.valid_seed={seed}"]
+    asked = ["protocol=offline", *held_out, *settings]
+    given: dict[str, Any] = {"config": tmp_path / "settings.yaml", "assignments": asked, "device": "cpu"}
+    request = Request("finetune", "shapes-1-1-overlapped", out=tmp_path, preset="small", **given)
+    if needs is None:
+        prepare(request, Console(quiet=True))
+    else:
+        with pytest.raises(RequestError, match=rf"holds out no image with a class known after step {needs} needs one$"):
+            prepare(request, Console(quiet=True))
 
 
 def test_a_method_that_is_online_alone_is_refused_offline(data_root: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 import torch
-from test_resume import TINY, Watcher, files, plan
+from test_resume import TINY, Watcher, files, plan, planned
 from usual import usual
 
 from bench.plan.job import RunJob
@@ -94,10 +94,13 @@ def test_several_devices_go_without_memory_and_accumulation(data_root: Path, tmp
             resolve_config("shapes", "small", None, ["protocol=offline", f"{where}.accumulate=2", "base.devices=2"])
 
 
-def test_an_increments_batch_has_an_image_for_each_device() -> None:
-    with pytest.raises(RequestError, match=r"^base.devices=3: offline they share increments too"):
-        resolve_config("shapes", "small", None, ["protocol=offline", "incremental.batch_size=2", "base.devices=3"])
-    resolve_config("shapes", "small", None, ["protocol=offline", "incremental.batch_size=3", "base.devices=3"])
+def test_an_increments_batch_has_an_image_for_each_device(data_root: Path, tmp_path: Path) -> None:
+    settings = [*OFFLINE, "memory.size=0", "incremental.batch_size=2", "base.devices=3"]
+    with pytest.raises(RequestError, match=r"^base.devices=3: offline increments are shared too, and .* is 2$"):
+        plan(data_root, tmp_path, "finetune", device="cpu", assignments=settings)
+    assert planned(data_root, tmp_path, "joint", device="cpu", assignments=settings).runs
+    enough = [*settings, "incremental.batch_size=3"]
+    assert planned(data_root, tmp_path, "finetune", device="cpu", assignments=enough).runs
 
 
 @pytest.mark.parametrize(("images", "batch", "devices"), [(1, 24, 4), (3, 24, 8), (9, 8, 2), (10, 4, 4), (11, 4, 3)])

@@ -173,23 +173,7 @@ def test_hints_hold_for_every_dataclass_of_settings(tmp_path: Path) -> None:
         settings(file=tmp_path / "settings.yaml")
 
 
-# ---------------------------------------------------------------- what has no effect
-
-
-@pytest.mark.parametrize(
-    ("asked", "needs"),
-    [
-        ("ewf(on=mib,pod_factor=0.1)", "pod_factor has no effect without on=plop"),
-        ("ewf(distillation_weight=5,on=plop)", "distillation_weight has no effect without on=mib"),
-        ("ours(loss=cross-entropy,delta=0.5)", "delta has no effect without loss=composite"),
-    ],
-)
-def test_a_parameter_that_has_no_effect_is_refused(asked: str, needs: str) -> None:
-    [request] = parse_strategies([asked])
-    with pytest.raises(RequestError, match=f"^strategy {re.escape(request.label)}: {needs}$"):
-        method_parameters(request, settings())
-    for works in ("ewf(on=plop,pod_factor=0.1)", "ewf(distillation_weight=5)", "ours(delta=0.5)", "ewf(on=plop)"):
-        method_parameters(parse_strategies([works])[0], settings())
+# ---------------------------------------------------------------- a memory that is not kept
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ from benchmarks.scenarios import (
     Scenario,
     load_scenario,
     require_training_images,
-    require_valid_images,
     training_parts,
+    valid_parts,
 )
 from reports.files import RecordError
 from reports.spec import read_spec, run_folder
@@ -144,10 +144,7 @@ def _read_scenario(request: Request, config: Config, console: Console) -> Scenar
     scenario = load_scenario(
         request.scenario, request.data_root, data.train_list, data.shared_ids, max_megapixels=data.max_megapixels
     )
-    held_out = config.evaluation.valid_fraction, config.evaluation.valid_seed
-    require_training_images(scenario, *held_out)
-    if config.looks_at_held_out:
-        require_valid_images(scenario, config.evaluation.images, *held_out)
+    require_training_images(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
     with reading(console) as progress:
         size = data.size or scenario.imageset.uniform_side
         readers(scenario.imageset, size, data.ram_gb * 2**30, progress, data.jpeg_draft)
@@ -172,7 +169,6 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
     try:
         parameters = method_parameters(asked, config)
         require_void_known(asked, config)
-        require_memory_known(asked, config, parameters)
         recipe = base_recipe(asked, parameters)
     except BrokenPluginError as error:
         raise RequestError(str(error)) from error
@@ -194,6 +190,8 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
         if not reasons or request.overwrite != "stale":
             plan.stale += [reasons] if reasons else []
             return
+    require_memory_known(asked, config, parameters)
+    _require_held_out_images(config, scenario)
     with _weights_told():
         weights_file(network_class(config.network.name), config.network)  # jobs may have no way to a server
     parts = training_parts(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
@@ -226,6 +224,20 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
         plan.add_base(run.key, base["hash"], lambda: base_job(base, len(parts[0]), **common))
 
 
+def _require_held_out_images(config: Config, scenario: Scenario) -> None:
+    """Raise `RequestError` where held-out images are looked at after a step, and there is none."""
+    e = config.evaluation
+    for t, part in enumerate(valid_parts(scenario, e.valid_fraction, e.valid_seed)):
+        section = "incremental" if t else "base"
+        chooses = getattr(getattr(config, section), "weights", "last") == "best"
+        if not len(part) and (chooses or e.stream == "valid"):
+            looks = f"{section}.weights=best" if chooses else "evaluation.stream=valid"
+            raise RequestError(
+                f"evaluation.valid_fraction={e.valid_fraction} holds out no image with a class known after step {t}; "
+                f"{looks} needs one"
+            )
+
+
 def _require_shared_increments(asked: StrategyRequest, config: Config) -> None:
     """Raise `RequestError` where a strategy's increments are to be trained on several devices and cannot be."""
     method, incremental = method_class(asked.name), config.incremental
@@ -234,7 +246,14 @@ def _require_shared_increments(asked: StrategyRequest, config: Config) -> None:
             f"strategy {asked.label}: its increments replay images, which is done on one device, not on "
             f"base.devices={config.base.devices}"
         )
-    if isinstance(incremental, OfflineProtocol) or incremental.devices == 1 or "online" not in method.protocols:
+    if isinstance(incremental, OfflineProtocol):
+        if config.base.devices > incremental.batch_size and "offline" in method.protocols:
+            raise RequestError(
+                f"base.devices={config.base.devices}: offline increments are shared too, and incremental.batch_size "
+                f"is {incremental.batch_size}"
+            )
+        return
+    if incremental.devices == 1 or "online" not in method.protocols:
         return
     if not (method.shares_batches and method.resumable):
         raise RequestError(

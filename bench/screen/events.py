@@ -32,6 +32,13 @@ class Event:
     note: str = ""
     """Something to be said in a line of its own; such an event tells nothing else."""
 
+    @property
+    def doing(self) -> str:
+        """What is trained, in words."""
+        if self.step is None:
+            return self.phase
+        return f"step {self.step}" if self.phase == "training" else f"step {self.step} {self.phase}"
+
 
 class Listener(Protocol):
     """Told when a job starts, how it goes, and how it ends."""

@@ -134,8 +134,6 @@ class _Logging:
             return f"step {event.step}: mIoU {event.miou:.2f}, {event.done} of {event.total} updates done"
         if not self.due.due():
             return ""
-        doing = event.phase
-        if event.step is not None:
-            doing = f"step {event.step} {event.phase}, batch {event.batch} of {event.batches}"
+        doing = event.doing if event.step is None else f"{event.doing}, batch {event.batch} of {event.batches}"
         loss = "" if event.loss is None else f", loss {event.loss:.4g}"
         return f"{doing}, update {event.done} of {event.total}{loss}"

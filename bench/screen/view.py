@@ -78,9 +78,8 @@ class LineView:
             self.note(f"{event.job}: step {event.step} mIoU {event.miou:.2f}")
         elif time.monotonic() - self._said[event.job] > 10:
             self._said[event.job] = time.monotonic()
-            doing = event.phase if event.step is None else f"step {event.step}"
             left = duration(row.seconds_left)
-            note = f"{event.job}: {doing}, batch {event.done}/{event.total}, loss {event.loss:.3f}"
+            note = f"{event.job}: {event.doing}, batch {event.done}/{event.total}, loss {event.loss:.3f}"
             self.note(f"{note}, {left} left" if left else note)
 
     def end(self, job: str, failure: str | None) -> None:

@@ -196,7 +196,7 @@ def _check_together(config: Config) -> None:
         raise RequestError("memory.size=0: the online protocol replays images; protocol=offline needs none")
     if config.protocol == "offline" and config.base.devices > 1 and config.memory.size:
         raise RequestError(f"memory.size={config.memory.size}: increments on several devices (base.devices) have none")
-    _check_shares(config)
+    _check_shares(config.incremental)
     for key in ("lr_factors", "weight_decays"):
         if absent := getattr(config.base, key).keys() & OF_INCREMENTS:
             raise RequestError(
@@ -219,18 +219,12 @@ def _check_updates(where: str, section: Any, config: Config) -> None:
         raise RequestError(f"{where}.weights=best needs evaluation.valid_fraction above 0, never test images")
 
 
-def _check_shares(config: Config) -> None:
-    """Raise `RequestError` where an update of an increment has fewer images than there are devices to share them."""
-    incremental, devices = config.incremental, config.base.devices
+def _check_shares(incremental: OnlineProtocol | OfflineProtocol) -> None:
+    """Raise `RequestError` where an update has fewer images than there are devices to share them."""
     if isinstance(incremental, OnlineProtocol) and incremental.devices > 2 * incremental.batch_size:
         raise RequestError(
             f"incremental.devices={incremental.devices}: an update has {incremental.batch_size} incoming images and as "
             f"many from memory to share; base.devices alone shares the base training"
-        )
-    if isinstance(incremental, OfflineProtocol) and devices > incremental.batch_size:
-        raise RequestError(
-            f"base.devices={devices}: offline they share increments too, where incremental.batch_size is "
-            f"{incremental.batch_size}"
         )
 
 

@@ -128,9 +128,3 @@ class Config:
     """How the increments are trained; specs from before it do not have it."""
     study: str | None = None
     """The digest of the study that settings were tuned in (`bench tune`); it changes no number."""
-
-    @property
-    def looks_at_held_out(self) -> bool:
-        """Whether held-out images are predicted: to be evaluated, or to choose the best weights by."""
-        chooses = any(getattr(section, "weights", "last") == "best" for section in (self.base, self.incremental))
-        return chooses or self.evaluation.stream == "valid"

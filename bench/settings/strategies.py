@@ -9,17 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from bench.settings.assignments import pair_of, require_once
 from bench.settings.checking import checked, first_problem
 from bench.settings.errors import RequestError
 from bench.settings.schema import Config
-from strategies.learning.method import Replay
 from strategies.learning.protocol import BaseRecipe
 from strategies.learning.registry import STRATEGIES, method_class
-from strategies.learning.search import searches
 from strategies.plugins.faults import in_a_line
 from strategies.plugins.registry import OWN_PACKAGE, UnknownPluginError, full_name, package_of
 
@@ -119,10 +116,6 @@ def method_parameters(request: StrategyRequest, config: Config | None = None) ->
     except Exception as error:
         point = STRATEGIES.entry_point(request.name)
         raise STRATEGIES.broken(point, f"refuses its Parameters: {in_a_line(error)}") from error
-    for name, search in searches(kind).items():
-        other, value = search.when or ("", None)
-        if other and name in dict(request.parameters) and getattr(parameters, other) != value:
-            raise RequestError(f"strategy {request.label}: {name} has no effect without {other}={value}")
     return parameters
 
 
@@ -140,6 +133,10 @@ def require_void_known(request: StrategyRequest, config: Config) -> None:
 
 def require_memory_known(request: StrategyRequest, config: Config, parameters: Any) -> None:
     """Raise `RequestError` where offline a method of ours is given a memory of images that it does not keep."""
+    import numpy as np
+
+    from strategies.learning.method import Replay
+
     size, method = config.memory.size, method_class(request.name)
     own = package_of(STRATEGIES.entry_point(request.name)) == OWN_PACKAGE
     if not (own and size and config.protocol == "offline" and "offline" in method.protocols):

@@ -29,16 +29,11 @@ class Search:
 
 def search_space(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Search]:
     """Return what is tuned of a dataclass, by field, where its fields have these values."""
-    space = searches(kind)
-    return {name: s for name, s in space.items() if s.when is None or values[s.when[0]] == s.when[1]}
-
-
-def searches(kind: type[Any]) -> dict[str, Search]:
-    """Return where numbers of a dataclass are tuned, by field, whatever values its fields have."""
     hints = get_type_hints(kind, include_extras=True)
-    return {
+    space = {
         field.name: search
         for field in dataclasses.fields(kind)
         for search in getattr(hints[field.name], "__metadata__", ())
         if isinstance(search, Search)
     }
+    return {name: s for name, s in space.items() if s.when is None or values[s.when[0]] == s.when[1]}
