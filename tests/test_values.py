@@ -1,6 +1,5 @@
 """A setting is what its text says, in `--set`, in files and from Python; one that is wrong gets a way out."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from bench.settings.merging import resolve_config
 from bench.settings.plain_yaml import parse_yaml, read_yaml
 from bench.settings.schema import Config as Settings
 from bench.settings.slurm import SlurmSettings
-from bench.settings.strategies import method_parameters, parse_strategies, require_memory_known, require_void_known
+from bench.settings.strategies import memory_notes, parse_strategies, require_void_known
 from strategies.learning.registry import method_class
 from strategies.ours import Ours
 
@@ -180,22 +179,17 @@ def test_hints_hold_for_every_dataclass_of_settings(tmp_path: Path) -> None:
     ("asked", "keeps"),
     [("mib", True), ("ewf", True), ("lwf-mc", True), ("ewf(on=plop)", False), ("dkd", False), ("ssul-m", False)],
 )
-def test_offline_a_memory_is_for_methods_alone_that_keep_one(asked: str, keeps: bool) -> None:
+def test_offline_a_memory_that_a_method_does_not_keep_is_told(asked: str, keeps: bool) -> None:
     [request] = parse_strategies([asked])
-    told = settings("protocol=offline,memory.size=9")
-    parameters = method_parameters(request, told)
-    require_memory_known(request, settings("protocol=offline"), parameters)
-    if keeps:
-        require_memory_known(request, told, parameters)
-    else:
-        with pytest.raises(RequestError, match=rf"^memory.size=9: offline {re.escape(request.label)} keeps no memory"):
-            require_memory_known(request, told, parameters)
+    assert memory_notes(request, settings("protocol=offline")) == []
+    told = memory_notes(request, settings("protocol=offline,memory.size=9"))
+    assert told == ([] if keeps else [f"memory.size=9: offline {request.label} keeps no memory of that size"])
 
 
-def test_joint_and_online_methods_are_told_of_memory_as_before() -> None:
-    joint, mib = parse_strategies("joint,mib")
-    require_memory_known(joint, settings("protocol=offline,memory.size=9"), method_parameters(joint))
-    require_memory_known(mib, settings("memory.size=9"), method_parameters(mib))
+def test_nothing_is_told_of_memory_to_joint_and_online() -> None:
+    joint, finetune = parse_strategies("joint,finetune")
+    assert memory_notes(joint, settings("protocol=offline,memory.size=9")) == []
+    assert memory_notes(finetune, settings("memory.size=9")) == []
 
 
 # ---------------------------------------------------------------- void as a negative

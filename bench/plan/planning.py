@@ -36,9 +36,9 @@ from bench.settings.slurm import SlurmSettings
 from bench.settings.strategies import (
     StrategyRequest,
     base_recipe,
+    memory_notes,
     method_parameters,
     parse_strategies,
-    require_memory_known,
     require_void_known,
     setting_sections,
 )
@@ -132,6 +132,7 @@ def plan_of(asked: Asked, console: Console) -> Plan:
     for wanted in asked.wanted:
         for seed in request.seeds:
             _add_run(plan, request, wanted, seed, scenario)
+        _say(memory_notes(wanted.strategy, wanted.config), console)
     if asked.slurm is None:
         most = max((job.devices for job in plan.jobs), default=1)
         require_devices(most, request.device, "base" if config.base.devices == most else "incremental")
@@ -190,7 +191,6 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
         if not reasons or request.overwrite != "stale":
             plan.stale += [reasons] if reasons else []
             return
-    require_memory_known(asked, config, parameters)
     _require_held_out_images(config, scenario)
     with _weights_told():
         weights_file(network_class(config.network.name), config.network)  # jobs may have no way to a server

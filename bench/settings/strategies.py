@@ -131,8 +131,8 @@ def require_void_known(request: StrategyRequest, config: Config) -> None:
     )
 
 
-def require_memory_known(request: StrategyRequest, config: Config, parameters: Any) -> None:
-    """Raise `RequestError` where offline a method of ours is given a memory of images that it does not keep."""
+def memory_notes(request: StrategyRequest, config: Config) -> list[str]:
+    """Return what is to be said of a memory of images that a method of ours is given offline and does not keep."""
     import numpy as np
 
     from strategies.learning.method import Replay
@@ -140,9 +140,10 @@ def require_memory_known(request: StrategyRequest, config: Config, parameters: A
     size, method = config.memory.size, method_class(request.name)
     own = package_of(STRATEGIES.entry_point(request.name)) == OWN_PACKAGE
     if not (own and size and config.protocol == "offline" and "offline" in method.protocols):
-        return
-    if not isinstance(method(parameters, size, np.random.default_rng(0)), Replay):
-        raise RequestError(f"memory.size={size}: offline {request.label} keeps no memory of that size; it must be 0")
+        return []
+    made = method(method_parameters(request, config), size, np.random.default_rng(0))
+    told = f"memory.size={size}: offline {request.label} keeps no memory of that size"
+    return [] if isinstance(made, Replay) else [told]
 
 
 def base_recipe(request: StrategyRequest, parameters: Any) -> BaseRecipe:
