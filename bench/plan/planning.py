@@ -45,13 +45,7 @@ from bench.settings.strategies import (
 from bench.settings.usual import told_of_preset, usual_preset
 from benchmarks.names import parse_name
 from benchmarks.packing import readers
-from benchmarks.scenarios import (
-    Scenario,
-    load_scenario,
-    require_training_images,
-    training_parts,
-    valid_parts,
-)
+from benchmarks.scenarios import Scenario, load_scenario, require_training_images, training_parts, valid_parts
 from reports.files import RecordError
 from reports.spec import read_spec, run_folder
 from strategies.learning.protocol import OfflineProtocol
