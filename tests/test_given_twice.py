@@ -131,3 +131,17 @@ def test_strategies_and_their_parameters_are_given_once() -> None:
         parse_strategies("ours(gamma=1,gamma=2)")
     with pytest.raises(RequestError, match="names 'ours' more than once"):
         parse_strategies(["ours", "ablation"])
+
+
+@pytest.mark.parametrize("strategies", ["ours,ours(delta=0.8)", "lwf,ewf,ewf(on=mib)"])
+def test_two_names_of_one_method_with_the_same_settings_are_refused(
+    strategies: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    protocol = "offline" if "ewf" in strategies else "online"
+    asked = ["--strategies", strategies, "--scenario", SCENARIO, "--set", f"protocol={protocol}"]
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *asked, "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    *_, one, other = strategies.split(",")
+    assert f"--strategies names one method twice: {one} and {other} are the same" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

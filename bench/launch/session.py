@@ -11,6 +11,7 @@ from bench.launch.slurm import submit
 from bench.plan.plan import Plan
 from bench.plan.planning import asked, plan_of, plugins_named
 from bench.plan.request import Request
+from bench.settings.errors import RequestError
 from bench.train.forkserver import warm_up
 
 
@@ -24,8 +25,18 @@ def prepare(request: Request, console: Console) -> Plan:
     if request.launcher == "local" and request.jobs != 1:
         warm_up(plugins_named(request))  # it imports meanwhile what the request's processes are forked with
     plan = plan_of(asked(request), console)
+    _require_different(plan)
     leave_kept_bases(plan)
     return plan
+
+
+def _require_different(plan: Plan) -> None:
+    """Raise `RequestError` where two strategies of a request have the same settings: their runs would be the same."""
+    labels: dict[str, str] = {}
+    for folder in plan.folders:
+        label = labels.setdefault(folder.name, folder.parent.name)
+        if label != folder.parent.name:
+            raise RequestError(f"--strategies names one method twice: {label} and {folder.parent.name} are the same")
 
 
 def prepare_all(requests: Sequence[Request], console: Console) -> Plan:
