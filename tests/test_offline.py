@@ -322,24 +322,26 @@ def test_what_does_not_go_together_is_told_in_one_line(assignments: list[str], t
 
 
 @pytest.mark.parametrize(
-    ("seed", "settings", "file", "needs"),
+    ("strategy", "seed", "settings", "file", "needs"),
     [
-        (14, ["base.weights=best"], "", "0; base.weights=best"),
-        (14, ["base.weights=best", "evaluation.images=all"], "", "0; base.weights=best"),
-        (14, ["incremental.weights=best"], "", None),
-        (0, ["incremental.weights=best"], "", "1; incremental.weights=best"),
-        (0, [], "methods: {finetune: {incremental: {weights: best}}}", "1; incremental.weights=best"),
+        ("finetune", 14, ["base.weights=best"], "", "0; base.weights=best"),
+        ("finetune", 14, ["base.weights=best", "evaluation.images=all"], "", "0; base.weights=best"),
+        ("finetune", 14, ["incremental.weights=best"], "", None),
+        ("finetune", 0, ["incremental.weights=best"], "", "1; incremental.weights=best"),
+        ("finetune", 0, [], "methods: {finetune: {incremental: {weights: best}}}", "1; incremental.weights=best"),
+        ("joint", 0, ["base.weights=best"], "", None),
+        ("joint(every_step=true)", 0, ["base.weights=best"], "", "0; base.weights=best"),
     ],
 )
 def test_the_best_weights_are_chosen_by_images_with_a_known_class(
-    seed: int, settings: list[str], file: str, needs: str | None, tmp_path: Path
+    strategy: str, seed: int, settings: list[str], file: str, needs: str | None, tmp_path: Path
 ) -> None:
     """Held out is one image: by seed 14 it shows the class of step 1, by seed 0 that of step 3."""
     (tmp_path / "settings.yaml").write_text(file)
     held_out = ["evaluation.valid_fraction=0.0004", f"evaluation.valid_seed={seed}"]
     asked = ["protocol=offline", *held_out, *settings]
     given: dict[str, Any] = {"config": tmp_path / "settings.yaml", "assignments": asked, "device": "cpu"}
-    request = Request("finetune", "shapes-1-1-overlapped", out=tmp_path, preset="small", **given)
+    request = Request(strategy, "shapes-1-1-overlapped", out=tmp_path, preset="small", **given)
     if needs is None:
         prepare(request, Console(quiet=True))
     else:

@@ -15,7 +15,7 @@ from bench.plan.devices import gpus_of, require_compiler, require_devices, resol
 from bench.plan.folders import data_root_of, finished_at, require_writable
 from bench.plan.job import Bars, base_job, run_job
 from bench.plan.plan import Plan
-from bench.plan.protocols import PROTOCOLS, protocol_of
+from bench.plan.protocols import PROTOCOLS, Protocol, protocol_of
 from bench.plan.request import Request
 from bench.plan.services import require_account, require_launcher
 from bench.plan.spec import run_spec
@@ -185,7 +185,7 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
         if not reasons or request.overwrite != "stale":
             plan.stale += [reasons] if reasons else []
             return
-    _require_held_out_images(config, scenario)
+    _require_held_out_images(config, scenario, protocol, parameters)
     with _weights_told():
         weights_file(network_class(config.network.name), config.network)  # jobs may have no way to a server
     parts = training_parts(scenario, config.evaluation.valid_fraction, config.evaluation.valid_seed)
@@ -218,11 +218,12 @@ def _add_run(plan: Plan, request: Request, wanted: Wanted, seed: int, scenario: 
         plan.add_base(run.key, base["hash"], lambda: base_job(base, len(parts[0]), **common))
 
 
-def _require_held_out_images(config: Config, scenario: Scenario) -> None:
+def _require_held_out_images(config: Config, scenario: Scenario, protocol: Protocol, parameters: Any) -> None:
     """Raise `RequestError` where held-out images are looked at after a step, and there is none."""
     e = config.evaluation
-    for t, part in enumerate(valid_parts(scenario, e.valid_fraction, e.valid_seed)):
-        section = "incremental" if t else "base"
+    parts = valid_parts(scenario, e.valid_fraction, e.valid_seed)
+    for t in protocol.steps(parameters, len(parts)):
+        part, section = parts[t], "incremental" if t and protocol.from_base else "base"
         chooses = getattr(getattr(config, section), "weights", "last") == "best"
         if not len(part) and (chooses or e.stream == "valid"):
             looks = f"{section}.weights=best" if chooses else "evaluation.stream=valid"
