@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -15,6 +16,7 @@ from strategies.learning.protocol import OfflineProtocol
 from strategies.learning.schedule import make_optimizer
 from strategies.mib import share_background
 from strategies.networks.backbone import Backbone
+from strategies.networks.build import build_network
 from strategies.networks.deeplab import DeepLabResNet50
 from strategies.networks.heads import LinearHead, StepwiseHead
 from strategies.networks.lineages import (
@@ -199,6 +201,21 @@ def test_frozen_batchnorm_stays_bit_for_bit(batchnorm: Literal["train", "statist
         == {"train": {"weight", "bias", *statistics}, "statistics": {"weight", "bias"}, "frozen": set()}[batchnorm]
     )
     assert "backbone.stem.0.0.weight" in moved
+
+
+@pytest.mark.parametrize(("name", "settings"), [("ssul-deeplabv3", LineageSettings), ("mib-deeplabv3", MibSettings)])
+def test_ssuls_layers_above_the_trunk_start_with_hes_normal_weights(name: str, settings: type[LineageSettings]) -> None:
+    """torch's default draws uniformly with a deviation of sqrt(1/3) over that of fan-in, He's has sqrt(2)."""
+    torch.manual_seed(0)
+    network = build_network(settings(name=name, weights="none", trunk="small"), 4, head="grouped")
+    pyramid = [m for m in network.backbone.get_submodule("pyramid").modules() if isinstance(m, nn.Conv2d)]
+    heads = [m for m in network.head.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert len(pyramid) == (6 if name == "ssul-deeplabv3" else 7) and len(heads) == 3
+    for layer in [*heads, *(pyramid if name == "ssul-deeplabv3" else [])]:
+        fan_in = layer.weight[0].numel()
+        expected = math.sqrt((2 if name == "ssul-deeplabv3" else 1 / 3) / fan_in)
+        assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)
+        assert (layer.weight.abs().max() > 2 * expected) == (name == "ssul-deeplabv3")
 
 
 def test_dropout_can_be_off_in_training() -> None:

@@ -49,6 +49,9 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, channels, h, w) of normalised images (B, 3, H, W)."""
 
+    def start_head(self, head: nn.Module) -> None:
+        """Give a new head on it other first weights than its layers have by themselves."""
+
     @classmethod
     def fault(cls, settings: Any) -> str | None:
         """Return which setting cannot be used and why, `backbone=x: ...`, beyond its type and range."""

@@ -26,6 +26,7 @@ def build_network(
     settings = default_settings(network) if isinstance(network, str) else network
     backbone = build_backbone(settings)
     top = _head(head, backbone.channels, classes + 1, tau)
+    backbone.start_head(top)
     if pretrained:
         load_weights(backbone, settings)
     return SegmentationNetwork(backbone, top)

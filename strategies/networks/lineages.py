@@ -137,7 +137,11 @@ class DkdDeepLab(_Lineage):
 
 
 class SsulDeepLab(_Lineage):
-    """SSUL's: torchvision's pyramid with dropout 0.1, nothing behind it; the trunk's BatchNorm has momentum 0.01."""
+    """SSUL's: torchvision's pyramid with dropout 0.1, nothing behind it; the trunk's BatchNorm has momentum 0.01.
+
+    The convolutions above the trunk start with He's normal weights, as in SSUL's code (clovaai/SSUL,
+    network/_deeplab.py).
+    """
 
     momentum = 0.01
 
@@ -147,7 +151,12 @@ class SsulDeepLab(_Lineage):
         pooling = pyramid.convs[-1]
         pooling[2] = PooledBatchNorm(self.channels)
         pyramid.project[-1] = nn.Dropout(0.1)
+        _he_normal(pyramid)
         return nn.Sequential(pyramid)
+
+    def start_head(self, head: nn.Module) -> None:
+        """Draw the weights of its convolutions."""
+        _he_normal(head)
 
 
 class MibPyramid(nn.Module):
@@ -189,6 +198,12 @@ class MibPyramid(nn.Module):
         averaged = F.avg_pool2d(x, sides, stride=1)
         high, wide = (((side - 1) // 2, side - 1 - (side - 1) // 2) for side in sides)
         return F.pad(averaged, (*wide, *high), mode="replicate")
+
+
+def _he_normal(module: nn.Module) -> None:
+    for each in module.modules():
+        if isinstance(each, nn.Conv2d):
+            nn.init.kaiming_normal_(each.weight)
 
 
 def _activation(name: Activation) -> nn.Module:
