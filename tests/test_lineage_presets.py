@@ -61,8 +61,14 @@ def test_recipes_are_the_published_ones(name: str) -> None:
 def test_what_scenarios_have_of_their_own() -> None:
     assert resolve_config("voc-15-1-overlapped", "mib").strategies["mib"]["distillation_weight"] == 100
     assert resolve_config("voc-15-5-overlapped", "mib").strategies["mib"]["distillation_weight"] == 10
-    for preset in ("mib", "plop"):  # what ewf fuses is mib; its own script has 100 for ADE20K's 100-10
-        for scenario, weights in (("voc-15-1", (100, 100)), ("voc-15-5", (10, 10)), ("ade-100-10", (10, 100))):
+    for preset, of_ewf in (("mib", 100), ("plop", 10)):  # what it fuses is mib; its scripts, whose code is PLOP's
+        for scenario, weights in (
+            ("voc-15-1", (100, of_ewf)),
+            ("voc-15-5", (10, 10)),
+            ("ade-100-10", (10, 100)),
+            ("ade-100-5", (10, 100)),
+            ("ade-100-50", (10, 10)),
+        ):
             config = resolve_config(f"{scenario}-overlapped", preset)
             found = [method_parameters(request, config) for request in parse_strategies(["mib", "ewf"])]
             assert tuple(each.distillation_weight for each in found) == weights
