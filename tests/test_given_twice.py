@@ -143,5 +143,5 @@ def test_two_names_of_one_method_with_the_same_settings_are_refused(
         main(["run", *asked, "--out", str(tmp_path)])
     assert ended.value.code == 2
     *_, one, other = strategies.split(",")
-    assert f"--strategies names one method twice: {one} and {other} are the same" in capsys.readouterr().err
+    assert f"--strategies names one method twice: {one} and {other} have the same settings" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

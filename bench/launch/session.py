@@ -36,7 +36,8 @@ def _require_different(plan: Plan) -> None:
     for folder in plan.folders:
         label = labels.setdefault(folder.name, folder.parent.name)
         if label != folder.parent.name:
-            raise RequestError(f"--strategies names one method twice: {label} and {folder.parent.name} are the same")
+            same = f"{label} and {folder.parent.name} have the same settings"
+            raise RequestError(f"--strategies names one method twice: {same}")
 
 
 def prepare_all(requests: Sequence[Request], console: Console) -> Plan:
