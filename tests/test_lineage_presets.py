@@ -128,6 +128,16 @@ def test_a_lineages_small_form_has_its_pyramid_on_a_small_trunk(name: str) -> No
             assert set(recipe_of.weight_decays.values()) <= {recipe_of.weight_decay}
 
 
+@pytest.mark.parametrize("scenario", ["shapes-15-1-overlapped", "scenes-100-50-overlapped"])
+@pytest.mark.parametrize("name", ["mib", "plop", "ssul", "dkd"])
+def test_a_small_form_is_trained_as_small_is(name: str, scenario: str) -> None:
+    small = resolve_config(scenario, "small", None, ["protocol=offline"])
+    form = resolve_config(scenario, f"{name},small")
+    for one, other in ((form.base, small.base), (form.incremental, small.incremental)):
+        for key in ("optimizer", "epochs", "batch_size", "warmup_steps", "warmup_share", "min_lr", "weight_decay"):
+            assert getattr(one, key) == getattr(other, key), key
+
+
 def test_a_small_form_runs_on_embedded_images(tmp_path: Path) -> None:
     """SSUL's: new outputs alone are trained, the best weights are chosen on held-out images."""
     quick = ["base.epochs=1", "incremental.epochs=1", "data.size=16", "evaluation.pictures=0", "base.batch_size=128"]
