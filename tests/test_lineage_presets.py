@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from bench.launch.session import run
@@ -56,6 +60,30 @@ def test_recipes_are_the_published_ones(name: str) -> None:
     evaluations = voc.evaluation, ade.evaluation
     found = (*(e.future_classes for e in evaluations), voc.evaluation.images, voc.evaluation.background_in_mean)
     assert found == CONVENTIONS[name]
+
+
+def settings_of(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict) and not key.startswith(("lr_", "weight_", "strategies")):
+            yield from settings_of(value, f"{above}{key}.")
+        else:
+            yield above + key, list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize(("column", "scenario"), [(1, "voc-15-5-overlapped"), (2, "ade-100-50-overlapped")])
+def test_a_lineages_page_has_its_presets_settings(column: int, scenario: str) -> None:
+    """Each page's table says what the preset does, and has every setting in which the lineages differ."""
+    found = {name: dict(settings_of(dataclasses.asdict(resolve_config(scenario, name)))) for name in VOC}
+    differing = {key for one in found.values() for key in one if any(one[key] != o.get(key) for o in found.values())}
+    for name, settings in found.items():
+        page = (Path(__file__).parent.parent / "docs" / f"lineage-{name}.md").read_text(encoding="utf-8")
+        rows = [line.split("|")[1:] for line in page.splitlines() if line.startswith("| `")]
+        told = {key: yaml.safe_load(row[column]) for row in rows for key in re.findall(r"`([\w.]+)`", row[0])}
+        assert told == {key: settings[key] for key in told}, name
+        cropped = settings["data.augmentation"] == "resized_crop"
+        unused = {"scale", "padding", "fill", "fill_colour"} if cropped else {"area", "aspect"}
+        needed = {key for key in differing if settings.get(key) is not None}
+        assert needed - {"strategies", *(f"data.{key}" for key in unused)} <= told.keys(), name
 
 
 def test_what_scenarios_have_of_their_own() -> None:
