@@ -105,6 +105,13 @@ def test_what_scenarios_have_of_their_own() -> None:
     dkd = [resolve_config(name, "dkd").strategies["dkd"] for name in ("voc-15-5-overlapped", "ade-100-50-overlapped")]
     weights = [(each["base_positive_weight"], each["positive_weight"], each["distillation_weight"]) for each in dkd]
     assert weights == [(2, 1, 5), (35, 35, 5)]
+    for scenario, maps, exemplars in (("voc-15-5-overlapped", "maps", 100), ("ade-100-50-overlapped", "none", 300)):
+        for method, lineage, threshold in (("ssul-m", "ssul", 0.7), ("dkd-m", "dkd", 0.9)):
+            [request] = parse_strategies([method])
+            found = method_parameters(request, resolve_config(scenario, lineage))
+            assert (found.exemplars, found.threshold, found.replayed) == (exemplars, threshold, "corrected")
+            if method == "ssul-m":
+                assert (found.saliency, found.background_rate) == (maps, 0.0001)
     assert recipe(resolve_config("voc-10-1-overlapped", "plop"))[:2] == (30, 10)
     for preset, scenario, factors in (
         *((preset, "voc-15-1-overlapped", (0.01, 0.0005)) for preset in ("plop", "paper", "laptop")),
